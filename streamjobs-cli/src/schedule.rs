@@ -1,7 +1,7 @@
 //! `streamjobs schedule ...`: what publishes again and again.
 
 use serde_json::{Value, json};
-use streamjobs::schedule::{FiringInfo, ScheduleInfo, Schedules, SchedulesError};
+use streamjobs::schedule::{FiringInfo, Overlap, ScheduleInfo, Schedules, SchedulesError};
 use streamjobs::{Client, StreamName};
 
 use crate::action::planned;
@@ -94,6 +94,8 @@ fn document(info: &ScheduleInfo) -> Value {
         "last_late_ms": milliseconds(info.last_late),
         "fired": info.fired,
         "missed": info.missed,
+        "skipped": info.skipped,
+        "overlap": overlap_group(info),
         "runs": info.runs,
         "since_ms": info.since,
         "paused_ms": info.paused,
@@ -129,6 +131,8 @@ async fn show(client: &Client, one: &OneSchedule, output: &mut Output) -> Result
         ("late", span(info.last_late)),
         ("fired", info.fired.to_string()),
         ("missed", info.missed.to_string()),
+        ("overlap", text(schedule.map(|schedule| overlap(schedule.overlap_policy())))),
+        ("skipped", info.skipped.to_string()),
         ("runs by hand", info.runs.to_string()),
         ("since", time(info.since)),
         ("paused since", moment(info.paused)),
@@ -218,13 +222,27 @@ async fn history(
             span(firing.late),
             firing.published.to_string(),
             firing.missed.to_string(),
+            firing.skipped.to_string(),
             firing.entry.map_or_else(|| "-".to_owned(), |entry| entry.to_string()),
             firing.by.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     };
-    let head = ["AT", "NAME", "DUE", "LATE", "PUBLISHED", "MISSED", "ENTRY", "BY"];
+    let head = ["AT", "NAME", "DUE", "LATE", "PUBLISHED", "MISSED", "SKIPPED", "ENTRY", "BY"];
     output.table(head, firings.iter().map(row).collect())?;
     Ok(Exit::Ok)
+}
+
+/// The group whose unfinished job skips occurrences.
+fn overlap_group(info: &ScheduleInfo) -> Option<String> {
+    let group = info.schedule.as_ref().and_then(|schedule| schedule.overlap_policy().group());
+    group.map(ToString::to_string)
+}
+
+fn overlap(overlap: &Overlap) -> String {
+    match overlap.group() {
+        Some(group) => format!("skipped while group {group} has not ended the last job"),
+        None => "allowed".to_owned(),
+    }
 }
 
 fn firing_document(firing: &FiringInfo) -> Value {
@@ -235,6 +253,7 @@ fn firing_document(firing: &FiringInfo) -> Value {
         "late_ms": milliseconds(firing.late),
         "published": firing.published,
         "missed": firing.missed,
+        "skipped": firing.skipped,
         "entry": firing.entry.map(|entry| entry.to_string()),
         "by": firing.by,
         "partition": firing.partition,

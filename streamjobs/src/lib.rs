@@ -47,7 +47,7 @@ pub mod schedule {
     };
     pub use crate::model::name::ScheduleName;
     pub use crate::model::schedule::{
-        DeclaredTiming, Missed, Schedule, ScheduleDeclaration, ScheduleError, Tick,
+        DeclaredTiming, Missed, Overlap, Schedule, ScheduleDeclaration, ScheduleError, Tick,
     };
 }
 

@@ -30,8 +30,10 @@ fn schedules_are_listed_and_shown_in_words() {
     assert!(row["next_in_ms"].as_u64().unwrap() <= 3_600_000, "{row}");
     let shown = run(&server, "schedule show orders b-hourly").ended(0);
     assert!(shown.out.contains("timing") && shown.out.contains("0 * * * *"), "{shown:?}");
+    assert!(shown.out.contains("overlap") && shown.out.contains("allowed"), "{shown:?}");
     let document = run(&server, "schedule show orders a-daily --json").ended(0).json();
     assert_eq!((&document["fired"], &document["missed"]), (&json!(0), &json!(0)));
+    assert_eq!((&document["skipped"], &document["overlap"]), (&json!(0), &json!(null)));
     assert!(!format!("{ran:?}{shown:?}{document}").contains("4711"), "no payload");
     let missing = run(&server, "schedule show orders c").ended(1);
     assert!(missing.err.contains("stream orders has no schedule c"), "{missing:?}");

@@ -70,7 +70,7 @@ fn table(ctx: &RequestContext, schedules: &[ScheduleInfo]) -> Markup {
             thead { tr {
                 @if may { th { input type="checkbox" data-all="id" aria-label="Select all schedules on this page"; } }
                 th { "Name" } th { "When" } th { "Next" } th { "Last" } th.number { "Late" }
-                th.number { "Fired" } th.number { "Missed" }
+                th.number { "Fired" } th.number { "Missed" } th.number { "Skipped" }
             } }
             tbody { @for info in schedules {
                 tr id={ "s-" (info.name) } {
@@ -84,6 +84,7 @@ fn table(ctx: &RequestContext, schedules: &[ScheduleInfo]) -> Markup {
                     td.number { (info.last_late.map_or("–".into(), format::span)) }
                     td.number { (format::count(info.fired)) }
                     td.number { (format::count(info.missed)) }
+                    td.number title=(overlap(info)) { (format::count(info.skipped)) }
                 }
             } }
         } }
@@ -99,12 +100,20 @@ fn next(info: &ScheduleInfo) -> String {
     }
 }
 
+/// What becomes of an occurrence while the last job has not ended.
+fn overlap(info: &ScheduleInfo) -> String {
+    match info.schedule.as_ref().and_then(|schedule| schedule.overlap_policy().group()) {
+        Some(group) => format!("skips while group {group} has not ended the last job"),
+        None => "overlap is allowed".to_owned(),
+    }
+}
+
 fn history(firings: &[FiringInfo]) -> Markup {
     html! {
         div.scroll { table {
             thead { tr {
                 th { "At" } th { "Name" } th { "Due" } th.number { "Late" } th.number { "Published" }
-                th.number { "Missed" } th { "By" }
+                th.number { "Missed" } th.number { "Skipped" } th { "By" }
             } }
             tbody { @for firing in firings {
                 tr {
@@ -114,6 +123,7 @@ fn history(firings: &[FiringInfo]) -> Markup {
                     td.number { (firing.late.map_or("–".into(), format::span)) }
                     td.number { (format::count(firing.published)) }
                     td.number { (format::count(firing.missed)) }
+                    td.number { (format::count(firing.skipped)) }
                     td { (Untrusted(firing.by.as_deref().unwrap_or("–"))) }
                 }
             } }

@@ -17,7 +17,7 @@ pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> 
     let group = handler.group.tokens("group_name", paths);
     let (stream, types) = source(handler, paths);
     let batch = settings::batch(handler.batch, paths);
-    let schedule = settings::schedule(&handler.source, paths);
+    let schedule = settings::schedule(&handler.source, &group, paths);
     let options = settings::options(&handler.settings, paths);
     let wrap = wrap(handler.wrap.as_ref(), paths);
     let require = require(&handler.arguments, paths);

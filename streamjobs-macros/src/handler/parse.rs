@@ -54,6 +54,7 @@ pub(crate) struct ScheduleOptions {
     pub(crate) missed: Option<LitStr>,
     pub(crate) missed_max: Option<LitInt>,
     pub(crate) missed_within: Option<LitStr>,
+    pub(crate) overlap: Option<LitStr>,
     pub(crate) jitter: Option<LitStr>,
 }
 
@@ -186,6 +187,7 @@ impl ScheduleOptions {
             "missed" => self.missed = Some(text(value)?),
             "missed_max" => self.missed_max = Some(count(value)?),
             "missed_within" => self.missed_within = Some(text(value)?),
+            "overlap" => self.overlap = Some(text(value)?),
             _ => self.jitter = Some(text(value)?),
         }
         Some(())
@@ -261,7 +263,7 @@ fn ungrouped(value: &Expr) -> &Expr {
 }
 
 /// Every option with an example value.
-const EXAMPLES: [(&str, &str); 30] = [
+const EXAMPLES: [(&str, &str); 31] = [
     ("group", "\"mail\""),
     ("stream", "\"orders\""),
     ("concurrency", "16"),
@@ -289,6 +291,7 @@ const EXAMPLES: [(&str, &str); 30] = [
     ("missed", "\"one\""),
     ("missed_max", "100"),
     ("missed_within", "\"24h\""),
+    ("overlap", "\"skip\""),
     ("jitter", "\"30s\""),
     ("wrap", "timed"),
     ("crate", "::streamjobs"),

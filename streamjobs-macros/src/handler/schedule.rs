@@ -17,6 +17,7 @@ pub(crate) struct Schedule {
     pub(crate) name: String,
     pub(crate) timing: Timing,
     pub(crate) missed: Missed,
+    pub(crate) skips_overlap: bool,
     pub(crate) jitter: Duration,
 }
 
@@ -40,6 +41,12 @@ impl Schedule {
         let named = &options.schedule;
         check_companions(options, errors);
         let missed = missed(named, errors);
+        let overlap = |text: &str| match text {
+            "allow" => Ok(false),
+            "skip" => Ok(true),
+            _ => Err(String::from("expected \"allow\" or \"skip\"")),
+        };
+        let skips_overlap = read(named.overlap.as_ref(), overlap, errors).unwrap_or_default();
         let jitter = read(named.jitter.as_ref(), jitter, errors).unwrap_or_default();
         let timing = match (&named.cron, &named.every) {
             (Some(_), Some(every)) => {
@@ -53,7 +60,7 @@ impl Schedule {
         };
         let timing = timing?;
         let name = errors.keep(schedule_name(function))?;
-        Some(Self { name, timing, missed, jitter })
+        Some(Self { name, timing, missed, skips_overlap, jitter })
     }
 
     /// The event type of its ticks.
@@ -78,6 +85,7 @@ fn check_companions(options: &Options, errors: &mut Errors) {
         ("missed", scheduled, "`cron` or `every`"),
         ("missed_max", all, "`missed = \"all\"`"),
         ("missed_within", all, "`missed = \"all\"`"),
+        ("overlap", scheduled, "`cron` or `every`"),
         ("jitter", scheduled, "`cron` or `every`"),
     ];
     for (option, present, companion) in needs {

@@ -51,7 +51,7 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
 }
 
 /// The schedule of the handler, if it has one.
-pub(super) fn schedule(source: &Source, paths: &Paths) -> TokenStream {
+pub(super) fn schedule(source: &Source, group: &TokenStream, paths: &Paths) -> TokenStream {
     let span = Span::mixed_site();
     let Source::Scheduled(_, _, schedule) = source else {
         return quote_spanned!(span=> ::core::option::Option::None);
@@ -60,11 +60,16 @@ pub(super) fn schedule(source: &Source, paths: &Paths) -> TokenStream {
     let timing = timing(&schedule.timing, paths);
     let missed = missed(schedule.missed, paths);
     let jitter = duration::tokens(schedule.jitter);
+    let skip_while = match schedule.skips_overlap {
+        true => quote_spanned!(span=> ::core::option::Option::Some(#group)),
+        false => quote_spanned!(span=> ::core::option::Option::None),
+    };
     quote_spanned! {span=>
         ::core::option::Option::Some(#path {
             name: #name,
             timing: #timing,
             missed: #missed,
+            skip_while: #skip_while,
             jitter: #jitter,
         })
     }

@@ -8,7 +8,7 @@ use super::publish::NewEntry;
 use super::types::{Result, ServerTime};
 use crate::model::config::Retention;
 use crate::model::entry::EntryId;
-use crate::model::name::EventId;
+use crate::model::name::{EventId, GroupName};
 pub use crate::model::name::{ScheduleName, StreamName};
 
 /// Where a schedule comes from. Exhaustive: adding a variant is a breaking change.
@@ -158,6 +158,8 @@ pub struct ScheduleRecord {
     pub fired: u64,
     /// Occurrences that were missed and not published.
     pub missed: u64,
+    /// Occurrences that were skipped because the job of the last one had not ended.
+    pub skipped: u64,
     /// Times that it was run by hand.
     pub runs: u64,
     /// The last occurrence that was published.
@@ -216,6 +218,9 @@ pub struct Firing {
     pub occurrences: Vec<Occurrence>,
     /// Occurrences that were missed and are not published.
     pub missed: u64,
+    /// The group in which the job of the last occurrence must have ended: until then, each other one is
+    /// skipped.
+    pub busy: Option<GroupName>,
 }
 
 /// What became of a firing. Exhaustive: adding a variant is a breaking change.
@@ -223,6 +228,13 @@ pub struct Firing {
 pub enum Fired {
     /// The occurrences are in the stream, as these entries.
     Published(Vec<EntryId>),
+    /// The job of the last occurrence has not ended. The next time is set.
+    Skipped {
+        /// The entries of those before it.
+        published: Vec<EntryId>,
+        /// How many were not published.
+        skipped: u64,
+    },
     /// Another process was first, or the next time was changed; nothing was changed.
     Moved,
     /// The definition is another one, it is missing or it cannot be read; nothing was changed.

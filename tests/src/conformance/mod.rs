@@ -12,6 +12,7 @@ pub mod group_upkeep;
 pub mod holds;
 pub mod inspect;
 pub mod marks;
+pub mod overlap;
 pub mod progress;
 pub mod random;
 pub mod rates;
@@ -202,6 +203,7 @@ macro_rules! conformance_tests {
         $crate::reading_cases!($test, $stage);
         $crate::schedule_cases!($test, $stage);
         $crate::schedules_cases!($test, $stage);
+        $crate::overlap_cases!($test, $stage);
         $crate::settle_cases!($test, $stage);
         $crate::unique_cases!($test, $stage);
     };

@@ -93,6 +93,7 @@ fn firing(text: &str, expected: &Score, times: &[u64], next: u64) -> Result<Firi
         next,
         occurrences: times.iter().map(occurrence).collect(),
         missed: 2,
+        busy: None,
     })
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use streamjobs::config::{GroupOptions, Start};
-use streamjobs::schedule::Schedule;
+use streamjobs::schedule::{Overlap, Schedule};
 use streamjobs::{Backoff, Entry, Job, JobError, Runtime, StreamName, handler, handlers};
 use streamjobs_dashboard::{Action, Dashboard};
 use streamjobs_tests::eventually::eventually_async;
@@ -164,6 +164,7 @@ async fn schedules_are_shown_in_words_and_run_paused_and_resumed() {
     let schedules = site.client.schedules("orders").unwrap();
     let stored = |name: &str, expression: &str| {
         let schedule = Schedule::cron(name, expression).unwrap();
+        let schedule = schedule.overlap(Overlap::skip("work").unwrap());
         schedule.stream("orders").unwrap()
     };
     for (name, expression) in [("a-year", "0 0 1 1 *"), ("b-leap", "0 0 29 2 *")] {
@@ -171,6 +172,7 @@ async fn schedules_are_shown_in_words_and_run_paused_and_resumed() {
     }
     site.get("/jobs/streams/orders").await.says("/schedules\">show</a>");
     site.get(path).await.says("a-year").says("(UTC)").says("in ").says("never");
+    site.get(path).await.says(">Skipped<").says("skips while group work has not ended");
     site.get_as("guest", path).await.is(200).says("b-leap").says_not("type=\"checkbox\"");
     site.get(&format!("{path}?limit=1")).await.says("schedules?after=a-year").says_not("b-leap");
     site.get(&format!("{path}?after=a-year")).await.says("b-leap").says_not("s-a-year");

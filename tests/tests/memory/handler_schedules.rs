@@ -70,6 +70,16 @@ async fn recent(tick: Tick, State(runs): State<Runs>) {
     runs.push(tick);
 }
 
+#[handler(group = "imports", every = "1m", overlap = "skip", max_attempts = 2, backoff = "150s")]
+async fn import(tick: Tick, job: Job, State(runs): State<Runs>) -> Result<(), JobError> {
+    runs.push(tick);
+    sleep_until(Instant::now() + Duration::from_secs(90)).await;
+    match job.attempt() {
+        1 => Err(JobError::retry("not yet")),
+        _ => Ok(()),
+    }
+}
+
 async fn pass(time: Duration) {
     sleep_until(Instant::now() + time).await;
 }
@@ -160,4 +170,39 @@ async fn what_was_missed_runs_as_each_handler_says() {
     assert_eq!(recent, [6, 7, 8, 9, 10]);
     let _ = runtime.shutdown().await;
     assert_all_done(&client, "latest").await;
+}
+
+/// A run of 90 seconds fails, its retry begins 150 seconds later at most and ends after 90 more.
+#[tokio::test(start_paused = true)]
+async fn a_handler_skips_occurrences_while_its_last_job_runs_and_waits_for_its_retry() {
+    let (store, runs) = (MemoryStore::new(), Runs::default());
+    let client = streamjobs::__store::client(&store);
+    let start = async || {
+        let builder = Runtime::builder(&client).handlers(handlers![import]);
+        builder.state(runs.clone()).start().await.unwrap()
+    };
+    let both = [start().await, start().await];
+    pass(60 * MINUTE).await;
+    let info = client.schedules("ticks:imports").unwrap();
+    let info = info.list(None, 1).await.unwrap().schedules.remove(0);
+    let skipped = both.iter().map(|runtime| runtime.counters().schedules_skipped).sum::<u64>();
+    for runtime in both {
+        let _ = runtime.shutdown().await;
+    }
+    let times = runs.times("import");
+    // Each ran twice, and the next one is the first minute after its end.
+    assert!(times.len() >= 20, "{times:?}");
+    for pair in times.chunks_exact(2) {
+        assert_eq!(pair[0], pair[1], "its retry, before any other one: {times:?}");
+    }
+    let begun = times.iter().step_by(2).copied().collect::<Vec<_>>();
+    let apart = begun.windows(2).map(|pair| (pair[1] - pair[0]) / 60_000).collect::<Vec<_>>();
+    assert!(apart.iter().all(|minutes| (3..=6).contains(minutes)), "{apart:?}");
+    // Each minute was published or skipped.
+    let minutes = (begun.last().unwrap() - begun[0]) / 60_000 + 1;
+    let after = (info.next.unwrap() - begun.last().unwrap()) / 60_000 - 1;
+    assert_eq!((info.fired, info.skipped), (begun.len() as u64, minutes + after - info.fired));
+    assert_eq!((info.missed, skipped), (0, info.skipped));
+    let overlap = info.schedule.unwrap().overlap_policy().clone();
+    assert_eq!(overlap.group().map(ToString::to_string).as_deref(), Some("imports"));
 }

@@ -74,6 +74,7 @@ fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
         (counters.scheduled_stranded, sum("streamjobs_scheduled_stranded_total"), "left events"),
         (counters.schedules_fired, sum("streamjobs_schedules_fired_total"), "fired"),
         (counters.schedules_missed, sum("streamjobs_schedules_missed_total"), "missed"),
+        (counters.schedules_skipped, sum("streamjobs_schedules_skipped_total"), "skipped"),
         (counters.schedules_lost, sum("streamjobs_schedules_lost_total"), "lost schedules"),
         (counters.schedules_not_fired, sum("streamjobs_schedules_not_fired_total"), "not fired"),
         (counters.claims_refused, sum("streamjobs_claims_refused_total"), "claims_refused"),

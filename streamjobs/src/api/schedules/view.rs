@@ -85,6 +85,8 @@ pub struct ScheduleInfo {
     pub fired: u64,
     /// Occurrences that were missed and not published.
     pub missed: u64,
+    /// Occurrences that were skipped because the job of the last one had not ended.
+    pub skipped: u64,
     /// Times that it was run by hand.
     pub runs: u64,
     /// Since when there is a schedule of this name.
@@ -125,6 +127,8 @@ pub struct FiringInfo {
     pub published: u64,
     /// Occurrences that were missed and not published.
     pub missed: u64,
+    /// Occurrences that were skipped because the job of the last one had not ended.
+    pub skipped: u64,
     /// The last entry.
     pub entry: Option<EntryId>,
     /// The consumer that fired; `None` for a run by hand.
@@ -175,6 +179,7 @@ impl ScheduleInfo {
             last_late: last_late.map(Duration::from_millis),
             fired: record.fired,
             missed: record.missed,
+            skipped: record.skipped,
             runs: record.runs,
             since: record.since,
             paused: record.paused,
@@ -198,6 +203,7 @@ impl FiringInfo {
             late: due.map(|due| Duration::from_millis(at.saturating_sub(due))),
             published: number("count").unwrap_or(0),
             missed: number("missed").unwrap_or(0),
+            skipped: number("skipped").unwrap_or(0),
             entry: text("entry").parse().ok(),
             by: by.map(str::to_owned),
             partition,

@@ -13,8 +13,8 @@ use super::table::{
     PAYLOADS_UNSTORED, PLACES_FREED, PROCESS, QUEUE_TIME, READ_TIMEOUTS, RECONNECTS, REFUSED_LATE,
     REMOVED_IN_FLIGHT, RENEW, RETRIES_RESTORED, RETRIES_STRANDED, RUNNING, SCHEDULE_LATENESS,
     SCHEDULED_ENTERED, SCHEDULED_LATENESS, SCHEDULED_LOST, SCHEDULED_RESTORED, SCHEDULED_STRANDED,
-    SCHEDULES_FIRED, SCHEDULES_LOST, SCHEDULES_MISSED, SCHEDULES_NOT_FIRED, SERVER_ERRORS, SLOTS,
-    SNOOZED, STARTS_AWAITED, TRIMMED, TRIMMED_UNREAD, UNHANDLED,
+    SCHEDULES_FIRED, SCHEDULES_LOST, SCHEDULES_MISSED, SCHEDULES_NOT_FIRED, SCHEDULES_SKIPPED,
+    SERVER_ERRORS, SLOTS, SNOOZED, STARTS_AWAITED, TRIMMED, TRIMMED_UNREAD, UNHANDLED,
 };
 use super::words::{ClaimReason, DuplicateStage, Failure, Finish};
 use crate::model::name::{GroupName, StreamName};
@@ -57,6 +57,7 @@ pub(crate) struct QueueMetrics {
     pub(crate) scheduled_stranded: Counter,
     pub(crate) schedules_fired: Counter,
     pub(crate) schedules_missed: Counter,
+    pub(crate) schedules_skipped: Counter,
     pub(crate) schedules_lost: Counter,
     pub(crate) schedules_not_fired: Counter,
     pub(crate) firing_lateness: Histogram,
@@ -120,6 +121,7 @@ impl QueueMetrics {
             scheduled_stranded: of_stream.counter(SCHEDULED_STRANDED),
             schedules_fired: of_stream.counter(SCHEDULES_FIRED),
             schedules_missed: of_stream.counter(SCHEDULES_MISSED),
+            schedules_skipped: of_stream.counter(SCHEDULES_SKIPPED),
             schedules_lost: of_stream.counter(SCHEDULES_LOST),
             schedules_not_fired: of_stream.counter(SCHEDULES_NOT_FIRED),
             firing_lateness: of_stream.histogram(FIRING_LATENESS),

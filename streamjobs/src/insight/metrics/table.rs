@@ -107,6 +107,8 @@ table! {
         "Occurrences of schedules that this process published";
     SCHEDULES_MISSED: Counter in Count, "streamjobs_schedules_missed_total",
         "Occurrences of schedules that were missed and not published";
+    SCHEDULES_SKIPPED: Counter in Count, "streamjobs_schedules_skipped_total",
+        "Occurrences of schedules that were not published because the job of the last one had not ended";
     SCHEDULES_LOST: Counter in Count, "streamjobs_schedules_lost_total",
         "Schedules whose definitions were deleted or evicted";
     SCHEDULES_NOT_FIRED: Counter in Count, "streamjobs_schedules_not_fired_total",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::error::ScheduleError;
 use super::missed::Missed;
+use super::overlap::Overlap;
 use super::spec::Schedule;
 
 /// When the schedule of a handler is due. Exhaustive: adding a variant is a breaking change.
@@ -34,6 +35,8 @@ pub struct ScheduleDeclaration {
     pub timing: DeclaredTiming,
     /// What is done about missed occurrences.
     pub missed: Missed,
+    /// The group whose unfinished job keeps other occurrences from being published; see [`Schedule::overlap`].
+    pub skip_while: Option<&'static str>,
     /// The longest constant delay; see [`Schedule::jitter`].
     pub jitter: Duration,
 }
@@ -58,6 +61,10 @@ impl ScheduleDeclaration {
             }
         };
         let schedule = schedule.missed(self.missed).jitter(self.jitter).stream(stream)?;
+        let schedule = match self.skip_while {
+            Some(group) => schedule.overlap(Overlap::skip(group)?),
+            None => schedule,
+        };
         Ok(schedule.tick_type(event_type))
     }
 }

@@ -3,6 +3,7 @@
 mod declaration;
 mod error;
 mod missed;
+mod overlap;
 mod spec;
 mod tick;
 mod trigger;
@@ -14,6 +15,7 @@ mod tests;
 pub use self::declaration::{DeclaredTiming, ScheduleDeclaration};
 pub use self::error::ScheduleError;
 pub use self::missed::Missed;
+pub use self::overlap::Overlap;
 pub use self::spec::Schedule;
 pub(crate) use self::spec::StoredContent;
 pub use self::tick::Tick;

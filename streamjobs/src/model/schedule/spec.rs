@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::error::ScheduleError;
 use super::missed::{Missed, StoredMissed};
+use super::overlap::Overlap;
 use super::tick::Tick;
 use super::trigger::Trigger;
 use crate::model::entry::Fields;
@@ -40,6 +41,7 @@ pub struct Schedule {
     trigger: Trigger,
     jitter: Duration,
     missed: Missed,
+    overlap: Overlap,
     content: Content,
 }
 
@@ -80,6 +82,9 @@ struct About {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     jitter: Option<u64>,
     missed: StoredMissed,
+    /// The group whose unfinished job keeps other occurrences from being published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    skip_while: Option<String>,
     /// The event type of a [`Tick`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tick: Option<String>,
@@ -119,7 +124,8 @@ impl Schedule {
         let (name, stream) = (ScheduleName::new(name)?, StreamName::new(Tick::STREAM)?);
         let tick = Tick::TYPES.first().copied().unwrap_or_default().to_owned();
         let (missed, content) = (Missed::One, Content::Tick(tick));
-        Ok(Self { name, stream, trigger, jitter: Duration::ZERO, missed, content })
+        let (jitter, overlap) = (Duration::ZERO, Overlap::Allow);
+        Ok(Self { name, stream, trigger, jitter, missed, overlap, content })
     }
 
     /// The time zone in which the expression is read, by its name, such as `Europe/Berlin`: UTC by default,
@@ -157,6 +163,20 @@ impl Schedule {
     #[must_use]
     pub fn missed(self, missed: Missed) -> Self {
         Self { missed, ..self }
+    }
+
+    /// What becomes of an occurrence that is due while the job of the last one has not ended:
+    /// [`Overlap::Allow`] by default. The firing script decides it.
+    ///
+    /// ```
+    /// use streamjobs::schedule::{Overlap, Schedule};
+    ///
+    /// let schedule = Schedule::cron("import", "*/5 * * * *")?.overlap(Overlap::skip("imports")?);
+    /// # Ok::<(), streamjobs::schedule::ScheduleError>(())
+    /// ```
+    #[must_use]
+    pub fn overlap(self, overlap: Overlap) -> Self {
+        Self { overlap, ..self }
     }
 
     /// Delays all occurrences by a constant that follows from the schedule's name, and is less than this:
@@ -240,6 +260,12 @@ impl Schedule {
         self.missed
     }
 
+    /// What becomes of an occurrence that is due while the job of the last one has not ended.
+    #[must_use]
+    pub fn overlap_policy(&self) -> &Overlap {
+        &self.overlap
+    }
+
     /// The first time after `after` at which it is due, with its delay; `None` if it never is within eight
     /// years. Both are milliseconds since 1970.
     ///
@@ -308,6 +334,7 @@ impl Schedule {
             offset: None,
             jitter: Some(milliseconds(self.jitter)).filter(|jitter| *jitter > 0),
             missed: self.missed.into(),
+            skip_while: self.overlap.group().map(ToString::to_string),
             tick: None,
             event: None,
         };
@@ -360,7 +387,11 @@ impl Schedule {
             _ => return None,
         };
         let jitter = Duration::from_millis(about.jitter.unwrap_or(0));
-        let schedule = schedule.missed(about.missed.into()).jitter(jitter);
+        let overlap = match about.skip_while {
+            Some(group) => Overlap::skip(&group).ok()?,
+            None => Overlap::Allow,
+        };
+        let schedule = schedule.overlap(overlap).missed(about.missed.into()).jitter(jitter);
         Some(Self { stream: stream.clone(), content, ..schedule })
     }
 
@@ -383,6 +414,7 @@ impl fmt::Debug for Schedule {
             .field("timing", &self.timing())
             .field("jitter", &self.jitter)
             .field("missed", &self.missed)
+            .field("overlap", &self.overlap)
             .field("event_type", &self.event_type())
             .finish_non_exhaustive()
     }

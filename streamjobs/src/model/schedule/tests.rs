@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::spec::Schedule;
-use super::{Missed, Tick};
+use super::{Missed, Overlap, Tick};
 use crate::model::entry::Fields;
 use crate::model::event::{Event, Payload};
 use crate::model::name::{EventId, StreamName};
@@ -25,6 +25,7 @@ fn all() -> Vec<Schedule> {
         every().jitter(HOUR).missed(Missed::All { max, within: HOUR }),
         every().publishes(&tick).unwrap(),
         every().tick_type("tick.a"),
+        every().overlap(Overlap::skip("work").unwrap()),
     ]
 }
 

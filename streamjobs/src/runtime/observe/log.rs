@@ -257,6 +257,11 @@ fn log_schedule(identity: &ConsumerIdentity, event: &ScheduleEvent<'_>) {
         ScheduleEvent::Missed(occurrences) => {
             log!(warn, identity, occurrences, "occurrences of a schedule were missed");
         }
+        ScheduleEvent::Skipped(occurrences) => {
+            let message =
+                "occurrences of a schedule were skipped: the job of the last one has not ended";
+            log!(info, identity, occurrences, "{message}");
+        }
         ScheduleEvent::Lost(schedules) => {
             let message = "schedules are lost: their definitions were deleted or evicted";
             log!(error, identity, schedules, "{message}");

@@ -80,6 +80,7 @@ fn record_schedule(metrics: &QueueMetrics, event: ScheduleEvent<'_>, by: u64) {
     match event {
         ScheduleEvent::Fired(_) => metrics.schedules_fired.increment(by),
         ScheduleEvent::Missed(_) => metrics.schedules_missed.increment(by),
+        ScheduleEvent::Skipped(_) => metrics.schedules_skipped.increment(by),
         ScheduleEvent::Lost(_) => metrics.schedules_lost.increment(by),
         ScheduleEvent::NotFired { .. } => metrics.schedules_not_fired.increment(by),
         ScheduleEvent::Forgotten(_)

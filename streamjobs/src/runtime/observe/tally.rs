@@ -104,6 +104,9 @@ counters! {
     schedules_fired: SchedulesFired,
     /// Occurrences of schedules that were missed and that this process decided not to publish.
     schedules_missed: SchedulesMissed,
+    /// Occurrences of schedules that this process did not publish, because the job of the last one had not
+    /// ended.
+    schedules_skipped: SchedulesSkipped,
     /// Schedules whose definitions were deleted or evicted, and that do not fire any more.
     schedules_lost: SchedulesLost,
     /// Schedules that this process does not fire although it knows of them: another version of the program
@@ -233,6 +236,7 @@ fn count_of_schedule(event: &ScheduleEvent<'_>) -> Option<(Count, u64)> {
     Some(match *event {
         ScheduleEvent::Fired(events) => (Count::SchedulesFired, wide(events)),
         ScheduleEvent::Missed(occurrences) => (Count::SchedulesMissed, occurrences),
+        ScheduleEvent::Skipped(occurrences) => (Count::SchedulesSkipped, occurrences),
         ScheduleEvent::Lost(schedules) => (Count::SchedulesLost, wide(schedules)),
         ScheduleEvent::Forgotten(schedules) => (Count::SchedulesForgotten, wide(schedules)),
         ScheduleEvent::NotFired { .. } => (Count::SchedulesNotFired, 1),

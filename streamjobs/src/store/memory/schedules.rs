@@ -8,10 +8,10 @@ use super::MemoryStore;
 use super::state::{DAY, MemoryState, milliseconds};
 use super::stream::count;
 use super::timetable::{Row, score};
+use super::work::text;
 use crate::model::config::Retention;
-use crate::model::entry::Fields;
+use crate::model::entry::{EntryId, Fields, Inlet};
 use crate::model::name::{ScheduleName, StreamName};
-use crate::store::ServerTime;
 use crate::store::publish::NewEntry;
 use crate::store::schedules::{
     DECLARED_FOR, DRIFT_MAX, Declared, DueSchedules, Fired, Firing, ListedSchedules, Mark,
@@ -19,6 +19,7 @@ use crate::store::schedules::{
     Schedules,
 };
 use crate::store::types::Result;
+use crate::store::{Queue, ServerTime};
 
 impl MemoryState {
     fn declare(
@@ -112,30 +113,62 @@ impl MemoryState {
             Some(row) if row.is(&firing.digest) => {}
             _ => return Fired::Changed,
         }
-        let (mut entries, published) = (Vec::new(), count(firing.occurrences.len()));
-        let mut last = None;
+        let before = table.rows.get(name).and_then(|row| row.record.last_entry);
+        let mut is_busy = match (&firing.busy, before) {
+            (Some(group), Some(entry)) => {
+                let queue = Queue { stream: stream.clone(), group: group.clone() };
+                self.is_unfinished(&queue, entry)
+            }
+            _ => false,
+        };
+        let (mut entries, mut last, mut skipped) = (Vec::new(), None, 0);
+        let due = firing.occurrences.last().map_or(firing.expected.at, |last| last.due).to_string();
         for mut occurrence in firing.occurrences {
+            if is_busy {
+                skipped += 1;
+                continue;
+            }
+            is_busy = firing.busy.is_some();
             last = Some(occurrence.due);
             occurrence.fields.push(("sj-due".into(), occurrence.due.to_string().into()));
             entries.push(self.append(stream.as_str(), retention, occurrence.fields));
         }
+        let published = count(entries.len());
         let table = self.timetable(stream);
         table.set_place(name, Some(firing.next));
         if let Some(row) = table.rows.get_mut(name) {
             row.record.fired += published;
             row.record.missed += firing.missed;
+            row.record.skipped += skipped;
             row.record.last = last.or(row.record.last);
             row.record.last_entry = entries.last().copied().or(row.record.last_entry);
         }
-        let due = last.unwrap_or(firing.expected.at).to_string();
         let entry = entries.last().map(ToString::to_string).unwrap_or_default();
-        let (published, missed) = (published.to_string(), firing.missed.to_string());
-        self.log(stream, [name, &due, &published, &missed, &entry, by]);
-        Fired::Published(entries)
+        let counts = [published, firing.missed, skipped].map(|number| number.to_string());
+        let [published, missed, skips] = counts.each_ref().map(String::as_str);
+        self.log(stream, [name, &due, published, missed, skips, &entry, by]);
+        match skipped {
+            0 => Fired::Published(entries),
+            skipped => Fired::Skipped { published: entries, skipped },
+        }
     }
 
-    fn log(&mut self, stream: &StreamName, values: [&str; 6]) {
-        let names = ["schedule", "due", "count", "missed", "entry", "by"];
+    /// Whether a group has not ended the job of an entry of its stream.
+    fn is_unfinished(&mut self, queue: &Queue, id: EntryId) -> bool {
+        let has_entry = self.stream(queue.stream.as_str()).entries.contains_key(&id);
+        let Ok(group) = self.group(queue, Inlet::STREAM) else { return false };
+        if group.pending.contains_key(&id) || group.delivered < id {
+            return has_entry;
+        }
+        let origin = id.to_string();
+        let is_of = |fields: &Fields| text(fields, "sj-origin") == origin;
+        self.retries(queue).values().any(|retry| is_of(&retry.fields))
+            || self.stream(&queue.key(Inlet::LANE)).entries.values().any(is_of)
+            || self.limit(queue).lines.values().flatten().any(is_of)
+    }
+
+    fn log(&mut self, stream: &StreamName, values: [&str; 7]) {
+        let names = ["schedule", "due", "count", "missed", "skipped", "entry", "by"];
         let fields = names.into_iter().zip(values);
         let fields = fields.map(|(name, value)| (name.into(), value.to_owned().into()));
         let (now, fields) = (self.now(), fields.collect::<Fields>());
@@ -218,7 +251,7 @@ impl Schedules for MemoryStore {
                 _ => return Ok(Ran::Changed),
             }
             let entry = state.append(stream.as_str(), retention, fields);
-            state.log(stream, [name.as_str(), "", "1", "0", &entry.to_string(), ""]);
+            state.log(stream, [name.as_str(), "", "1", "0", "0", &entry.to_string(), ""]);
             Ok(Ran::Published(entry))
         })
         .await

@@ -164,7 +164,7 @@ local function record_of(specs, name)
   local readable, record = pcall(cmsgpack.unpack, redis.call('HGET', specs, name .. '#') or '')
   if not readable or type(record) ~= 'table' then record = {} end
   local read = {declared = {}, last_entry = type(record.last_entry) == 'string' and record.last_entry or nil}
-  for _, field in ipairs({'since', 'fired', 'missed', 'runs', 'last', 'paused'}) do
+  for _, field in ipairs({'since', 'fired', 'missed', 'runs', 'last', 'paused', 'skipped'}) do
     read[field] = tonumber(record[field])
   end
   if type(record.declared) == 'table' then

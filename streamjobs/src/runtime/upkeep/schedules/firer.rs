@@ -11,6 +11,7 @@ use super::declarer::{Declarations, NO_NEXT};
 use super::known::{Definition, Known};
 use super::planned::{bytes_of, firing};
 use crate::model::config::Retention;
+use crate::model::entry::EntryId;
 use crate::model::name::StreamName;
 use crate::runtime::observe::{QueueContext, QueueEvent, ScheduleEvent};
 use crate::runtime::state::{
@@ -186,7 +187,6 @@ impl Firer {
         if firings.is_empty() {
             return Ok(());
         }
-        let report = &self.context.report;
         let sent = firings.iter().map(|firing| {
             let due = firing.occurrences.iter().map(|occurrence| occurrence.due);
             (firing.missed, due.collect::<Vec<_>>())
@@ -199,13 +199,11 @@ impl Firer {
             match answer {
                 Ok(Fired::Published(entries)) => {
                     all.moved += 1;
-                    report.answered();
-                    for (entry, due) in entries.iter().zip(due) {
-                        let late = entry.milliseconds().saturating_sub(due);
-                        report.metrics.firing_lateness.record(Duration::from_millis(late));
-                    }
-                    report.queue(QueueEvent::Schedule(ScheduleEvent::Fired(entries.len())));
-                    report.queue(QueueEvent::Schedule(ScheduleEvent::Missed(missed)));
+                    self.fired(&entries, &due, (missed, 0));
+                }
+                Ok(Fired::Skipped { published, skipped }) => {
+                    all.moved += 1;
+                    self.fired(&published, &due, (missed, skipped));
                 }
                 Ok(Fired::Moved) => all.moved += 1,
                 Ok(Fired::Changed) => all.changed = true,
@@ -215,6 +213,18 @@ impl Firer {
             }
         }
         broke.map_or(Ok(()), Err)
+    }
+
+    fn fired(&self, entries: &[EntryId], due: &[u64], (missed, skipped): (u64, u64)) {
+        let report = &self.context.report;
+        report.answered();
+        for (entry, due) in entries.iter().zip(due) {
+            let late = entry.milliseconds().saturating_sub(*due);
+            report.metrics.firing_lateness.record(Duration::from_millis(late));
+        }
+        report.queue(QueueEvent::Schedule(ScheduleEvent::Fired(entries.len())));
+        report.queue(QueueEvent::Schedule(ScheduleEvent::Missed(missed)));
+        report.queue(QueueEvent::Schedule(ScheduleEvent::Skipped(skipped)));
     }
 
     fn tell(&self, name: &str, why: &'static str) {

@@ -38,7 +38,8 @@ pub(super) async fn firing(
     });
     let occurrences = occurrences.collect();
     let (name, digest) = (name.clone(), digest.to_owned());
-    Ok(Firing { name, expected, digest, next, occurrences, missed })
+    let busy = schedule.overlap_policy().group().cloned();
+    Ok(Firing { name, expected, digest, next, occurrences, missed, busy })
 }
 
 /// How many bytes the server is sent for it.

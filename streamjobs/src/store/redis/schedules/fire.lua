@@ -1,15 +1,17 @@
 -- Fires schedules.
 --
--- KEYS: stream, schedules, their definitions, their log. ARGV: "~" or "=" for a maximum length, or nothing;
--- entries to keep; about how many lines the log has; the consumer that fires; then for each firing: name,
--- the score that is expected as the server printed it, digest, when it is due next, occurrences missed,
+-- KEYS: stream, schedules, their definitions, their log, and for each firing that names a group: its lane,
+-- records of retries and records of lines. ARGV: "~" or "=" for a maximum length, or nothing; entries to keep;
+-- about how many lines the log has; the consumer that fires; then for each firing: name, the score that is
+-- expected as the server printed it, digest, when it is due next, occurrences missed, the group or nothing,
 -- occurrences to publish, and for each of these when it is due, how many words its fields have, and these.
--- Returns: for each firing {0, the ids of its entries…}, {1, "moved", "changed", "paused" or "early"}, or
--- {2, error}.
+-- Returns: for each firing {0, the ids of its entries…}, {1, "moved", "changed", "paused" or "early"},
+-- {2, error}, or {3, occurrences that were skipped, the ids of its entries…}.
 --
 -- Before: the schedule is due at `expected` and was computed from the definition `digest`.
 -- After: all of its occurrences are in the stream, in their order, and then its next time is set. If it was
--- refused, nothing was changed.
+-- refused, nothing was changed. With a group, an occurrence is skipped while the group has not ended the job of
+-- the last one that was published.
 -- May race with: other processes that fire, and changes of the definition. The first to run has the
 -- occurrences, because the others expect a score that is gone. A repetition after a lost answer is refused.
 --
@@ -18,7 +20,10 @@
 -- accepts it, and after it the rest. The log is written last, and its errors count for nothing.
 local stream, schedules, specs, log = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local trimming, kept, lines, by = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local clock, at = now(), 5
+local clock, at, next_key = now(), 5, 5
+local DAY = 24 * 60 * 60 * 1000
+-- What is read of lanes, retries and lines in one call.
+local jobs_left, bytes_left = 2000, 2 * 1024 * 1024
 -- Keys of other types refuse the call before anything is written.
 redis.call('XLEN', stream)
 redis.call('HLEN', specs)
@@ -33,10 +38,14 @@ end
 
 -- The firing that begins here.
 local function firing()
-  local head = take(6)
+  local head = take(7)
   local fired = {name = head[1], expected = head[2], digest = head[3], next_time = head[4],
     missed = tonumber(head[5]), occurrences = {}}
-  for i = 1, tonumber(head[6]) do
+  if head[6] ~= '' then
+    fired.busy = {group = head[6], lane = KEYS[next_key], KEYS[next_key + 1], KEYS[next_key + 2]}
+    next_key = next_key + 3
+  end
+  for i = 1, tonumber(head[7]) do
     local occurrence = take(2)
     local job = take(tonumber(occurrence[2]))
     job[#job + 1] = 'sj-due'
@@ -57,23 +66,90 @@ local function refusal(fired)
   return record.paused and 'paused' or nil, record
 end
 
+-- Whether a job that was published as this entry is in the lane of a group: true, false, or nil if not all
+-- were read.
+local function is_in_lane(lane, id)
+  local from = '-'
+  while jobs_left > 0 and bytes_left > 0 do
+    local page = redis.call('XRANGE', lane, from, '+', 'COUNT', 50)
+    for _, entry in ipairs(page) do
+      if value_of(entry[2], 'sj-origin') == id then return true end
+      for _, word in ipairs(entry[2]) do bytes_left = bytes_left - #word end
+    end
+    jobs_left = jobs_left - #page
+    if #page < 50 then return false end
+    from = following(page[#page][1])
+  end
+end
+
+-- The same of records of retries or of lines.
+local function is_recorded(records, id)
+  local cursor, found = '0', false
+  while jobs_left > 0 and bytes_left > 0 do
+    local refused
+    cursor, refused = scan_page(records, cursor, function(_, record)
+      local job = job_of(record) or {}
+      found = found or value_of(job, 'sj-origin') == id
+      jobs_left, bytes_left = jobs_left - 1, bytes_left - #record
+      return #job
+    end)
+    if found or cursor == '0' then return found end
+    if not cursor then return nil, refused end
+  end
+end
+
+-- Whether a group has not ended the job of an entry: it waits to be read, is pending, waits for a retry or in a
+-- line, or is in the lane. A job whose entry is gone from the stream has ended, and so have all of a group
+-- that does not exist. Where there is too much to read, it counts as unfinished for a day.
+local function is_unfinished(busy, id)
+  if not pending_of(stream, busy.group) then return false end
+  if redis.call('XPENDING', stream, busy.group, id, id, 1)[1]
+    or precedes(group_of(stream, busy.group)['last-delivered-id'], id) then
+    return has_entry(stream, id)
+  end
+  if redis.call('HEXISTS', busy[1], 's:' .. id) == 1 then return true end
+  local in_lane, in_retries = is_in_lane(busy.lane, id), is_recorded(busy[1], id)
+  local in_lines = is_recorded(busy[2], id)
+  if in_lane or in_retries or in_lines then return true end
+  local is_known = in_lane ~= nil and in_retries ~= nil and in_lines ~= nil
+  return not is_known and clock - tonumber((parts(id))) < DAY
+end
+
+-- Whether the last occurrence that was published is unfinished in the group that the firing names.
+local function is_busy(fired, record)
+  if not fired.busy or not record.last_entry or not parts(record.last_entry) then return false end
+  return is_unfinished(fired.busy, record.last_entry)
+end
+
 local function fire(fired)
   local refused, record = refusal(fired)
   if refused then return {1, refused} end
-  local answer = {0}
+  -- It reads keys that other clients write. What it is refused concerns no other firing.
+  local readable, busy = pcall(is_busy, fired, record)
+  if not readable then return {2, refusal_of(busy).err} end
+  local answer, skipped = {0}, 0
   for _, occurrence in ipairs(fired.occurrences) do
-    local entry = redis.pcall('XADD', stream, unpack(entry_words(trimming, kept, occurrence.job)))
-    if type(entry) == 'table' then return {2, entry.err} end
-    record.last, record.last_entry = tonumber(occurrence.due), entry
-    answer[#answer + 1] = entry
+    if busy then
+      skipped = skipped + 1
+    else
+      local entry = redis.pcall('XADD', stream, unpack(entry_words(trimming, kept, occurrence.job)))
+      if type(entry) == 'table' then return {2, entry.err} end
+      record.last, record.last_entry = tonumber(occurrence.due), entry
+      answer[#answer + 1], busy = entry, fired.busy ~= nil
+    end
   end
   redis.call('ZADD', schedules, fired.next_time, fired.name)
-  local count = #fired.occurrences
+  local count, all = #answer - 1, #fired.occurrences
   record.fired, record.missed = (record.fired or 0) + count, (record.missed or 0) + fired.missed
+  if skipped > 0 then
+    record.skipped = (record.skipped or 0) + skipped
+    answer[1] = 3
+    table.insert(answer, 2, skipped)
+  end
   store_record(specs, fired.name, record)
-  local due = count > 0 and fired.occurrences[count].due or whole(tonumber(fired.expected))
+  local due = all > 0 and fired.occurrences[all].due or whole(tonumber(fired.expected))
   redis.pcall('XADD', log, 'MAXLEN', '~', lines, '*', 'schedule', fired.name, 'due', due, 'count', count,
-    'missed', whole(fired.missed), 'entry', count > 0 and record.last_entry or '', 'by', by)
+    'missed', whole(fired.missed), 'skipped', skipped, 'entry', count > 0 and record.last_entry or '', 'by', by)
   return answer
 end
 

@@ -7,7 +7,7 @@
 -- for each schedule a row: name, score as the server prints it and the same in whole milliseconds or nil,
 -- digest, kind and JSON or nil where they cannot be read, since, fired, missed, runs, the last occurrence,
 -- its entry, since when it is paused, when it was last declared, each of these or nil, the bytes of its
--- events' fields, and these or nil.
+-- events' fields, these or nil, and how many occurrences were skipped or nil.
 --
 -- May race with: anything; it changes nothing.
 local schedules, specs = KEYS[2], KEYS[3]
@@ -38,7 +38,8 @@ local function row_of(name)
   return {name, score, score and whole(time_of(score)), spec.digest or false, spec.kind or false,
     spec.about or false, number(record.since), number(record.fired), number(record.missed),
     number(record.runs), number(record.last), record.last_entry or false, number(record.paused),
-    number(spec.digest and record.declared[spec.digest]), bytes, fields or false}, bytes
+    number(spec.digest and record.declared[spec.digest]), bytes, fields or false,
+    number(record.skipped)}, bytes
 end
 
 local version = tonumber(redis.call('HGET', specs, '#') or '') or 0

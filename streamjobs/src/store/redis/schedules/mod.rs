@@ -12,7 +12,7 @@ use super::script::{Script, scripts};
 use super::{RedisStore, milliseconds, packed, reply, trimming};
 use crate::model::cause::bounded_text;
 use crate::model::config::Retention;
-use crate::model::name::{ScheduleName, StreamName};
+use crate::model::name::{GroupName, ScheduleName, StreamName};
 use crate::store::publish::NewEntry;
 use crate::store::schedules::{
     DECLARED_FOR, DRIFT_MAX, Declared, DueSchedules, Fired, Firing, LOG_MAX, ListedSchedules, Mark,
@@ -267,16 +267,25 @@ impl RedisStore {
     ) -> Result<Vec<Result<Fired>>> {
         let add = |command: &mut Cmd| {
             command.arg(trimming(retention)).arg(LOG_MAX).arg(by);
-            for Firing { name, expected, digest, next, occurrences, missed } in firings {
+            for Firing { name, expected, digest, next, occurrences, missed, busy } in firings {
                 command.arg(name.as_str()).arg(&expected.text).arg(digest);
-                command.arg(*next).arg(*missed).arg(occurrences.len());
+                let busy = busy.as_ref().map_or("", GroupName::as_str);
+                command.arg(*next).arg(*missed).arg(busy).arg(occurrences.len());
                 for occurrence in occurrences {
                     command.arg(occurrence.due).arg(occurrence.fields.len() * 2);
                     add_fields(command, &occurrence.fields);
                 }
             }
         };
-        let answers = self.schedules_script(&FIRE, stream, add).await?;
+        let [schedules, specs, log] = keys(stream);
+        let mut keys = vec![stream.as_str().to_owned(), schedules, specs, log];
+        for group in firings.iter().filter_map(|firing| firing.busy.as_ref()) {
+            keys.push(stream.lane_key(group));
+            keys.push(stream.retry_records_key(group));
+            keys.push(stream.line_records_key(group));
+        }
+        let keys = keys.iter().map(String::as_str).collect::<Vec<_>>();
+        let answers = self.script(&FIRE, &keys, add).await?;
         let answers = reply::items(answers, FIRE.name)?;
         match answers.len() == firings.len() {
             true => Ok(answers.into_iter().map(fired).collect()),
@@ -289,7 +298,7 @@ impl RedisStore {
 fn firings_of_chunk(firings: &[Firing]) -> usize {
     let mut words = 0;
     let fits = |firing: &&Firing| {
-        words += firing.occurrences.iter().map(|one| 2 + one.fields.len() * 2).sum::<usize>() + 6;
+        words += firing.occurrences.iter().map(|one| 2 + one.fields.len() * 2).sum::<usize>() + 7;
         words <= WORDS_MAX
     };
     let in_words = firings.iter().take(FIRINGS_MAX).take_while(fits).count();
@@ -354,6 +363,11 @@ fn fired(answer: Value) -> Result<Fired> {
         let ids = items.map(|id| reply::id(id, name)).collect::<Result<_>>()?;
         return Ok(Fired::Published(ids));
     }
+    if state == 3 {
+        let skipped = reply::number(reply::next(&mut items, name)?, name)?;
+        let published = items.map(|id| reply::id(id, name)).collect::<Result<_>>()?;
+        return Ok(Fired::Skipped { published, skipped });
+    }
     let text = reply::lossy(reply::next(&mut items, name)?, name)?;
     match (state, text.as_str()) {
         (1, "moved") => Ok(Fired::Moved),
@@ -370,8 +384,9 @@ fn fired(answer: Value) -> Result<Fired> {
 
 fn facts(row: Value) -> Result<ScheduleFacts> {
     let name = LIST_SCHEDULES.name;
-    let [schedule, score, at, digest, spec_kind, about, rest @ ..] = reply::tuple::<16>(row, name)?;
-    let [since, fired, missed, runs, last, last_entry, paused, declared, bytes, fields] = rest;
+    let [schedule, score, at, digest, spec_kind, about, rest @ ..] = reply::tuple::<17>(row, name)?;
+    let [since, fired, missed, runs, last, last_entry, paused, declared, bytes, fields, skipped] =
+        rest;
     let number = |value| reply::unless_nil(value, name, reply::number);
     let count = |value| number(value).map(Option::unwrap_or_default);
     let next = match score {
@@ -393,6 +408,7 @@ fn facts(row: Value) -> Result<ScheduleFacts> {
         since: count(since)?,
         fired: count(fired)?,
         missed: count(missed)?,
+        skipped: count(skipped)?,
         runs: count(runs)?,
         last: number(last)?,
         last_entry: last_entry.and_then(|id| id.parse().ok()),

@@ -31,7 +31,7 @@ async fn short(_: Tick) {}
 #[handler(group = "reports", every = "5m", offset = "5m")]
 async fn late(_: Tick) {}
 
-#[handler(group = "reports", every = "5m", jitter = "25h", missed = "latest")]
+#[handler(group = "reports", every = "5m", jitter = "25h", missed = "latest", overlap = "wait")]
 async fn values(_: Tick) {}
 
 #[handler(group = "reports", every = "5m", missed_max = 10, missed_within = "1h")]
@@ -40,7 +40,7 @@ async fn without_all(_: Tick) {}
 #[handler(group = "reports", every = "5m", missed = "all", missed_max = 10_001, missed_within = "0s")]
 async fn bounds(_: Tick) {}
 
-#[handler(group = "reports", zone = "UTC", offset = "1m", missed = "one", jitter = "1s")]
+#[handler(group = "reports", zone = "UTC", offset = "1m", missed = "one", jitter = "1s", overlap = "skip")]
 async fn without_a_schedule(_: Tick) {}
 
 #[handler(group = "reports", every = "5m")]

@@ -112,7 +112,13 @@ async fn zone(_: Tick) -> Result<(), JobError> {
     Ok(())
 }
 
-#[handler(group = "reports", every = "1s", missed = "one", stream = "ticks:{reports}")]
+#[handler(
+    group = "reports",
+    every = "1s",
+    missed = "one",
+    overlap = "allow",
+    stream = "ticks:{reports}"
+)]
 async fn every(_: Tick) {}
 
 #[handler(group = "reports", every = "365d", offset = "1ms", jitter = "24h", expires = "1h")]
@@ -122,6 +128,7 @@ async fn offset(_: Tick) {}
     group = "reports",
     every = "5m",
     missed = "all",
+    overlap = "skip",
     missed_max = 10_000,
     missed_within = "7d"
 )]
@@ -171,6 +178,7 @@ fn schedules() {
     assert_eq!((declared[1].timing, declared[1].missed), (expected, Missed::None));
     let (period, offset) = (Duration::from_secs(365 * 86_400), Duration::from_millis(1));
     assert_eq!(declared[3].timing, DeclaredTiming::Every { period, offset });
+    assert_eq!((declared[3].skip_while, declared[4].skip_while), (None, Some("reports")));
     assert_eq!(declared[3].jitter, Duration::from_secs(86_400));
     let (max, within) = (NonZeroU32::new(10_000).unwrap(), Duration::from_secs(7 * 86_400));
     assert_eq!(declared[4].missed, Missed::All { max, within });
