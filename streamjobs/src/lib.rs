@@ -61,6 +61,7 @@ pub use self::model::result_ext::ResultExt;
 pub use self::model::trace::{TraceContext, TraceContextError};
 pub use self::publish::client::{Client, ClientBuilder, Published};
 pub use self::publish::encoded::EncodedEvent;
+pub use self::publish::hook::{HeaderNameError, Outgoing};
 pub use self::runtime::{Runtime, RuntimeBuilder};
 
 #[doc = include_str!("../docs/event.md")]

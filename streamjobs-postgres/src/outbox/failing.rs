@@ -143,6 +143,7 @@ impl FailingStreams {
                 // The client never sends an event that is too large, or cannot be scheduled.
                 Err(
                     error @ (PublishError::TooLarge { .. }
+                    | PublishError::Refused { .. }
                     | PublishError::TooFarAhead { .. }
                     | PublishError::TooManyFields { .. }),
                 ) => {

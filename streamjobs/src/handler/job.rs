@@ -13,6 +13,7 @@ use super::needs::States;
 use super::progress::ProgressBoard;
 use crate::model::entry::{Delivery, Entry, EntryId};
 use crate::model::event::{self, DecodeError, Event};
+use crate::model::header;
 use crate::model::name::{ConsumerName, EventId, GroupName, StreamName};
 use crate::model::outcome::Outcome;
 use crate::model::progress::Reported;
@@ -288,6 +289,13 @@ impl Job {
     #[must_use]
     pub fn trace_context(&self) -> Option<&TraceContext> {
         self.parts.trace.as_deref()
+    }
+
+    /// A header that [`ClientBuilder::on_publish`](crate::ClientBuilder::on_publish) has set when the event was
+    /// published; the same for every attempt.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.entry().text(&header::field(name)?)
     }
 
     /// The entry as the server holds it.

@@ -110,6 +110,18 @@ pub enum PublishError {
         #[source]
         source: UniqueFault,
     },
+    /// A function of [`ClientBuilder::on_publish`](crate::ClientBuilder::on_publish) refused the event. Nothing was
+    /// sent.
+    #[error("event {event_id} for {stream} was refused before it was sent")]
+    Refused {
+        /// The stream.
+        stream: String,
+        /// The event id.
+        event_id: EventId,
+        /// The error of the function.
+        #[source]
+        source: BoxError,
+    },
     /// The server refused the event, or could not be reached. It is certainly not stored.
     #[error("event {event_id} was not stored in {stream}: {}", explained(.source))]
     Rejected {

@@ -13,6 +13,7 @@ pub(crate) mod entry;
 pub(crate) mod event;
 pub(crate) mod fail_point;
 pub(crate) mod fingerprint;
+pub(crate) mod header;
 pub(crate) mod heartbeat;
 pub(crate) mod limit;
 pub(crate) mod name;

@@ -16,6 +16,7 @@ use crate::model::name::{EventId, NameError, StreamName};
 use crate::model::trace::span::{self, TraceProvider};
 use crate::model::trace::{self, TraceContext};
 use crate::publish::encoded::{self, EncodedEvent, PAYLOAD_BYTES_MAX};
+use crate::publish::hook::PublishHook;
 use crate::publish::layouts::{self, Layouts};
 use crate::store::Store;
 use crate::store::redis::RedisStore;
@@ -35,6 +36,7 @@ struct Inner {
     retention_default: Retention,
     payload_bytes_max: usize,
     trace_context: Option<TraceProvider>,
+    hooks: Vec<PublishHook>,
     metrics: PublishMetrics,
     in_memory: bool,
     layouts: Arc<Layouts>,
@@ -92,6 +94,7 @@ impl Client {
             retention_default: Retention::default(),
             payload_bytes_max: PAYLOAD_BYTES_MAX,
             trace_context: None,
+            hooks: Vec::new(),
             partitions: Vec::new(),
             stored_partitions: Vec::new(),
             connection: ConnectionOptions::default(),
@@ -163,6 +166,7 @@ impl Client {
         let trace = self.trace(&span);
         let bytes_max = self.inner.payload_bytes_max;
         let fields = encoded::encode(stream, event, &id, trace.as_deref(), bytes_max);
+        let fields = fields.and_then(|fields| self.hooked(stream, &id, fields));
         let fields = fields.inspect_err(|_| span::failed(&span, "refused"))?;
         self.send_one(stream, id, fields, span).await
     }
@@ -214,6 +218,7 @@ impl Client {
         let entries = events.into_iter().map(|(id, event)| {
             let bytes_max = self.inner.payload_bytes_max;
             let fields = encoded::encode(&stream, event, &id, trace.as_deref(), bytes_max)?;
+            let fields = self.hooked(&stream, &id, fields)?;
             Ok((id, fields))
         });
         self.send_all(&stream, span, entries).await
@@ -253,7 +258,11 @@ impl Client {
             let only = events.first().filter(|_| events.len() == 1);
             let span = span::send(&stream, events.len(), only.map(EncodedEvent::event_id));
             let bytes_max = self.inner.payload_bytes_max;
-            let entries = events.into_iter().map(|event| event.within(bytes_max));
+            let entries = events.into_iter().map(|event| {
+                let (id, fields) = event.within(bytes_max)?;
+                let fields = self.hooked(&stream, &id, fields)?;
+                Ok((id, fields))
+            });
             let answers = self.send_all(&stream, span, entries).await;
             places.into_iter().zip(answers).collect::<Vec<_>>()
         });
@@ -300,6 +309,10 @@ impl Client {
         self.inner.payload_bytes_max
     }
 
+    pub(super) fn hooks(&self) -> &[PublishHook] {
+        &self.inner.hooks
+    }
+
     pub(super) fn publish_metrics(&self) -> &PublishMetrics {
         &self.inner.metrics
     }
@@ -330,6 +343,7 @@ pub struct ClientBuilder {
     retention_default: Retention,
     payload_bytes_max: usize,
     trace_context: Option<TraceProvider>,
+    pub(super) hooks: Vec<PublishHook>,
     partitions: Vec<(String, u16)>,
     stored_partitions: Vec<String>,
     pub(super) connection: ConnectionOptions,
@@ -461,6 +475,7 @@ impl ClientBuilder {
             retention_default: self.retention_default,
             payload_bytes_max: self.payload_bytes_max,
             trace_context: self.trace_context,
+            hooks: self.hooks,
             metrics: PublishMetrics::default(),
             in_memory,
             layouts: Arc::new(layouts),

@@ -133,6 +133,7 @@ impl Client {
         let times = debounce.times().map_err(refused)?;
         let (trace, bytes_max) = (self.trace(&span), self.payload_bytes_max());
         let fields = encoded::encode(stream, event, &id, trace.as_deref(), bytes_max);
+        let fields = fields.and_then(|fields| self.hooked(stream, &id, fields));
         let fields = fields.inspect_err(|_| span::failed(&span, "refused"))?;
         let digest = debounce.digest(event).map_err(refused)?;
         check_width(stream, &id, &fields)?;

@@ -178,7 +178,7 @@ pub(crate) fn encode<E: Event>(
     Ok(fields)
 }
 
-fn check_size(
+pub(super) fn check_size(
     stream: &StreamName,
     event_type: &str,
     fields: &Fields,

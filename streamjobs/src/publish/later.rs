@@ -224,6 +224,7 @@ impl Client {
         let (trace, bytes_max) = (self.trace(&span), self.payload_bytes_max());
         let entries = events.into_iter().map(|(at, id, event)| {
             let fields = encoded::encode(&stream, event, &id, trace.as_deref(), bytes_max)?;
+            let fields = self.hooked(&stream, &id, fields)?;
             When::At(at).scheduled(&stream, id, fields)
         });
         let entries = entries.collect();
@@ -247,7 +248,10 @@ impl Client {
         for (place, (at, event)) in events.into_iter().enumerate() {
             let stream = event.stream().clone();
             let entry = event.within(self.payload_bytes_max());
-            let entry = entry.and_then(|(id, fields)| When::At(at).scheduled(&stream, id, fields));
+            let entry = entry.and_then(|(id, fields)| {
+                let fields = self.hooked(&stream, &id, fields)?;
+                When::At(at).scheduled(&stream, id, fields)
+            });
             let (places, entries) = streams.entry(stream).or_default();
             places.push(place);
             entries.push(entry);
@@ -270,6 +274,7 @@ impl Client {
         let span = span::send(stream, 1, Some(&id));
         let (trace, bytes_max) = (self.trace(&span), self.payload_bytes_max());
         let entry = encoded::encode(stream, event, &id, trace.as_deref(), bytes_max)
+            .and_then(|fields| self.hooked(stream, &id, fields))
             .and_then(|fields| when.scheduled(stream, id.clone(), fields))
             .inspect_err(|_| span::failed(&span, "refused"))?;
         let answer = self.schedule_all(stream, span, vec![Ok(entry)]).await.into_iter().next();

@@ -144,6 +144,7 @@ impl Client {
         let trace = self.trace(&span);
         let bytes_max = self.payload_bytes_max();
         let fields = encoded::encode(stream, event, &id, trace.as_deref(), bytes_max);
+        let fields = fields.and_then(|fields| self.hooked(stream, &id, fields));
         let mut fields = fields.inspect_err(|_| span::failed(&span, "refused"))?;
         let digest = unique.digest(event).map_err(refused)?;
         fields.extend(group.map(|group| UniqueLock::field(&digest, &group)));

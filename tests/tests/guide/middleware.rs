@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use streamjobs::config::GroupOptions;
+use streamjobs::error::PublishError;
 use streamjobs::middleware::{Next, RunFailure};
 use streamjobs::testing::Streams;
 use streamjobs::{
-    Backoff, Client, Event, EventId, Job, JobError, Runtime, RuntimeBuilder, handler, handlers,
+    Backoff, Client, ClientBuilder, Event, EventId, Job, JobError, Runtime, RuntimeBuilder,
+    handler, handlers,
 };
 use streamjobs_tests::eventually::eventually_async;
 
@@ -176,6 +178,37 @@ async fn an_error_tracker_gets_each_error_with_its_job() {
     let reports = tracker.0.lock().unwrap().clone();
     assert!(reports[0].starts_with("the handler panicked: assertion failed"), "{reports:?}");
     assert!(reports[0].ends_with(": handler=charge event=e-1 (1)"), "{reports:?}");
+}
+
+fn tagging(url: &str) -> ClientBuilder {
+    // page: begin
+    let builder = Client::builder(url).on_publish(|event| {
+        if event.event_type() == "order.placed" && event.key().is_none() {
+            return Err("an order needs a key".into());
+        }
+        TENANT.try_with(|tenant| event.set_header("tenant", tenant.as_str()))??;
+        Ok(())
+    });
+    // page: end
+    builder
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_gets_the_header_of_its_task_or_is_refused() {
+    let client = Streams::new().client_with(tagging("redis://unused")).unwrap();
+    let order = OrderPlaced { amount: "1".to_owned() };
+    let refused = TENANT.scope("t-1".to_owned(), client.publish(&order)).await.unwrap_err();
+    assert!(matches!(refused, PublishError::Refused { .. }), "{refused}");
+    let tick = Tagged { number: 1 };
+    assert!(client.publish(&tick).await.is_err(), "no tenant");
+    TENANT.scope("t-1".to_owned(), client.publish(&tick)).await.unwrap();
+    assert_eq!(client.stream("tagged").unwrap().sizes().await.unwrap().length, 1);
+}
+
+#[derive(Serialize, Deserialize, Event)]
+#[event(stream = "tagged", type = "tagged")]
+struct Tagged {
+    number: u32,
 }
 
 fn planned(client: &Client) -> Result<String, Box<dyn std::error::Error>> {

@@ -32,6 +32,7 @@ mod loops;
 mod lost_keys;
 mod middleware;
 mod observers;
+mod on_publish;
 mod once;
 mod progress;
 mod rates;

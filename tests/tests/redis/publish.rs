@@ -325,3 +325,24 @@ async fn of_a_burst_of_calls_on_a_healthy_server_none_is_unconfirmed() {
     assert!(others.is_empty(), "{} such as {:?}", others.len(), others[0]);
     assert_eq!((stored, stored > 1_024), (app.server.length("orders"), true));
 }
+
+#[tokio::test]
+async fn headers_of_the_application_are_fields_of_the_entry_and_refused_events_are_not_sent() {
+    let app = App::start().await;
+    let builder = Client::builder(&app.server.url()).on_publish(|event| match event.event_id() {
+        id if id.as_str() == "refused" => Err("not this one".into()),
+        _ => Ok(event.set_header("tenant", "t-7")?),
+    });
+    let client = builder.connect().await.unwrap();
+    let id = |text: &str| EventId::new(text).unwrap();
+    let (one, two) = (order(1), order(2));
+    let events = [(id("e-1"), &one), (id("refused"), &two), (id("e-2"), &two)];
+    let answers = client.publish_all_with_ids(events).await;
+    assert!(matches!(answers[1], Err(PublishError::Refused { .. })), "{answers:?}");
+    let entries = app.server.entries("orders");
+    let ids = entries.iter().map(|entry| entry.text("sj-id").unwrap()).collect::<Vec<_>>();
+    assert_eq!(ids, ["e-1", "e-2"]);
+    for entry in &entries {
+        assert_eq!(entry.text("sj-header-tenant").as_deref(), Some("t-7"));
+    }
+}

@@ -1,0 +1,71 @@
+//! Publishing with a function of the application that sees each event.
+
+use std::sync::Arc;
+
+use super::client::{Client, ClientBuilder};
+use super::encoded::check_size;
+use super::hook::{Outgoing, PublishHook};
+use crate::model::cause::BoxError;
+use crate::model::entry::Fields;
+use crate::model::error::PublishError;
+use crate::model::name::{EventId, StreamName};
+
+impl ClientBuilder {
+    /// Sets a function that sees each event before it is sent. It may set headers, or refuse the event: the call
+    /// fails with [`PublishError::Refused`], and the event is certainly not stored. Of several functions, the
+    /// first that was set is called first, and one that refuses ends it.
+    ///
+    /// It is called once for each event of each publishing call of this client: also of batches, and of unique,
+    /// debounced, later and encoded events. A relay publishes the events of its outbox with the client that it
+    /// was given: a row whose event is refused stays, as one that is too large. Schedules fire without it, and so
+    /// do retries, redrives and scheduled events that become due.
+    ///
+    /// The function runs in the call, on its thread: it should be fast and must not block. Without one, nothing is
+    /// called.
+    ///
+    /// ```no_run
+    /// # async fn example(url: &str, tenant: String) -> Result<(), Box<dyn std::error::Error>> {
+    /// use streamjobs::Client;
+    ///
+    /// let client = Client::builder(url).on_publish(move |event| {
+    ///     event.set_header("tenant", tenant.as_str())?;
+    ///     Ok(())
+    /// });
+    /// let client = client.connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_publish(
+        mut self,
+        hook: impl Fn(&mut Outgoing<'_>) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.push(PublishHook(Arc::new(hook)));
+        self
+    }
+}
+
+impl Client {
+    /// The fields of an entry, after the functions of the application.
+    pub(super) fn hooked(
+        &self,
+        stream: &StreamName,
+        event_id: &EventId,
+        mut fields: Fields,
+    ) -> Result<Fields, PublishError> {
+        let hooks = self.hooks();
+        if hooks.is_empty() {
+            return Ok(fields);
+        }
+        let mut event = Outgoing { stream, event_id, fields: &mut fields };
+        for PublishHook(hook) in hooks {
+            hook(&mut event).map_err(|source| PublishError::Refused {
+                stream: stream.to_string(),
+                event_id: event_id.clone(),
+                source,
+            })?;
+        }
+        let event_type = event.event_type().to_owned();
+        check_size(stream, &event_type, &fields, self.payload_bytes_max())?;
+        Ok(fields)
+    }
+}
