@@ -20,9 +20,10 @@ use crate::time::Timestamp;
 /// handler does.
 ///
 /// Jobs that were done before are left out. A job whose event is in the same run, or is being worked on, is
-/// snoozed. The guard row of a job that the handler [fails](streamjobs::batch::BatchItem::fail) is removed before
-/// the commit, so that the job runs again: what the handler did for it is not undone unless it was in a
-/// savepoint of its own.
+/// snoozed; one that takes over from a dead attempt of an [`OnceMark`](crate::OnceMark) runs alone. The guard row of
+/// a job that the handler [fails](streamjobs::batch::BatchItem::fail) is removed before the commit, so that the job
+/// runs again: what the handler did for it is not undone unless it was in a savepoint of its own. When it fails all
+/// of them, the transaction is rolled back.
 impl<K: GuardKey> BatchResource for Once<K> {
     async fn begin_batch(jobs: &[Job]) -> Result<BatchBegun<Self>, JobError> {
         let Some(first) = jobs.first() else { return Err(fault::later("the run has no job")) };
@@ -32,12 +33,14 @@ impl<K: GuardKey> BatchResource for Once<K> {
         begun.unwrap_or_else(|_| Err(fault::later(late)))
     }
 
-    async fn commit_batch(mut self, failed: &[usize]) -> Result<(), JobError> {
+    async fn commit_batch(mut self, undone: &[usize]) -> Result<(), JobError> {
         let Guarded { job, keys } = &self.guarded;
-        let failed = failed.iter().filter_map(|place| keys.get(*place)).collect::<Vec<_>>();
-        if !failed.is_empty() {
-            let removal = self.postgres.query(REMOVE).bind(job.group().as_str()).bind(failed);
-            removal.execute(&mut *self.transaction).await.map_err(fault::own_error)?;
+        let undone = undone.iter().filter_map(|place| keys.get(*place)).collect::<Vec<_>>();
+        if !undone.is_empty() {
+            let removal = self.postgres.query(REMOVE).bind(job.group().as_str()).bind(undone);
+            let removal = removal.execute(&mut *self.transaction);
+            let limit = self.postgres.limits().timeout();
+            fault::within(limit, removal).await.map_err(fault::own_error)?;
         }
         commit(self).await
     }
@@ -50,6 +53,13 @@ struct Place<'a> {
     hash: [u8; 16],
 }
 
+/// Why a job is left out.
+enum Left {
+    Done,
+    Failed(JobError),
+    Alone,
+}
+
 async fn begin<K: GuardKey>(
     postgres: &Postgres,
     first: &Job,
@@ -57,18 +67,21 @@ async fn begin<K: GuardKey>(
 ) -> Result<BatchBegun<Once<K>>, JobError> {
     let keys = jobs.iter().map(key::of_job::<K>).collect::<Vec<_>>();
     let stored = keys.iter().map(|key| key.as_deref().unwrap_or_default().to_owned()).collect();
-    let mut left_out = Vec::new();
+    let mut left_out = Vec::<(usize, Left)>::new();
     let mut places = HashMap::new();
     for (number, (job, key)) in jobs.iter().zip(keys).enumerate() {
         match key {
             Ok(key) if places.contains_key(&key) => {
-                left_out.push((number, Some(fault::later("a job of the same event runs with it"))));
+                left_out.push((
+                    number,
+                    Left::Failed(fault::later("a job of the same event runs with it")),
+                ));
             }
             Ok(key) => {
                 let hash = key::payload_hash(job.entry());
                 places.insert(key, Place { number, job, hash });
             }
-            Err(error) => left_out.push((number, Some(error))),
+            Err(error) => left_out.push((number, Left::Failed(error))),
         }
     }
     let mut transaction = postgres.begin_own().await.map_err(fault::own_error)?;
@@ -88,8 +101,9 @@ async fn begin<K: GuardKey>(
     };
     let begun = BatchBegun::new(once);
     Ok(left_out.into_iter().fold(begun, |begun, (number, why)| match why {
-        None => begun.done(number),
-        Some(error) => begun.failed(number, error),
+        Left::Done => begun.done(number),
+        Left::Failed(error) => begun.failed(number, error),
+        Left::Alone => begun.alone(number),
     }))
 }
 
@@ -123,17 +137,18 @@ async fn insert(
         .bind(&limits.lock.setting)
         .bind(&limits.statement.setting)
         .bind(&limits.idle.setting)
+        .bind(places.len() == 1)
         .fetch_all(transaction);
     inserted.await.map_err(fault::own_error)
 }
 
-/// Why a job is left out whose guard row was there before: none if its event was done.
+/// Why a job is left out whose guard row was there before.
 async fn before(
     postgres: &Postgres,
     job: &Job,
     (key, hash): (&str, &[u8]),
     transaction: &mut PgConnection,
-) -> Result<Option<JobError>, JobError> {
+) -> Result<Left, JobError> {
     let found = GuardRow::load(postgres, job.group(), key, transaction).await;
     let Some(found) = found.map_err(fault::own_error)? else {
         let hidden = are_rows_hidden(postgres, transaction).await;
@@ -141,19 +156,25 @@ async fn before(
             return Err(fault::blocked(ROWS_HIDDEN));
         }
         // The row that caused the conflict was rolled back or pruned since.
-        return Ok(Some(fault::later("another attempt at this event was rolled back just now")));
+        let why = "another attempt at this event was rolled back just now";
+        return Ok(Left::Failed(fault::later(why)));
     };
-    if !found.done {
-        let delay = found.remaining.clamp(fault::PAUSE, RUNNING_MAX);
-        return Ok(Some(JobError::later(delay, "another attempt is working on this event")));
+    if found.done {
+        if found.hash != hash {
+            report_mismatch(job);
+        }
+        return Ok(Left::Done);
     }
-    if found.hash != hash {
-        report_mismatch(job);
+    if found.remaining.is_zero() {
+        return Ok(Left::Alone);
     }
-    Ok(None)
+    let delay = found.remaining.clamp(fault::PAUSE, RUNNING_MAX);
+    Ok(Left::Failed(JobError::later(delay, "another attempt is working on this event")))
 }
 
-/// As for one job: the limits are set in the same statement, an unfinished row that has expired is taken over.
+/// As for one job, the limits are set in the same statement. An unfinished row that has expired is taken over by a
+/// single job only: its row must not be removed when the handler fails the job, and a transaction that fails its
+/// only job is rolled back.
 const INSERT: &str = "\
 INSERT INTO streamjobs.once AS guard
     (group_name, key, stream, entry_id, published_at, payload_hash, done_at)
@@ -167,7 +188,7 @@ ON CONFLICT (group_name, key) DO UPDATE
     SET done_at = EXCLUDED.done_at, stream = EXCLUDED.stream, entry_id = EXCLUDED.entry_id,
         published_at = EXCLUDED.published_at, payload_hash = EXCLUDED.payload_hash,
         owner = NULL, expires_at = NULL
-    WHERE guard.done_at IS NULL AND guard.expires_at <= clock_timestamp()
+    WHERE $10 AND guard.done_at IS NULL AND guard.expires_at <= clock_timestamp()
 RETURNING key";
 
 const REMOVE: &str = "DELETE FROM streamjobs.once WHERE group_name = $1 AND key = ANY($2)";

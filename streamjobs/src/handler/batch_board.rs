@@ -3,36 +3,53 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared, WeakShared};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The batches of one queue that are being filled, by the type of their members: no two handlers of a queue take
 /// the same event.
 #[derive(Default)]
 pub(crate) struct BatchBoard {
+    /// Each a `Weak<SharedRun<M>>`, so that nothing is kept that no job waits for.
     filling: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
     /// No further job will come.
     closed: CancellationToken,
 }
 
-/// A batch that jobs may join, and the run that begins when it is full or its time is over.
-struct Filling<M> {
+/// A run that several jobs wait for, in a task of its own: what a job's middleware has set for its task is not
+/// there. It is dropped with the last job that holds it.
+pub(crate) struct SharedRun<M> {
     members: Arc<Members<M>>,
-    /// Weak, so that a run ends when all its jobs have left it.
-    run: WeakShared<BoxFuture<'static, ()>>,
+    ended: CancellationToken,
+    _task: JoinSet<()>,
 }
 
-/// The jobs that have joined a batch.
+/// The jobs that have joined a run.
 pub(crate) struct Members<M> {
     /// None once the run has begun.
     joined: Mutex<Option<Vec<M>>>,
     full: Notify,
     closed: CancellationToken,
+    pub(crate) stage: Arc<RunStage>,
+}
+
+/// How far a run is, as its jobs and its steps tell each other.
+#[derive(Debug)]
+pub(crate) struct RunStage {
+    /// Jobs that wait for its end.
+    waiting: AtomicUsize,
+    /// None of them waits any more.
+    abandoned: CancellationToken,
+    /// Resources are being settled, which no job interrupts.
+    settling: AtomicBool,
+    /// A resource, and not the handler, has failed the run.
+    resource_failed: AtomicBool,
 }
 
 impl BatchBoard {
@@ -41,36 +58,55 @@ impl BatchBoard {
         self.closed.cancel();
     }
 
-    /// Joins the batch that is being filled, or begins one: the run to wait for, which all its jobs share.
-    pub(crate) fn join<M: Clone + Send + 'static>(
+    /// Joins the run that is being filled, or begins one.
+    pub(crate) fn join<M, F>(
         &self,
         member: &M,
         size: usize,
-        begin: impl FnOnce(Arc<Members<M>>) -> BoxFuture<'static, ()>,
-    ) -> Shared<BoxFuture<'static, ()>> {
-        let mut filling = self.lock();
-        let known = filling.get(&TypeId::of::<M>()).and_then(|known| known.downcast_ref());
-        let joined = known.and_then(|Filling { members, run }: &Filling<M>| {
-            let run = run.upgrade()?;
-            members.add(member, size).then_some(run)
-        });
-        if let Some(run) = joined {
+        begin: impl FnOnce(Arc<Members<M>>) -> F,
+    ) -> Arc<SharedRun<M>>
+    where
+        M: Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = filling.get(&TypeId::of::<M>());
+        let known = known.and_then(|known| known.downcast_ref::<Weak<SharedRun<M>>>());
+        let known = known.and_then(Weak::upgrade);
+        if let Some(run) = known.clone().filter(|run| run.members.add(member, size)) {
             return run;
         }
         let members = Arc::new(Members {
             joined: Mutex::new(Some(vec![member.clone()])),
             full: Notify::new(),
             closed: self.closed.clone(),
+            stage: Arc::new(RunStage::of_one()),
         });
-        let run = begin(Arc::clone(&members)).shared();
-        if let Some(weak) = run.downgrade() {
-            filling.insert(TypeId::of::<M>(), Box::new(Filling { members, run: weak }));
-        }
+        let ended = CancellationToken::new();
+        // Also if the run panics: its jobs must not wait for good.
+        let (at_end, begun) = (ended.clone().drop_guard(), begin(Arc::clone(&members)));
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            begun.await;
+            drop(at_end);
+        });
+        let run = Arc::new(SharedRun { members, ended, _task: task });
+        filling.insert(TypeId::of::<M>(), Box::new(Arc::downgrade(&run)));
+        // A run that ends here drops what its handler holds, which may take time.
+        drop(filling);
+        drop(known);
         run
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TypeId, Box<dyn Any + Send>>> {
-        self.filling.lock().unwrap_or_else(PoisonError::into_inner)
+impl<M> SharedRun<M> {
+    pub(crate) fn stage(&self) -> &RunStage {
+        &self.members.stage
+    }
+
+    /// Waits until the run has ended.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 }
 
@@ -78,22 +114,26 @@ impl<M: Clone> Members<M> {
     /// Adds a job; false if the batch is full or its run has begun.
     fn add(&self, member: &M, size: usize) -> bool {
         let mut joined = self.lock();
-        let Some(joined) = joined.as_mut().filter(|joined| joined.len() < size) else {
+        let has_room = |joined: &&mut Vec<M>| joined.len() < size && !self.stage.is_abandoned();
+        let Some(joined) = joined.as_mut().filter(has_room) else {
             return false;
         };
         joined.push(member.clone());
+        self.stage.waiting.fetch_add(1, Ordering::SeqCst);
         if joined.len() == size {
             self.full.notify_one();
         }
         true
     }
 
-    /// Waits until the batch is full, no job can come, or this time is over, and lets no further job join.
+    /// Waits until the batch is full, no job can come, none waits, or this time is over, and lets no further job
+    /// join.
     pub(crate) async fn filled(&self, wait: Duration) -> Vec<M> {
         tokio::select! {
             biased;
             () = self.full.notified() => {}
             () = self.closed.cancelled() => {}
+            () = self.stage.abandoned() => {}
             () = tokio::time::sleep(wait) => {}
         }
         self.lock().take().unwrap_or_default()
@@ -101,6 +141,51 @@ impl<M: Clone> Members<M> {
 
     fn lock(&self) -> MutexGuard<'_, Option<Vec<M>>> {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RunStage {
+    /// A run for which one job waits.
+    pub(crate) fn of_one() -> Self {
+        Self {
+            waiting: AtomicUsize::new(1),
+            abandoned: CancellationToken::new(),
+            settling: AtomicBool::new(false),
+            resource_failed: AtomicBool::new(false),
+        }
+    }
+
+    /// A job does not wait any more.
+    pub(crate) fn leave(&self) {
+        if self.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.abandoned.cancel();
+        }
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.is_cancelled()
+    }
+
+    /// Waits until no job waits.
+    pub(crate) async fn abandoned(&self) {
+        self.abandoned.cancelled().await;
+    }
+
+    /// From now on, a job that would leave waits for the end.
+    pub(crate) fn settle(&self) {
+        self.settling.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_settling(&self) -> bool {
+        self.settling.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn fail_by_resource(&self) {
+        self.resource_failed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_failed_by_resource(&self) -> bool {
+        self.resource_failed.load(Ordering::SeqCst)
     }
 }
 

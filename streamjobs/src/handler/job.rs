@@ -453,11 +453,16 @@ impl Job {
     pub(crate) async fn cut_off(&self) -> Outcome {
         self.parts.lease.token().cancelled().await;
         sleep(self.parts.lease.window).await;
-        match self.cancel_reason() {
-            Some(CancelReason::LeaseLost) => Outcome::LeaseLost,
-            Some(CancelReason::Requested) => Outcome::Cancelled,
-            Some(CancelReason::Shutdown) | None => Outcome::CutOff,
-        }
+        self.has_to_end().unwrap_or(Outcome::CutOff)
+    }
+
+    /// Why the attempt has to end, if it has to for another reason than its timeout.
+    pub(crate) fn has_to_end(&self) -> Option<Outcome> {
+        self.cancel_reason().map(|reason| match reason {
+            CancelReason::LeaseLost => Outcome::LeaseLost,
+            CancelReason::Requested => Outcome::Cancelled,
+            CancelReason::Shutdown => Outcome::CutOff,
+        })
     }
 }
 

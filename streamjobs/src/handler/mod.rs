@@ -16,7 +16,7 @@ mod run;
 
 #[cfg(feature = "testing")]
 pub(crate) use self::batch_board::BatchBoard;
-pub(crate) use self::batch_board::Members;
+pub(crate) use self::batch_board::{Members, RunStage};
 pub use self::extract::{FromJob, State};
 #[cfg(feature = "testing")]
 pub(crate) use self::job::MachineClock;

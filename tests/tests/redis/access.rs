@@ -239,6 +239,12 @@ async fn a_worker_runs_retries_recovers_and_dead_letters_jobs() {
         letters.list(None, 10).await.unwrap().letters.last().unwrap().reason == Reason::Cancelled
     };
     eventually_async(DEADLINE, "the worker knows the mark", ended).await;
+    // The last one that was published may be on its way to the dead letters yet.
+    let drained = async || {
+        let groups = operator.stream("orders").unwrap().groups().await.unwrap();
+        groups.iter().all(|group| group.backlog.entries + group.pending == 0)
+    };
+    eventually_async(DEADLINE, "each has ended", drained).await;
     let dead = server.length("{orders}:dead:work");
     assert_eq!(server.query::<Vec<String>>(&["KEYS", "{orders}:unique:*"]), [""; 0]);
     // More readers share connections, and another one tells them what has changed.

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::vec;
 
 use super::resource::LeftOut;
-use crate::handler::Job;
+use crate::handler::{Job, RunStage};
 use crate::model::outcome::{JobError, Outcome};
 
 /// The events that a handler with the option `batch` takes in one run, each with its job.
@@ -32,8 +32,8 @@ pub struct BatchItem<E> {
 pub(super) struct Part {
     pub(super) job: Job,
     error: Mutex<Option<JobError>>,
-    /// Why the handler runs without this job.
-    left_out: OnceLock<LeftOut>,
+    /// Which resources have the handler run without this job.
+    left_out: Mutex<Vec<(&'static str, LeftOut)>>,
     /// The job does not wait for the end of the run any more.
     left: Arc<AtomicBool>,
 }
@@ -43,12 +43,13 @@ pub struct BatchRun<E> {
     pub(super) parts: Vec<Arc<Part>>,
     /// Taken when the handler begins.
     events: Mutex<Vec<E>>,
+    pub(super) stage: Arc<RunStage>,
 }
 
 impl<E> BatchRun<E> {
-    pub(super) fn new(entries: Vec<(E, Arc<Part>)>) -> Self {
+    pub(super) fn new(entries: Vec<(E, Arc<Part>)>, stage: Arc<RunStage>) -> Self {
         let (events, parts) = entries.into_iter().unzip();
-        Self { parts, events: Mutex::new(events) }
+        Self { parts, events: Mutex::new(events), stage }
     }
 
     /// The first job, for what all jobs have in common; a run has one.
@@ -59,6 +60,11 @@ impl<E> BatchRun<E> {
     /// The events, once.
     pub(super) fn take_events(&self) -> Vec<E> {
         std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether all jobs take part in what the run has done.
+    pub(super) fn is_whole(&self) -> bool {
+        self.parts.iter().all(|part| part.takes_part())
     }
 }
 
@@ -142,16 +148,16 @@ impl<E> fmt::Debug for BatchRun<E> {
 
 impl Part {
     pub(super) fn new(job: Job, left: Arc<AtomicBool>) -> Self {
-        Self { job, error: Mutex::new(None), left_out: OnceLock::new(), left }
+        Self { job, error: Mutex::default(), left_out: Mutex::default(), left }
     }
 
-    /// The handler runs without this job. The first resource that says so decides.
-    pub(super) fn leave_out(&self, why: LeftOut) {
-        let _decided = self.left_out.set(why);
+    /// This resource has the handler run without this job. The first one that says so decides what becomes of it.
+    pub(super) fn leave_out(&self, resource: &'static str, why: LeftOut) {
+        self.left_out().push((resource, why));
     }
 
     pub(super) fn is_left_out(&self) -> bool {
-        self.left_out.get().is_some()
+        !self.left_out().is_empty()
     }
 
     /// Whether the handler has failed this job.
@@ -159,18 +165,36 @@ impl Part {
         self.error().is_some()
     }
 
-    /// What becomes of the job when the run has succeeded.
-    pub(super) fn outcome(&self) -> Outcome {
-        match self.left_out.get() {
-            Some(LeftOut::Done) => Outcome::AlreadyDone,
-            Some(LeftOut::Failed(error)) => Outcome::Failed(error.copied()),
-            None => self.error().take().map_or(Outcome::Done, Outcome::Failed),
+    /// Whether the job is not done when the run has succeeded.
+    pub(super) fn is_undone(&self) -> bool {
+        self.is_left_out() || self.has_failed()
+    }
+
+    /// Whether a resource that took the job has to know that it is not done: the handler has failed it, or ran without
+    /// it because of another resource.
+    pub(super) fn is_undone_for(&self, resource: &'static str) -> bool {
+        let left_out = self.left_out();
+        let by_itself = left_out.iter().any(|(by, _)| *by == resource);
+        !by_itself && (!left_out.is_empty() || self.has_failed())
+    }
+
+    /// What becomes of the job when the run has succeeded; `None` if it runs alone then.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        match self.left_out().first() {
+            Some((_, LeftOut::Done)) => Some(Outcome::AlreadyDone),
+            Some((_, LeftOut::Failed(error))) => Some(Outcome::Failed(error.copied())),
+            Some((_, LeftOut::Alone)) => None,
+            None => Some(self.error().take().map_or(Outcome::Done, Outcome::Failed)),
         }
     }
 
     /// Whether the job takes part in what the run has done.
     pub(super) fn takes_part(&self) -> bool {
         !self.left.load(Ordering::SeqCst) && !self.job.lease_lost()
+    }
+
+    fn left_out(&self) -> MutexGuard<'_, Vec<(&'static str, LeftOut)>> {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn error(&self) -> MutexGuard<'_, Option<JobError>> {

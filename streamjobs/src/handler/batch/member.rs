@@ -1,6 +1,7 @@
 //! One job's way through a batch.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,11 +11,11 @@ use futures_util::future::BoxFuture;
 use tracing::Instrument;
 
 use super::items::{BatchRun, Part};
-use crate::handler::{Job, Members};
+use crate::handler::{Job, Members, RunStage};
 use crate::model::cause::panic_text;
 use crate::model::config::BatchOptions;
 use crate::model::outcome::Outcome;
-use crate::model::trace::{apart, span};
+use crate::model::trace::span;
 
 /// How a handler runs for the jobs of a batch.
 pub(super) type Body<E> = fn(BatchRun<E>) -> BoxFuture<'static, Outcome>;
@@ -30,8 +31,18 @@ pub(super) struct Member<E> {
     outcome: Mutex<Option<Outcome>>,
 }
 
-/// Marks the job as gone when its wait ends.
-struct Waiting<'a>(&'a AtomicBool);
+/// Marks the job as gone when its wait ends, however that is.
+struct Waiting<'a> {
+    left: &'a AtomicBool,
+    stage: &'a RunStage,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.left.store(true, Ordering::SeqCst);
+        self.stage.leave();
+    }
+}
 
 impl<E: Send + Sync + 'static> Member<E> {
     pub(super) fn new(job: Job, event: E) -> Self {
@@ -44,42 +55,44 @@ impl<E: Send + Sync + 'static> Member<E> {
     }
 
     /// Runs with others: what came of it, or `None` if the job has to run alone.
+    ///
+    /// A job that has to end before the run leaves it. While resources are settled it waits, and so does the last
+    /// one: what was committed is done, and what was not is rolled back first.
     pub(super) async fn run(
         self: Arc<Self>,
         options: BatchOptions,
         body: Body<E>,
     ) -> Option<Outcome> {
         let size = usize::try_from(options.size.get()).unwrap_or(usize::MAX);
-        let begin = |members| together(members, options.wait, body).boxed();
+        let begin = |members| together(members, options.wait, body);
         let run = self.job.batches().join(&self, size, begin);
-        let waiting = Waiting(&self.left);
-        let gone = tokio::select! {
+        let waiting = Waiting { left: &self.left, stage: run.stage() };
+        let reason = tokio::select! {
             biased;
-            () = run => None,
+            () = run.ended() => None,
             outcome = self.job.cut_off() => Some(outcome),
         };
         drop(waiting);
-        gone.or_else(|| lock(&self.outcome).take())
+        if reason.is_some() && (run.stage().is_settling() || run.stage().is_abandoned()) {
+            run.ended().await;
+        }
+        let outcome = lock(&self.outcome).take();
+        match reason {
+            Some(reason) => Some(outcome.filter(is_done).unwrap_or(reason)),
+            None => outcome,
+        }
     }
 }
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-/// Fills the batch and runs it. Its jobs poll it together, so that it goes on as long as one of them waits, and is
-/// dropped with the last.
+/// Fills the batch and runs it.
 async fn together<E: Send + Sync + 'static>(
     members: Arc<Members<Arc<Member<E>>>>,
     wait: Duration,
     body: Body<E>,
 ) {
-    let mut parts = Vec::new();
-    let mut entries = Vec::new();
-    let members = members.filled(wait).await;
-    for member in &members {
+    let (mut parts, mut entries) = (Vec::new(), Vec::new());
+    let joined = members.filled(wait).await;
+    for member in &joined {
         let part = Arc::new(Part::new(member.job.begun_now(), Arc::clone(&member.left)));
         if part.takes_part()
             && let Some(event) = lock(&member.event).take()
@@ -90,39 +103,55 @@ async fn together<E: Send + Sync + 'static>(
     }
     let Some((first, _)) = parts.first() else { return };
     let span = span::batch(first.job.entry().event_type(), parts.len());
-    let run = BatchRun::new(entries);
-    let whole = AssertUnwindSafe(apart(body(run))).catch_unwind().instrument(span);
+    let run = BatchRun::new(entries, Arc::clone(&members.stage));
+    let whole = AssertUnwindSafe(body(run)).catch_unwind().instrument(span);
     let outcome = whole.await.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic)));
-    let is_alone = parts.len() == 1;
+    let speaks_of_all = match &outcome {
+        // The other side is busy, has a limit, or an operator has to repair something.
+        Outcome::Failed(error) => {
+            error.is_later() && (error.is_blocked() || !members.stage.has_failed_by_resource())
+        }
+        _ => false,
+    } || parts.len() == 1;
     for (part, member) in parts {
-        *lock(&member.outcome) = outcome_of(&part, &outcome, is_alone);
+        *lock(&member.outcome) = match &outcome {
+            whole if is_done(whole) => part.outcome(),
+            whole => speaks_of_all.then(|| whole.copied()),
+        };
     }
 }
 
-/// Runs the handler for one job.
+/// Runs the handler for one job, unless it has to end.
 pub(super) async fn alone<E: Send + Sync + 'static>(job: Job, event: E, body: Body<E>) -> Outcome {
-    if job.lease_lost() {
-        return Outcome::LeaseLost;
+    if let Some(outcome) = job.has_to_end() {
+        return outcome;
     }
-    let part = Arc::new(Part::new(job.begun_now(), Arc::default()));
-    let run = BatchRun::new(vec![(event, Arc::clone(&part))]);
-    let whole = AssertUnwindSafe(body(run)).catch_unwind();
-    let outcome = tokio::select! {
+    let (left, stage) = (Arc::<AtomicBool>::default(), Arc::new(RunStage::of_one()));
+    let part = Arc::new(Part::new(job.begun_now(), Arc::clone(&left)));
+    let run = BatchRun::new(vec![(event, Arc::clone(&part))], Arc::clone(&stage));
+    let mut whole = pin!(AssertUnwindSafe(body(run)).catch_unwind());
+    let waiting = Waiting { left: &left, stage: &stage };
+    let reason = tokio::select! {
         biased;
-        ended = whole => ended.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic))),
-        outcome = job.cut_off() => outcome,
+        ended = &mut whole => Err(ended),
+        outcome = job.cut_off() => Ok(outcome),
     };
-    outcome_of(&part, &outcome, true).unwrap_or(outcome)
+    drop(waiting);
+    let (ended, reason) = match reason {
+        Err(ended) => (ended, None),
+        // It rolls its resources back, or commits them if it has begun to.
+        Ok(reason) => (whole.await, Some(reason)),
+    };
+    let ended = ended.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic)));
+    match reason {
+        _ if is_done(&ended) => part.outcome().unwrap_or(ended),
+        Some(reason) => reason,
+        None => ended,
+    }
 }
 
-/// What a run came to for one of its jobs; none if the job has to run alone.
-fn outcome_of(part: &Part, whole: &Outcome, is_alone: bool) -> Option<Outcome> {
-    match whole {
-        Outcome::Done | Outcome::AlreadyDone => Some(part.outcome()),
-        // The handler speaks of all of them: the other side is busy, or has a limit.
-        Outcome::Failed(error) if error.is_later() => Some(whole.copied()),
-        _ => is_alone.then(|| whole.copied()),
-    }
+fn is_done(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Done | Outcome::AlreadyDone)
 }
 
 fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -7,8 +7,9 @@ use crate::model::outcome::JobError;
 
 /// A resource that a handler with the option `batch` borrows as `&mut T`: begun once for all jobs of a run.
 ///
-/// It is settled as a [`JobResource`]: committed when the handler returns `Ok` and every job has its lease, and
-/// rolled back in every other case. After that, each job runs again alone, with a resource of its own.
+/// It is settled as a [`JobResource`]: committed when the handler returns `Ok`, has not failed every job, and none of
+/// them has lost its lease or was cancelled; and rolled back in every other case. Then each job runs again alone, with
+/// a resource of its own, unless the handler has decided what becomes of it.
 #[diagnostic::on_unimplemented(
     message = "`&mut {Self}` cannot be an argument of a handler with the option `batch`",
     label = "begins for one job alone",
@@ -21,16 +22,16 @@ pub trait BatchResource: JobResource {
     ///
     /// # Errors
     ///
-    /// The run fails with the error, and the handler does not run.
+    /// The handler does not run. Each job runs again alone, unless the error is a [`JobError::blocked`].
     fn begin_batch(jobs: &[Job])
     -> impl Future<Output = Result<BatchBegun<Self>, JobError>> + Send;
 
-    /// Commits what the handler did. The jobs at these places were [failed](super::BatchItem::fail) by it, so that
-    /// the resource must not take them for done.
+    /// Commits what the handler did. The jobs at these places are not done: the handler has
+    /// [failed](super::BatchItem::fail) them, or ran without them because of another resource.
     ///
     /// # Errors
     ///
-    /// The run fails with the error.
+    /// As for `begin_batch`.
     fn commit_batch(self, failed: &[usize]) -> impl Future<Output = Result<(), JobError>> + Send;
 }
 
@@ -51,6 +52,8 @@ pub(super) enum LeftOut {
     Done,
     /// It ends with this error.
     Failed(JobError),
+    /// It has a run of its own.
+    Alone,
 }
 
 impl<R> BatchBegun<R> {
@@ -68,6 +71,12 @@ impl<R> BatchBegun<R> {
     /// The job at this place cannot run now: it ends with the error.
     pub fn failed(mut self, place: usize, error: impl Into<JobError>) -> Self {
         self.left_out.push((place, LeftOut::Failed(error.into())));
+        self
+    }
+
+    /// The job at this place gets a run of its own after this one. Of a single job it means nothing.
+    pub fn alone(mut self, place: usize) -> Self {
+        self.left_out.push((place, LeftOut::Alone));
         self
     }
 

@@ -1,6 +1,7 @@
 //! The steps of a run for several jobs, which the code written by `#[handler]` calls.
 
-use std::future::Future;
+use std::any::type_name;
+use std::future::{Future, pending};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::resource::BatchResource;
 use crate::handler::{FromJob, Job, State};
 use crate::model::cause::panic_text;
 use crate::model::config::BatchOptions;
-use crate::model::outcome::{IntoOutcome, Outcome};
+use crate::model::outcome::{IntoOutcome, JobError, Outcome};
 
 /// The first argument of a handler with the option `batch`.
 #[diagnostic::on_unimplemented(
@@ -83,10 +84,14 @@ pub fn run_in_batch<E: Send + Sync + 'static>(
 ///
 /// # Errors
 ///
-/// The resources have left out every job.
+/// The resources have left out every job, or a job has lost its lease or was cancelled.
 pub fn batch_input<B: BatchInput>(run: &BatchRun<B::Item>) -> Result<B, Outcome> {
-    let items =
-        run.take_events().into_iter().zip(&run.parts).filter(|(_, part)| !part.is_left_out());
+    // Beginning resources takes time.
+    if !run.is_whole() {
+        return Err(Outcome::LeaseLost);
+    }
+    let all = run.take_events().into_iter().zip(&run.parts);
+    let items = all.filter(|(_, part)| !part.is_left_out());
     let items = items.map(|(event, part)| BatchItem::new(event, Arc::clone(part)));
     let items = items.collect::<Vec<_>>();
     if items.is_empty() { Err(Outcome::AlreadyDone) } else { Ok(B::of_batch(Batch::new(items))) }
@@ -115,10 +120,11 @@ pub fn batch_begin<'a, R: BatchResource + 'a, E: Send + Sync>(
     Box::pin(async move {
         let jobs = run.parts.iter().map(|part| part.job.clone()).collect::<Vec<_>>();
         let begun = in_time(run, R::begin_batch(&jobs)).await?;
-        let (resource, left_out) = begun.map_err(Outcome::Failed)?.into_parts();
+        let (resource, left_out) =
+            begun.map_err(|error| failed_by_resource(run, error))?.into_parts();
         for (place, why) in left_out {
             if let Some(part) = run.parts.get(place) {
-                part.leave_out(why);
+                part.leave_out(type_name::<R>(), why);
             }
         }
         Ok(resource)
@@ -147,18 +153,29 @@ pub fn batch_settle<'a, R: BatchResource + 'a, E: Send + Sync>(
     outcome: Outcome,
 ) -> BoxFuture<'a, Outcome> {
     Box::pin(async move {
+        // A job that would leave waits from now on; one that has left is seen here.
+        run.stage.settle();
         let outcome = match outcome {
             // What would be committed for a job that has lost its lease could race with its next attempt.
-            Outcome::Done if !run.parts.iter().all(|part| part.takes_part()) => Outcome::LeaseLost,
-            Outcome::Done => {
-                let failed = run.parts.iter().enumerate().filter(|(_, part)| part.has_failed());
-                let failed = failed.map(|(place, _)| place).collect::<Vec<_>>();
-                return match resource.commit_batch(&failed).await {
+            Outcome::Done if !run.is_whole() => Outcome::LeaseLost,
+            Outcome::Done if run.parts.iter().any(|part| !part.is_undone()) => {
+                let name = type_name::<R>();
+                let undone = run.parts.iter().enumerate();
+                let undone = undone.filter(|(_, part)| part.is_undone_for(name));
+                let undone = undone.map(|(place, _)| place).collect::<Vec<_>>();
+                return match resource.commit_batch(&undone).await {
                     Ok(()) => Outcome::Done,
-                    Err(error) => Outcome::Failed(error),
+                    Err(error) => failed_by_resource(run, error),
                 };
             }
-            Outcome::Failed(error) => Outcome::Failed(resource.judge(error)),
+            Outcome::Failed(error) => {
+                let decided = error.is_later();
+                let error = resource.judge(error);
+                if !decided && error.is_later() {
+                    run.stage.fail_by_resource();
+                }
+                Outcome::Failed(error)
+            }
             other => other,
         };
         resource.rollback().await;
@@ -166,15 +183,28 @@ pub fn batch_settle<'a, R: BatchResource + 'a, E: Send + Sync>(
     })
 }
 
-/// Waits for a future of the run, unless its time is over first or the future panics.
+/// What it means for the jobs that a resource has failed: the database was busy with one of them, perhaps.
+fn failed_by_resource<E>(run: &BatchRun<E>, error: JobError) -> Outcome {
+    run.stage.fail_by_resource();
+    Outcome::Failed(error)
+}
+
+/// Waits for a future of the run, unless its time is over first, no job waits for it, or the future panics.
 async fn in_time<E, F: Future + Send>(run: &BatchRun<E>, future: F) -> Result<F::Output, Outcome> {
     let guarded = AssertUnwindSafe(future).catch_unwind();
-    let Some((end, timeout)) = run.first().and_then(Job::time_limit) else {
-        return guarded.await.map_err(|panic| Outcome::Panicked(panic_text(panic)));
+    let timed_out = async {
+        match run.first().and_then(Job::time_limit) {
+            Some((end, timeout)) => {
+                sleep_until(end).await;
+                Outcome::TimedOut(timeout)
+            }
+            None => pending().await,
+        }
     };
     tokio::select! {
         biased;
         finished = guarded => finished.map_err(|panic| Outcome::Panicked(panic_text(panic))),
-        () = sleep_until(end) => Err(Outcome::TimedOut(timeout)),
+        () = run.stage.abandoned() => Err(Outcome::CutOff),
+        outcome = timed_out => Err(outcome),
     }
 }

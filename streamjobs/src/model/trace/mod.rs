@@ -195,25 +195,20 @@ impl FromStr for TraceContext {
 }
 
 tokio::task_local! {
-    static JOB: Option<Arc<TraceContext>>;
+    static JOB: Arc<TraceContext>;
 }
 
 /// Runs a job's future so that what it publishes belongs to the job's trace.
 pub(crate) async fn within<F: Future>(context: Option<Arc<TraceContext>>, job: F) -> F::Output {
     match context {
-        Some(_) => JOB.scope(context, job).await,
+        Some(context) => JOB.scope(context, job).await,
         None => job.await,
     }
 }
 
-/// Runs a future so that what it publishes belongs to no job's trace, also where a job polls it.
-pub(crate) async fn apart<F: Future>(run: F) -> F::Output {
-    JOB.scope(None, run).await
-}
-
 /// The context of the job in which this is called.
 pub(crate) fn of_job() -> Option<Arc<TraceContext>> {
-    JOB.try_with(Option::clone).ok().flatten()
+    JOB.try_with(Arc::clone).ok()
 }
 
 /// The hexadecimal bytes at an offset of the string. Capital letters are not allowed.
