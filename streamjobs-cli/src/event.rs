@@ -58,6 +58,7 @@ fn show(report: &EventReport, output: &mut Output) -> Result<(), Failure> {
         (
             "cancelled",
             match report.cancelled.is_empty() {
+                true if !report.marks_searched => "not among the first 1,000 marks".to_owned(),
                 true => none(),
                 false => report.cancelled.iter().map(cancelled).collect::<Vec<_>>().join(", "),
             },
@@ -135,6 +136,7 @@ fn document(report: &EventReport) -> Value {
         "trace_id": report.trace_id,
         "scheduled_due_ms": report.scheduled.as_ref().map(|event| event.due),
         "cancelled": cancelled.collect::<Vec<_>>(),
+        "marks_searched": report.marks_searched,
         "jobs": jobs.collect::<Vec<_>>(),
         "groups_left": report.groups_left,
     })

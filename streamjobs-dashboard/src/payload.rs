@@ -147,8 +147,9 @@ impl fmt::Debug for Redactor {
     }
 }
 
+/// Whether a field is streamjobs' own. Headers are the application's, as its payload is.
 fn is_framework(name: &str) -> bool {
-    name == "type" || name.starts_with("sj-")
+    name == "type" || name.starts_with("sj-") && !name.starts_with("sj-header-")
 }
 
 /// JSON over several lines, with numbers exactly as written. Other text is unchanged.

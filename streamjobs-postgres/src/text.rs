@@ -1,6 +1,7 @@
 //! Text that a `text` column accepts.
 
 use std::borrow::Cow;
+use std::error::Error;
 
 /// Escapes control characters (no column accepts NUL) and cuts the text to at most `bytes_max`.
 pub(crate) fn clean(text: &str, bytes_max: usize) -> Cow<'_, str> {
@@ -14,6 +15,26 @@ pub(crate) fn clean(text: &str, bytes_max: usize) -> Cow<'_, str> {
 pub(crate) fn plain(text: &str, bytes_max: usize) -> String {
     escaped(text, bytes_max, |character| character.is_control() || !character.is_ascii())
 }
+
+/// An error with its causes in one line, cut to the length to which the archive cuts errors.
+pub(crate) fn error_chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    for _ in 0..CAUSES_MAX {
+        let Some(error) = cause else { break };
+        let cause_text = error.to_string();
+        // Many errors repeat their cause in their own text.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        cause = error.source();
+    }
+    clean(&text, ERROR_BYTES_MAX).into_owned()
+}
+
+const CAUSES_MAX: usize = 32;
+const ERROR_BYTES_MAX: usize = 4096;
 
 /// Bytes in hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {

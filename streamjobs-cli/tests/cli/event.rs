@@ -25,7 +25,7 @@ fn every_state_of_a_job_is_shown() {
     assert_eq!((&pending["failures"], &report["type"]), (&json!(0), &json!("order.placed")));
     assert_eq!(job(&server, "5-0").0["state"], "waiting");
     server.command(&["XACK", "orders", "billing", "2-0"]);
-    assert_eq!(job(&server, "2-0").0["state"], "done");
+    assert_eq!(job(&server, "2-0").0["state"], "ended");
 
     let retry = "local now = redis.call('TIME')[1] * 1000
         redis.call('HSET', KEYS[1], 's:1-7', cmsgpack.pack({'type', 'order.placed', 'data', '1',

@@ -96,7 +96,9 @@ fn known(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
                 }
             }
             dt { "Cancelled" } dd #cancelled {
-                @if report.cancelled.is_empty() { "no" }
+                @if report.cancelled.is_empty() {
+                    @if report.marks_searched { "no" } @else { "not among the first 1,000 marks" }
+                }
                 @for mark in &report.cancelled {
                     (Untrusted(mark.group.as_deref().unwrap_or("all groups"))) " at " (format::moment(mark.at)) " "
                 }
@@ -162,7 +164,9 @@ fn place(ctx: &RequestContext, name: &str, job: &JobReport) -> Markup {
             let path = ["streams", name, "groups", &job.group, "dead", &id];
             html! { a href=(ctx.base.to(&path)) { "dead letter " (id) } ", " (letter.reason.as_str()) }
         }
-        JobState::Done => html! { "acknowledged, or before the group's beginning" },
+        JobState::Ended => {
+            html! { "done, or a dead letter that was archived or removed, or before the group's beginning" }
+        }
         _ => html! { span.unknown { "the server does not tell" } },
     }
 }

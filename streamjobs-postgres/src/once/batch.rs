@@ -90,7 +90,11 @@ async fn begin<K: GuardKey>(
     }
     FailPoint::GuardAfterInsert.reached();
     for (key, Place { number, job, hash }) in places {
-        let why = before(postgres, job, (&key, &hash), &mut transaction).await?;
+        let why = match before(postgres, job, (&key, &hash), &mut transaction).await? {
+            // Its mark has expired just now: the next attempt takes it over.
+            Left::Alone if jobs.len() == 1 => Left::Failed(fault::later("a mark expires just now")),
+            why => why,
+        };
         left_out.push((number, why));
     }
     let once = Once {
@@ -127,7 +131,7 @@ async fn insert(
         hashes.push(hash.as_slice());
     }
     let inserted = postgres
-        .query_scalar::<String>(INSERT)
+        .query_scalar::<String>(if places.len() == 1 { INSERT_ONE } else { INSERT_MANY })
         .bind(first.group().as_str())
         .bind(keys)
         .bind(first.stream().as_str())
@@ -137,7 +141,6 @@ async fn insert(
         .bind(&limits.lock.setting)
         .bind(&limits.statement.setting)
         .bind(&limits.idle.setting)
-        .bind(places.len() == 1)
         .fetch_all(transaction);
     inserted.await.map_err(fault::own_error)
 }
@@ -172,11 +175,11 @@ async fn before(
     Ok(Left::Failed(JobError::later(delay, "another attempt is working on this event")))
 }
 
-/// As for one job, the limits are set in the same statement. An unfinished row that has expired is taken over by a
-/// single job only: its row must not be removed when the handler fails the job, and a transaction that fails its
-/// only job is rolled back.
-const INSERT: &str = "\
-INSERT INTO streamjobs.once AS guard
+/// As for one job, the limits are set in the same statement.
+macro_rules! insert {
+    ($conflict:literal) => {
+        concat!(
+            "INSERT INTO streamjobs.once AS guard
     (group_name, key, stream, entry_id, published_at, payload_hash, done_at)
 SELECT $1, event.key, $3, event.entry_id, event.published_at, event.payload_hash, now()
 FROM (SELECT set_config('lock_timeout', $7, true),
@@ -184,11 +187,23 @@ FROM (SELECT set_config('lock_timeout', $7, true),
              set_config('idle_in_transaction_session_timeout', $9, true)) AS limits,
      UNNEST($2::text[], $4::text[], $5::timestamptz[], $6::bytea[])
          AS event (key, entry_id, published_at, payload_hash)
-ON CONFLICT (group_name, key) DO UPDATE
+ON CONFLICT (group_name, key) DO ",
+            $conflict,
+            " RETURNING key"
+        )
+    };
+}
+
+/// A single job takes over an unfinished row that has expired: a transaction that fails its only job is rolled back.
+const INSERT_ONE: &str = insert!(
+    "UPDATE
     SET done_at = EXCLUDED.done_at, stream = EXCLUDED.stream, entry_id = EXCLUDED.entry_id,
         published_at = EXCLUDED.published_at, payload_hash = EXCLUDED.payload_hash,
         owner = NULL, expires_at = NULL
-    WHERE $10 AND guard.done_at IS NULL AND guard.expires_at <= clock_timestamp()
-RETURNING key";
+    WHERE guard.done_at IS NULL AND guard.expires_at <= clock_timestamp()"
+);
+
+/// Several take over none: an update that does not happen would still lock the row while the handler runs.
+const INSERT_MANY: &str = insert!("NOTHING");
 
 const REMOVE: &str = "DELETE FROM streamjobs.once WHERE group_name = $1 AND key = ANY($2)";

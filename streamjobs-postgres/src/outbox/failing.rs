@@ -7,6 +7,7 @@ use streamjobs::error::PublishError;
 use streamjobs::{EncodedEvent, EventId, StreamName};
 
 use crate::backoff;
+use crate::text;
 
 /// A row of the outbox that can be published.
 #[derive(Debug)]
@@ -147,7 +148,7 @@ impl FailingStreams {
                     | PublishError::TooFarAhead { .. }
                     | PublishError::TooManyFields { .. }),
                 ) => {
-                    outcome.refused.push((id, error.to_string()));
+                    outcome.refused.push((id, text::error_chain(&error)));
                 }
                 Err(error) => {
                     outcome.left += 1;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -48,6 +48,8 @@ pub(crate) struct RunStage {
     abandoned: CancellationToken,
     /// Resources are being settled, which no job interrupts.
     settling: AtomicBool,
+    /// Whether all jobs took part when that began.
+    is_whole: OnceLock<bool>,
     /// A resource, and not the handler, has failed the run.
     resource_failed: AtomicBool,
 }
@@ -151,6 +153,7 @@ impl RunStage {
             waiting: AtomicUsize::new(1),
             abandoned: CancellationToken::new(),
             settling: AtomicBool::new(false),
+            is_whole: OnceLock::new(),
             resource_failed: AtomicBool::new(false),
         }
     }
@@ -171,9 +174,11 @@ impl RunStage {
         self.abandoned.cancelled().await;
     }
 
-    /// From now on, a job that would leave waits for the end.
-    pub(crate) fn settle(&self) {
+    /// From now on, a job that would leave waits for the end. Whether the run is whole, which is decided once: one of
+    /// several resources must not be rolled back after another was committed.
+    pub(crate) fn settle(&self, is_whole: impl FnOnce() -> bool) -> bool {
         self.settling.store(true, Ordering::SeqCst);
+        *self.is_whole.get_or_init(is_whole)
     }
 
     pub(crate) fn is_settling(&self) -> bool {

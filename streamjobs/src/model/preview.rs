@@ -197,10 +197,11 @@ impl DeadLetter {
     }
 }
 
-/// Whether a field is the framework's own, and no part of a payload.
+/// Whether a field is the framework's own, and no part of what the application has given.
 #[cfg(any(test, feature = "testing"))]
 fn is_own(name: &[u8]) -> bool {
-    name == b"type" || name.starts_with(b"sj-") && name != b"sj-dead-raw"
+    let is_given = name == b"sj-dead-raw" || name.starts_with(b"sj-header-");
+    name == b"type" || name.starts_with(b"sj-") && !is_given
 }
 
 /// No error is stored that is longer.
@@ -219,13 +220,15 @@ mod tests {
             ("type".into(), "order.placed".into()),
             ("data".into(), "canary".into()),
             ("sj-id".into(), "e-1".into()),
+            ("sj-header-user".into(), "canary".into()),
         ];
         let preview = EntryPreview::of_entry(&Entry::new(EntryId::new(1, 0), fields), 3);
         let shown = preview.fields.iter().map(|field| (&field.value[..], field.bytes));
-        let expected: [(&[u8], u64); 3] = [(b"order.placed", 12), (b"can", 6), (b"e-1", 3)];
+        let expected: [(&[u8], u64); 4] =
+            [(b"order.placed", 12), (b"can", 6), (b"e-1", 3), (b"can", 6)];
         assert_eq!(shown.collect::<Vec<_>>(), expected);
-        assert_eq!((preview.event_type(), preview.payload_bytes), (Some("order.placed"), 10));
-        assert_eq!(preview.fields.iter().filter(|field| !field.is_whole()).count(), 1);
+        assert_eq!((preview.event_type(), preview.payload_bytes), (Some("order.placed"), 30));
+        assert_eq!(preview.fields.iter().filter(|field| !field.is_whole()).count(), 2);
         assert!(!format!("{preview:?} {:?}", preview.fields).contains("can"));
     }
 

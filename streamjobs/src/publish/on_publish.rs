@@ -1,11 +1,12 @@
 //! Publishing with a function of the application that sees each event.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::client::{Client, ClientBuilder};
 use super::encoded::check_size;
 use super::hook::{Outgoing, PublishHook};
-use crate::model::cause::BoxError;
+use crate::model::cause::{BoxError, panic_text};
 use crate::model::entry::Fields;
 use crate::model::error::PublishError;
 use crate::model::name::{EventId, StreamName};
@@ -13,7 +14,7 @@ use crate::model::name::{EventId, StreamName};
 impl ClientBuilder {
     /// Sets a function that sees each event before it is sent. It may set headers, or refuse the event: the call
     /// fails with [`PublishError::Refused`], and the event is certainly not stored. Of several functions, the
-    /// first that was set is called first, and one that refuses ends it.
+    /// first that was set is called first, and one that refuses ends it. A panic refuses the event as an error does.
     ///
     /// It is called once for each event of each publishing call of this client: also of batches, and of unique,
     /// debounced, later and encoded events. A relay publishes the events of its outbox with the client that it
@@ -58,7 +59,13 @@ impl Client {
         }
         let mut event = Outgoing { stream, event_id, fields: &mut fields };
         for PublishHook(hook) in hooks {
-            hook(&mut event).map_err(|source| PublishError::Refused {
+            // A relay that unwinds would read the same row again, for good.
+            let called = catch_unwind(AssertUnwindSafe(|| hook(&mut event)));
+            let called = called.unwrap_or_else(|panic| {
+                Err(format!("a function of the application has panicked: {}", panic_text(panic))
+                    .into())
+            });
+            called.map_err(|source| PublishError::Refused {
                 stream: stream.to_string(),
                 event_id: event_id.clone(),
                 source,

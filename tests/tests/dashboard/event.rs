@@ -24,7 +24,7 @@ async fn an_event_is_found_from_every_list_and_its_jobs_are_shown() {
     page.is(200).says("data-state=\"pending\"").says("ghost, delivered 1 times");
     page.says(&format!("replay?start={entry}&amp;end={entry}"));
     site.server.command(&["XACK", "orders", "work", &entry]);
-    site.get(&format!("{EVENT}?id=e%201")).await.is(200).says("data-state=\"done\"");
+    site.get(&format!("{EVENT}?id=e%201")).await.is(200).says("data-state=\"ended\"");
 
     let letter = site.store_dead_letter("card 47 refused", "{}");
     for path in [format!("{GROUP}/dead"), format!("{GROUP}/dead/{letter}")] {

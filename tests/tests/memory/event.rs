@@ -44,7 +44,7 @@ async fn an_event_is_followed_from_publishing_to_its_end() {
     let runtime = builder.state(declined.clone()).start().await.unwrap();
     streams.drain(Duration::from_secs(1_200)).await.unwrap();
     let known = report(&client, &later).await;
-    assert!(matches!(known.jobs[0].state, JobState::Done), "{known:?}");
+    assert!(matches!(known.jobs[0].state, JobState::Ended), "{known:?}");
     assert_eq!(known.event_type.as_deref(), Some("order.placed"));
     assert!(known.scheduled.is_none() && known.entry.is_some() && known.trace_id.is_none());
 
@@ -69,7 +69,7 @@ async fn an_event_is_followed_from_publishing_to_its_end() {
     letters.redrive(letter.address()).await.unwrap();
     streams.drain(Duration::from_secs(10)).await.unwrap();
     let known = report(&client, &failing.event_id).await;
-    assert!(matches!(known.jobs[0].state, JobState::Done), "{known:?}");
+    assert!(matches!(known.jobs[0].state, JobState::Ended), "{known:?}");
     let _ = runtime.shutdown().await;
 }
 

@@ -168,3 +168,21 @@ async fn headers_count_for_the_size_of_an_event_and_their_names_are_checked() {
     let refused = client.publish(&order("a")).await.unwrap_err();
     assert!(matches!(refused, PublishError::TooLarge { bytes_max: 200, .. }), "{refused}");
 }
+
+/// A relay that unwinds would read the same row again, for good.
+#[tokio::test(start_paused = true)]
+async fn a_function_that_panics_refuses_the_event() {
+    let streams = Streams::new();
+    let builder = Client::builder("redis://unused").on_publish(|event| match event.key() {
+        Some("odd") => panic!("an odd customer"),
+        _ => Ok(()),
+    });
+    let client = streams.client_with(builder).unwrap();
+    let answers = client.publish_all(&[order("even"), order("odd"), order("even")]).await;
+    let refused = answers.iter().map(Result::is_err).collect::<Vec<_>>();
+    assert_eq!(refused, [false, true, false]);
+    let error = answers.into_iter().nth(1).unwrap().unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("has panicked: an odd customer"), "{source}");
+    assert!(!error.is_unconfirmed() && streams.length("orders") == 2);
+}

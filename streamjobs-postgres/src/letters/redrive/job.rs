@@ -11,7 +11,7 @@ use streamjobs::{Client, EntryId, EventId, Fields};
 
 use super::OutcomeState;
 use crate::letters::letter::fields;
-use crate::text;
+use crate::text::error_chain;
 
 /// The columns of a dead letter that a redrive needs.
 pub(super) struct Letter {
@@ -168,24 +168,3 @@ async fn replies(
     let replies = queue.redrive_archived_all(&jobs, TOKEN_KEPT).await;
     letters.iter().map(|(letter, _)| letter.id).zip(replies).collect()
 }
-
-/// An error with its causes in one line.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    for _ in 0..CAUSES_MAX {
-        let Some(error) = cause else { break };
-        let cause_text = error.to_string();
-        // Many errors repeat their cause in their own text.
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        cause = error.source();
-    }
-    text::clean(&text, ERROR_BYTES_MAX).into_owned()
-}
-
-const CAUSES_MAX: usize = 32;
-/// The length to which errors are cut, as in the archive.
-const ERROR_BYTES_MAX: usize = 4096;

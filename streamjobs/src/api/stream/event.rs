@@ -33,8 +33,11 @@ pub struct EventReport {
     /// It waits until it is due, and has no jobs yet; looked for among the 1,000 that are due first, if
     /// there is no entry.
     pub scheduled: Option<ScheduledEvent>,
-    /// Marks that cancel its jobs.
+    /// Marks that cancel its jobs, as far as they are among the first 1,000 of the stream since the event's id was
+    /// made; of an id that does not say when, the oldest.
     pub cancelled: Vec<CancelledEvent>,
+    /// Whether those are all marks of its jobs.
+    pub marks_searched: bool,
     /// The job of each group, by the group's name.
     pub jobs: Vec<JobReport>,
     /// Groups that were not asked, because there are more than 50.
@@ -109,7 +112,8 @@ impl Stream {
         complete: bool,
     ) -> Result<EventReport, StreamError> {
         let since = published_at(&event_id).map_or(0, |at| at.saturating_sub(BEFORE));
-        let cancelled = self.cancelled(since, PAGE_MAX).await?.into_iter();
+        let marks = self.cancelled(since, PAGE_MAX).await?;
+        let (marks_searched, cancelled) = (marks.len() < PAGE_MAX, marks.into_iter());
         let scheduled = match entry {
             Some(_) => Vec::new(),
             None => {
@@ -137,6 +141,7 @@ impl Stream {
             }),
             scheduled: scheduled.into_iter().find(|event| event.id == event_id),
             cancelled: cancelled.filter(|mark| mark.event_id == event_id.as_str()).collect(),
+            marks_searched,
             searched: complete || entry.is_some(),
             event_id,
             jobs,

@@ -47,16 +47,16 @@ pub enum JobState {
     },
     /// It is a dead letter; of several, the newest.
     Dead(DeadLetterSummary),
-    /// The group is past the entry and has no job for it any more: it was acknowledged. The same holds
-    /// for an entry before the one at which the group began, or was moved to.
-    Done,
+    /// The group is past the entry and has no job for it any more: it is done, or its dead letter was archived,
+    /// trimmed or purged. The same holds for an entry before the one at which the group began, or was moved to.
+    Ended,
     /// The server does not tell: the entry was not found, or the group has more jobs than were compared,
     /// or some wait for their key's turn.
     Unknown,
 }
 
 impl JobState {
-    /// One word, stable: `waiting`, `pending`, `retrying`, `lane`, `dead`, `done` or `unknown`.
+    /// One word, stable: `waiting`, `pending`, `retrying`, `lane`, `dead`, `ended` or `unknown`.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -65,7 +65,7 @@ impl JobState {
             Self::Retrying(_) => "retrying",
             Self::Lane { .. } => "lane",
             Self::Dead(_) => "dead",
-            Self::Done => "done",
+            Self::Ended => "ended",
             Self::Unknown => "unknown",
         }
     }
@@ -76,7 +76,7 @@ impl JobState {
         !matches!(self, Self::Unknown)
     }
 
-    /// Failures recorded so far; `None` where the server does not keep them: of a job that is done, or of
+    /// Failures recorded so far; `None` where the server does not keep them: of a job that has ended, or of
     /// which nothing is known.
     #[must_use]
     pub fn attempts(&self) -> Option<u32> {
@@ -85,7 +85,7 @@ impl JobState {
             Self::Retrying(job) => Some(job.attempts),
             Self::Lane { attempts, .. } => Some(*attempts),
             Self::Dead(letter) => Some(letter.attempts),
-            Self::Done | Self::Unknown => None,
+            Self::Ended | Self::Unknown => None,
         }
     }
 
@@ -145,8 +145,12 @@ async fn state(group: &Group, info: &GroupInfo, target: &Target) -> Result<JobSt
     if let Some(state) = search.look(Counts::ALL).await? {
         return Ok(state);
     }
-    let is_told = search.complete && target.entry.is_some() && info.parked == Some(0);
-    Ok(if is_told { JobState::Done } else { JobState::Unknown })
+    let mut is_told = search.complete && target.entry.is_some() && info.parked == Some(0);
+    if is_told {
+        // A job that was due meanwhile may wait in a line now.
+        is_told = group.info().await?.parked == Some(0);
+    }
+    Ok(if is_told { JobState::Ended } else { JobState::Unknown })
 }
 
 /// Which lists may have the job.

@@ -11,7 +11,7 @@ use tokio::time::sleep_until;
 
 use super::items::{Batch, BatchItem, BatchRun};
 use super::member::{Body, Member, alone};
-use super::resource::BatchResource;
+use super::resource::{BatchResource, LeftOut};
 use crate::handler::{FromJob, Job, State};
 use crate::model::cause::panic_text;
 use crate::model::config::BatchOptions;
@@ -122,7 +122,11 @@ pub fn batch_begin<'a, R: BatchResource + 'a, E: Send + Sync>(
         let begun = in_time(run, R::begin_batch(&jobs)).await?;
         let (resource, left_out) =
             begun.map_err(|error| failed_by_resource(run, error))?.into_parts();
+        let is_single = run.parts.len() == 1;
         for (place, why) in left_out {
+            if matches!(why, LeftOut::Alone) && is_single {
+                continue;
+            }
             if let Some(part) = run.parts.get(place) {
                 part.leave_out(type_name::<R>(), why);
             }
@@ -153,11 +157,9 @@ pub fn batch_settle<'a, R: BatchResource + 'a, E: Send + Sync>(
     outcome: Outcome,
 ) -> BoxFuture<'a, Outcome> {
     Box::pin(async move {
-        // A job that would leave waits from now on; one that has left is seen here.
-        run.stage.settle();
         let outcome = match outcome {
             // What would be committed for a job that has lost its lease could race with its next attempt.
-            Outcome::Done if !run.is_whole() => Outcome::LeaseLost,
+            Outcome::Done if !run.stage.settle(|| run.is_whole()) => Outcome::LeaseLost,
             Outcome::Done if run.parts.iter().any(|part| !part.is_undone()) => {
                 let name = type_name::<R>();
                 let undone = run.parts.iter().enumerate();

@@ -89,6 +89,7 @@ impl BatchResource for Ledger {
         let places = jobs.iter().enumerate();
         Ok(places.fold(begun, |begun, (place, job)| match job.event_id().as_str() {
             id if id.starts_with("done") => begun.done(place),
+            id if id.starts_with("alone") => begun.alone(place),
             id if id.starts_with("busy") && job.is_first_delivery() => {
                 begun.failed(place, JobError::later(Duration::from_secs(5), "another does it"))
             }
@@ -123,6 +124,20 @@ async fn a_job_that_is_cancelled_during_the_commit_is_done() {
     stage.until_done(&runtime, "guarded", 2).await;
     assert_eq!(stage.letters("guarded").await.len(), 0);
     assert_eq!((stage.log.done(), stage.log.notes().len()), (vec![0, 1], 2));
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_a_resource_wants_alone_runs_alone_and_is_not_taken_for_done() {
+    let stage = Stage::new();
+    for (number, id) in ["n-0", "alone-1", "n-2"].into_iter().enumerate() {
+        let page = Page { number, plan: "fine".to_owned() };
+        stage.client.publish_with_id(&page, EventId::new(id).unwrap()).await.unwrap();
+    }
+    let builder = Runtime::builder(&stage.client).handlers(handlers![guarded]);
+    let runtime = builder.state(stage.log.clone()).start().await.unwrap();
+    stage.until_done(&runtime, "guarded", 3).await;
+    assert_eq!((stage.log.sizes(), stage.log.done()), (vec![2, 1], vec![0, 1, 2]));
     let _ = runtime.shutdown().await;
 }
 

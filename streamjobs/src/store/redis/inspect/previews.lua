@@ -25,6 +25,8 @@ local function room(name)
   if name == 'type' then return own_most, false end
   if letter and string.sub(name, 1, 8) == 'sj-dead-' then return own_most, false end
   if letter then return nil, true end
+  -- Headers are the application's, as its payload is.
+  if string.sub(name, 1, 10) == 'sj-header-' then return value_most, true end
   if string.sub(name, 1, 3) == 'sj-' then return own_most, false end
   return value_most, true
 end

@@ -22,8 +22,11 @@ local stream, schedules, specs, log = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local trimming, kept, lines, by = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local clock, at, next_key = now(), 5, 5
 local DAY = 24 * 60 * 60 * 1000
--- What is read of lanes, retries and lines in one call.
-local jobs_left, bytes_left = 2000, 2 * 1024 * 1024
+-- What is read of lanes, retries and lines for a group, and in one call.
+local GROUP_JOBS, GROUP_BYTES = 2000, 2 * 1024 * 1024
+local jobs_left, bytes_left = 5 * GROUP_JOBS, 5 * GROUP_BYTES
+-- By lane: which entries the jobs of a group come from, and whether all were read.
+local seen = {}
 -- Keys of other types refuse the call before anything is written.
 redis.call('XLEN', stream)
 redis.call('HLEN', specs)
@@ -66,36 +69,51 @@ local function refusal(fired)
   return record.paused and 'paused' or nil, record
 end
 
--- Whether a job that was published as this entry is in the lane of a group: true, false, or nil if not all
--- were read.
-local function is_in_lane(lane, id)
-  local from = '-'
-  while jobs_left > 0 and bytes_left > 0 do
-    local page = redis.call('XRANGE', lane, from, '+', 'COUNT', 50)
+-- Reads the jobs of a lane in small pages, because an entry can have megabytes: true if all were read.
+local function read_lane(lane, origins, left)
+  local from, count = '-', 1
+  while left.jobs > 0 and left.bytes > 0 do
+    local page, bytes = redis.call('XRANGE', lane, from, '+', 'COUNT', count), 0
     for _, entry in ipairs(page) do
-      if value_of(entry[2], 'sj-origin') == id then return true end
-      for _, word in ipairs(entry[2]) do bytes_left = bytes_left - #word end
+      origins[value_of(entry[2], 'sj-origin') or ''] = true
+      for _, word in ipairs(entry[2]) do bytes = bytes + #word end
     end
-    jobs_left = jobs_left - #page
-    if #page < 50 then return false end
+    left.jobs, left.bytes = left.jobs - #page, left.bytes - bytes
+    if #page < count then return true end
     from = following(page[#page][1])
+    count = math.max(1, math.min(2 * count, 50, math.floor(65536 * #page / math.max(bytes, 1))))
   end
 end
 
 -- The same of records of retries or of lines.
-local function is_recorded(records, id)
-  local cursor, found = '0', false
-  while jobs_left > 0 and bytes_left > 0 do
-    local refused
-    cursor, refused = scan_page(records, cursor, function(_, record)
+local function read_records(records, origins, left)
+  local cursor = '0'
+  while left.jobs > 0 and left.bytes > 0 do
+    cursor = scan_page(records, cursor, function(_, record)
       local job = job_of(record) or {}
-      found = found or value_of(job, 'sj-origin') == id
-      jobs_left, bytes_left = jobs_left - 1, bytes_left - #record
+      origins[value_of(job, 'sj-origin') or ''] = true
+      left.jobs, left.bytes = left.jobs - 1, left.bytes - #record
       return #job
     end)
-    if found or cursor == '0' then return found end
-    if not cursor then return nil, refused end
+    if cursor == '0' or not cursor then return cursor == '0' end
   end
+end
+
+-- Which entries the jobs of a group come from that are in its lane, retries and lines, and whether all were read.
+-- Firings of one group share what was read.
+local function origins_of(busy)
+  local known = seen[busy.lane]
+  if known then return known.origins, known.complete end
+  local origins, left = {}, {jobs = math.min(GROUP_JOBS, jobs_left), bytes = math.min(GROUP_BYTES, bytes_left)}
+  local jobs, bytes = left.jobs, left.bytes
+  local complete = redis.call('XLEN', busy.lane) == 0 or read_lane(busy.lane, origins, left)
+  for _, records in ipairs({busy[1], busy[2]}) do
+    local is_read = redis.call('HLEN', records) == 0 or read_records(records, origins, left)
+    complete = complete and is_read
+  end
+  jobs_left, bytes_left = jobs_left - (jobs - left.jobs), bytes_left - (bytes - left.bytes)
+  seen[busy.lane] = {origins = origins, complete = complete}
+  return origins, complete
 end
 
 -- Whether a group has not ended the job of an entry: it waits to be read, is pending, waits for a retry or in a
@@ -108,11 +126,8 @@ local function is_unfinished(busy, id)
     return has_entry(stream, id)
   end
   if redis.call('HEXISTS', busy[1], 's:' .. id) == 1 then return true end
-  local in_lane, in_retries = is_in_lane(busy.lane, id), is_recorded(busy[1], id)
-  local in_lines = is_recorded(busy[2], id)
-  if in_lane or in_retries or in_lines then return true end
-  local is_known = in_lane ~= nil and in_retries ~= nil and in_lines ~= nil
-  return not is_known and clock - tonumber((parts(id))) < DAY
+  local origins, complete = origins_of(busy)
+  return origins[id] or not complete and clock - tonumber((parts(id))) < DAY
 end
 
 -- Whether the last occurrence that was published is unfinished in the group that the firing names.
