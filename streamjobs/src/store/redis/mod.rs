@@ -19,6 +19,7 @@
 //! more than two readers of a runtime share connections with, where it is allowed, `CLIENT|TRACKING`;
 //! jobs of a deleted retry set come back with, where it is allowed, `HSCAN`;
 //! schedules use, where it is allowed, `HKEYS`, `ZSCORE`;
+//! limits of all processes use, where it is allowed, `HMGET`, `HSCAN`, `ZINCRBY`, `ZRANGEBYLEX`, `ZSCAN`, `ZSCORE`;
 //! operating on them uses, where it is allowed, `XGROUP|DESTROY`, `DEL`, `UNLINK`;
 //! redriving from an archive uses, where it is allowed, `GET`, `SET`;
 //! the progress of jobs uses, where it is allowed, `DEL`, `PEXPIRE`;

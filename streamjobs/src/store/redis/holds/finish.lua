@@ -1,7 +1,7 @@
 -- Ends jobs with their holds, and lets those that waited for them go on.
 --
--- KEYS: stream, lane, dead letters, holds, busy, lines, line records, turns. ARGV: group, the limit, then
--- the place of each job.
+-- KEYS: stream, lane, dead letters, holds, busy, lines, line records, turns. ARGV: group, the limit,
+-- how many of the jobs are on the stream, and the entry of each: first these, then those in the lane.
 -- Returns: how many of the entries were pending, and how many jobs went from a line to the lane.
 --
 -- Before: each job is done, a dead letter, or gives its place to others while it waits for its retry. Its
@@ -16,32 +16,25 @@ local stream, lane = KEYS[1], KEYS[2]
 local keys = {lane = lane, dead = KEYS[3], holds = KEYS[4], busy = KEYS[5], lines = KEYS[6],
   records = KEYS[7], turns = KEYS[8]}
 local group, limit = ARGV[1], tonumber(ARGV[2])
-check_types(keys.holds, keys.busy, keys.lines, keys.records, keys.turns)
-local FED_MAX = 100
+local waiting = check_types(keys)
+local FED_MAX, FIRST = 100, 4
 
-local on = {['s:'] = {}, ['l:'] = {}}
-local freed, seen = {}, {}
-for i = 3, #ARGV do
-  local place = ARGV[i]
-  local ids = on[string.sub(place, 1, 2)]
-  ids[#ids + 1] = string.sub(place, 3)
-  local key = free_hold(keys, place)
-  if key and not seen[key] then
-    freed[#freed + 1], seen[key] = key, true
-  end
-end
+local last = FIRST - 1 + tonumber(ARGV[3])
+local places = {}
+for i = FIRST, #ARGV do places[i - FIRST + 1] = (i <= last and 's:' or 'l:') .. ARGV[i] end
+local freed, counts = free_holds(keys, places)
 local acknowledged = 0
-if #on['s:'] > 0 then
-  acknowledged = redis.call('XACK', stream, group, unpack(on['s:']))
-end
-if #on['l:'] > 0 then
-  acknowledged = acknowledged + redis.call('XACK', lane, group, unpack(on['l:']))
-  redis.call('XDEL', lane, unpack(on['l:']))
+if last >= FIRST then acknowledged = redis.call('XACK', stream, group, unpack(ARGV, FIRST, last)) end
+if #ARGV > last then
+  acknowledged = acknowledged + redis.call('XACK', lane, group, unpack(ARGV, last + 1))
+  redis.call('XDEL', lane, unpack(ARGV, last + 1))
 end
 -- A line that cannot go on now is fed by the sweep.
-local fed = 0
-local function feed_freed()
-  for _, key in ipairs(freed) do fed = fed + feed(keys, key, limit, FED_MAX) end
+local fed, lined = 0, {}
+if waiting > 0 then
+  for _, key in ipairs(freed) do
+    if redis.call('ZSCORE', keys.turns, key) then lined[#lined + 1] = key end
+  end
+  fed = feed(keys, lined, counts, limit, FED_MAX)
 end
-if #freed > 0 then pcall(feed_freed) end
 return {acknowledged, fed}

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use redis::{Cmd, Value};
 
+use super::consume::Id;
 use super::script::scripts;
 use super::{RedisStore, packed, reply};
 use crate::model::entry::EntryId;
@@ -64,8 +65,10 @@ impl Holds for RedisStore {
         for chunk in places.chunks(PLACES_MAX) {
             let add = |command: &mut Cmd| {
                 command.arg(queue.group.as_str()).arg(rule.limit.get());
-                for (inlet, id) in chunk {
-                    command.arg(format!("{}:{id}", initial(*inlet)));
+                let of = |lane| chunk.iter().filter(move |(inlet, _)| inlet.is_lane() == lane);
+                command.arg(of(false).count());
+                for (_, id) in of(false).chain(of(true)) {
+                    command.arg(Id(*id));
                 }
             };
             let value = self.script(&FINISH, &keys, add).await?;
@@ -120,11 +123,6 @@ fn sweep_at(value: Value, name: &'static str) -> Result<SweepAt> {
             Ok(SweepAt::Cursor(cursor))
         }
     }
-}
-
-/// How the scripts name an inlet in front of an id.
-fn initial(inlet: Inlet) -> char {
-    if inlet.is_lane() { 'l' } else { 's' }
 }
 
 /// Places in one call, so that it does not keep the server from others.

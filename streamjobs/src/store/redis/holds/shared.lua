@@ -11,13 +11,22 @@
 local ALL = '*'
 -- Longer keys are counted by their digest.
 local KEY_BYTES_MAX = 128
+-- A job with more fields cannot wait in a line.
+local LINE_WORDS_MAX = 2000
+local PARKED_MAX, PARKED_BYTES_MAX = 10000, 64 * 1024 * 1024
 
--- The key that a limit counts for an entry; nil for an entry without one, which no limit counts.
-local function counted_key(scope, fields)
-  if scope == 'group' then return ALL end
-  local key = value_of(fields, 'sj-key')
-  if not key or key == '' then return nil end
-  return #key > KEY_BYTES_MAX and 'sha1:' .. redis.sha1hex(key) or key
+-- What decides about an entry: the key that a limit counts, nil if none does; where the job was before its
+-- retry, or nil; and the bytes of its fields.
+local function look_at(scope, fields)
+  local key, before, bytes = nil, nil, 0
+  for i = 1, #fields, 2 do
+    local name, value = fields[i], fields[i + 1]
+    bytes = bytes + #name + #value
+    if name == 'sj-key' then key = value elseif name == 'sj-held' then before = value end
+  end
+  if scope == 'group' then return ALL, before, bytes end
+  if not key or key == '' then return nil, before, bytes end
+  return #key > KEY_BYTES_MAX and 'sha1:' .. redis.sha1hex(key) or key, before, bytes
 end
 
 -- In a sorted set with equal scores, the members of a key's line are together, in order.
@@ -25,64 +34,184 @@ local function line_prefix(key)
   return whole(#key) .. ':' .. key .. ':'
 end
 
-local function change_busy(busy, key, by)
-  if redis.call('HINCRBY', busy, key, by) <= 0 then redis.call('HDEL', busy, key) end
-end
-
 -- Which keys have a type that these scripts cannot use, said before anything is changed. The first is a
 -- removal of nothing: after it, a server out of memory accepts what follows.
-local function check_types(holds, busy, lines, records, turns)
-  redis.call('HDEL', holds, '')
-  redis.call('HLEN', busy)
-  redis.call('ZCARD', lines)
-  redis.call('HLEN', records)
-  redis.call('ZCARD', turns)
+-- Returns: how many jobs wait in lines.
+local function check_types(keys)
+  redis.call('HDEL', keys.holds, '')
+  redis.call('HLEN', keys.busy)
+  redis.call('HLEN', keys.records)
+  redis.call('ZCARD', keys.turns)
+  return redis.call('ZCARD', keys.lines)
 end
 
--- Moves jobs of a key from its line to the lane, as long as the key is below the limit: how many. With
--- no limit they get no hold. At most `most` are moved. A job whose record cannot be read any more is stored
--- as a dead letter, like one whose payload was trimmed.
-local function feed(keys, key, limit, most)
-  local fed, prefix = 0, line_prefix(key)
-  while fed < most do
-    local has = limit and tonumber(redis.call('HGET', keys.busy, key) or '') or 0
-    if limit and has >= limit then break end
-    local range = {'[' .. prefix, '[' .. prefix .. '\255'}
-    local member = redis.call('ZRANGEBYLEX', keys.lines, range[1], range[2], 'LIMIT', 0, 1)[1]
-    if not member then
-      redis.call('ZREM', keys.turns, key)
-      break
-    end
-    local record = redis.call('HGET', keys.records, member)
-    local job = job_of(record)
-    if job then
-      local id = redis.call('XADD', keys.lane, '*', unpack(job))
-      if limit then
-        redis.call('HSET', keys.holds, 'l:' .. id, key)
-        change_busy(keys.busy, key, 1)
-      end
-      fed = fed + 1
-    elseif storable(keys.dead) then
-      store_trimmed(keys.dead, 'stream', '0-0', '0', '')
+-- The values of fields of a hash, false for those that it does not have.
+local function values_of(hash, fields)
+  return #fields > 0 and redis.call('HMGET', hash, unpack(fields)) or {}
+end
+
+-- How many holds each of these keys has.
+local function counts_of(busy, names)
+  local counts, values = {}, values_of(busy, names)
+  for i, name in ipairs(names) do counts[name] = tonumber(values[i] or '') or 0 end
+  return counts
+end
+
+local function store_counts(busy, counts)
+  local some, none = {}, {}
+  for key, count in pairs(counts) do
+    if count > 0 then
+      some[#some + 1], some[#some + 2] = key, count
     else
-      break
-    end
-    redis.call('ZREM', keys.lines, member)
-    redis.call('HDEL', keys.records, member)
-    if record then redis.call('HINCRBY', keys.records, '#bytes', -#record) end
-    if tonumber(redis.call('ZINCRBY', keys.turns, -1, key)) <= 0 then
-      redis.call('ZREM', keys.turns, key)
+      none[#none + 1] = key
     end
   end
-  if redis.call('ZCARD', keys.lines) == 0 then redis.call('DEL', keys.records) end
-  return fed
+  if #some > 0 then redis.call('HSET', busy, unpack(some)) end
+  if #none > 0 then redis.call('HDEL', busy, unpack(none)) end
 end
 
--- Ends the hold of a place: its key, or nil if it has none.
-local function free_hold(keys, place)
-  local key = redis.call('HGET', keys.holds, place)
-  if not key then return nil end
-  redis.call('HDEL', keys.holds, place)
-  change_busy(keys.busy, key, -1)
-  return key
+-- Ends the holds of places: the keys that had them, and how many each has now.
+local function free_holds(keys, places)
+  local held, gone, seen, freed, lost = values_of(keys.holds, places), {}, {}, {}, {}
+  for i, place in ipairs(places) do
+    local key = held[i]
+    if key and not seen[place] then
+      seen[place], gone[#gone + 1] = true, place
+      if lost[key] then lost[key] = lost[key] + 1 else freed[#freed + 1], lost[key] = key, 1 end
+    end
+  end
+  if #gone == 0 then return freed, lost end
+  redis.call('HDEL', keys.holds, unpack(gone))
+  local counts = counts_of(keys.busy, freed)
+  for _, key in ipairs(freed) do counts[key] = counts[key] - lost[key] end
+  store_counts(keys.busy, counts)
+  return freed, counts
+end
+
+-- Jobs that go into lines together: what is stored for them.
+local function new_parking()
+  return {records = {}, members = {}, entries = {['s:'] = {}, ['l:'] = {}}, names = {}, added = {}, bytes = 0, jobs = 0}
+end
+
+-- Puts a job at the end of its key's line. It keeps the id of the entry that was published.
+local function park(parking, keys, source, id, fields, key)
+  local job, has_origin = {}, false
+  for i = 1, #fields, 2 do
+    local name = fields[i]
+    if name ~= 'sj-held' then job[#job + 1], job[#job + 2] = name, fields[i + 1] end
+    has_origin = has_origin or name == 'sj-origin'
+  end
+  if not has_origin then job[#job + 1], job[#job + 2] = 'sj-origin', id end
+  parking.number = (parking.number or tonumber(redis.call('HGET', keys.records, '#') or '') or 0) + 1
+  local member, record = line_prefix(key) .. string.format('%020.0f', parking.number), cmsgpack.pack(job)
+  local records, members, entries = parking.records, parking.members, parking.entries[source]
+  records[#records + 1], records[#records + 2] = member, record
+  members[#members + 1], members[#members + 2] = '0', member
+  entries[#entries + 1] = id
+  if not parking.added[key] then
+    parking.names[#parking.names + 1], parking.added[key] = key, 0
+  end
+  parking.added[key] = parking.added[key] + 1
+  parking.bytes, parking.jobs = parking.bytes + #record, parking.jobs + 1
+end
+
+-- Stores what was parked, and then acknowledges its entries.
+local function store_parking(parking, keys, stream, group)
+  if parking.jobs == 0 then return end
+  redis.call('HSET', keys.records, '#', whole(parking.number), unpack(parking.records))
+  redis.call('HINCRBY', keys.records, '#bytes', parking.bytes)
+  redis.call('ZADD', keys.lines, unpack(parking.members))
+  for _, key in ipairs(parking.names) do redis.call('ZINCRBY', keys.turns, parking.added[key], key) end
+  local read, retried = parking.entries['s:'], parking.entries['l:']
+  if #read > 0 then redis.call('XACK', stream, group, unpack(read)) end
+  if #retried > 0 then
+    redis.call('XACK', keys.lane, group, unpack(retried))
+    redis.call('XDEL', keys.lane, unpack(retried))
+  end
+end
+
+-- Whether lines have as many jobs or bytes as a group may keep there.
+local function lines_are_full(keys, waiting)
+  local bytes = tonumber(redis.call('HGET', keys.records, '#bytes') or '') or 0
+  return waiting >= PARKED_MAX or bytes >= PARKED_BYTES_MAX
+end
+
+-- Moves a job of a line to the lane: the id of its entry there, '' if it is a dead letter instead, because its
+-- record cannot be read any more, or nil and, unless no dead letter can be stored, why it cannot be moved.
+local function enter_lane(keys, record)
+  local job = job_of(record)
+  if job then
+    local id = redis.pcall('XADD', keys.lane, '*', unpack(job))
+    if type(id) == 'string' then return id end
+    return nil, id
+  end
+  if not storable(keys.dead) then return nil end
+  store_trimmed(keys.dead, 'stream', '0-0', '0', '')
+  return ''
+end
+
+-- Removes jobs from lines that are in the lane now.
+local function leave_lines(keys, left)
+  if #left.members == 0 then return end
+  redis.call('ZREM', keys.lines, unpack(left.members))
+  redis.call('HDEL', keys.records, unpack(left.members))
+  if redis.call('ZCARD', keys.lines) == 0 then
+    redis.call('DEL', keys.records, keys.turns)
+    return
+  end
+  redis.call('HINCRBY', keys.records, '#bytes', -left.bytes)
+  for key, count in pairs(left.taken) do
+    if tonumber(redis.call('ZINCRBY', keys.turns, -count, key)) <= 0 then redis.call('ZREM', keys.turns, key) end
+  end
+end
+
+-- Moves the first jobs of a key's line to the lane, `most` of them: their ids there. What is to be removed from
+-- the lines is noted in `left`.
+local function feed_key(keys, key, most, left)
+  local ids, prefix, seen = {}, line_prefix(key), 0
+  while #ids < most and not left.stopped do
+    local range = {'[' .. prefix, '[' .. prefix .. '\255', 'LIMIT', seen, most - #ids}
+    local members = redis.call('ZRANGEBYLEX', keys.lines, unpack(range))
+    if #members == 0 then
+      if seen == 0 then redis.call('ZREM', keys.turns, key) end
+      break
+    end
+    local records = values_of(keys.records, members)
+    for i, member in ipairs(members) do
+      local id, why = enter_lane(keys, records[i] or nil)
+      if not id then
+        left.stopped, left.refusal = true, why
+        break
+      end
+      if id ~= '' then ids[#ids + 1] = id end
+      left.members[#left.members + 1], left.bytes = member, left.bytes + #(records[i] or '')
+      seen = seen + 1
+    end
+  end
+  if seen > 0 then left.taken[key] = seen end
+  return ids
+end
+
+-- Moves jobs from the lines of keys to the lane, as long as their key is below the limit: how many, and why no
+-- more could be moved, if so. With no limit they get no hold, and `counts` is not used. At most `most` are moved.
+local function feed(keys, names, counts, limit, most)
+  local fed, held, changed = 0, {}, {}
+  local left = {members = {}, taken = {}, bytes = 0}
+  for _, key in ipairs(names) do
+    local room = limit and math.min(limit - counts[key], most - fed) or most - fed
+    for _, id in ipairs(feed_key(keys, key, room, left)) do
+      fed = fed + 1
+      if limit then
+        held[#held + 1], held[#held + 2] = 'l:' .. id, key
+        counts[key] = counts[key] + 1
+        changed[key] = counts[key]
+      end
+    end
+  end
+  if #held > 0 then
+    redis.call('HSET', keys.holds, unpack(held))
+    store_counts(keys.busy, changed)
+  end
+  leave_lines(keys, left)
+  return fed, left.refusal
 end

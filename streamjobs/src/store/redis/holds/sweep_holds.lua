@@ -20,7 +20,7 @@ local keys = {lane = lane, dead = dead, holds = KEYS[6], busy = KEYS[7], lines =
 local group, limit, said, blocks = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
 local holds_at, lines_at = ARGV[5], ARGV[6]
 local UNREAD_MAX, PAGE, BYTES_MAX, FED_MAX = 500, 20, 1024 * 1024, 100
-check_types(keys.holds, keys.busy, keys.lines, keys.records, keys.turns)
+check_types(keys)
 
 -- What a live process says of limits that is not what this one says. Old versions say nothing.
 local function other_limits()
@@ -74,26 +74,27 @@ local function has_job(place)
   return redis.call('HEXISTS', retries, place .. '+') == 1 or is_unread(place)
 end
 
-local ended, fed = 0, 0
+local ended, fed, refusal = 0, 0, nil
 if limit and holds_at ~= '' then
-  local page = redis.call('HSCAN', keys.holds, holds_at, 'COUNT', 100)
+  local page, lost = redis.call('HSCAN', keys.holds, holds_at, 'COUNT', 100), {}
   holds_at = page[1]
   for i = 1, #page[2], 2 do
-    local place = page[2][i]
-    if not has_job(place) then
-      local key = free_hold(keys, place)
-      ended = ended + 1
-      if key then fed = fed + feed(keys, key, limit, FED_MAX) end
-    end
+    if not has_job(page[2][i]) then lost[#lost + 1] = page[2][i] end
   end
+  ended = #lost
+  local freed, counts = free_holds(keys, lost)
+  fed, refusal = feed(keys, freed, counts, limit, FED_MAX)
 else
   holds_at = '0'
 end
 if lines_at ~= '' and (limit or not disagree) then
-  local page = redis.call('ZSCAN', keys.turns, lines_at, 'COUNT', 100)
+  local page, names = redis.call('ZSCAN', keys.turns, lines_at, 'COUNT', 100), {}
   lines_at = page[1]
-  for i = 1, #page[2], 2 do
-    if fed < FED_MAX then fed = fed + feed(keys, page[2][i], limit, FED_MAX - fed) end
+  for i = 1, #page[2], 2 do names[#names + 1] = page[2][i] end
+  if fed < FED_MAX and not refusal then
+    local more
+    more, refusal = feed(keys, names, limit and counts_of(keys.busy, names), limit, FED_MAX - fed)
+    fed = fed + more
   end
   -- There may be more. Any cursor is a valid one.
   if fed >= FED_MAX and lines_at == '0' then lines_at = '1' end
@@ -103,4 +104,5 @@ else
 end
 -- Without holds, none can be counted: another client may have deleted them.
 if redis.call('HLEN', keys.holds) == 0 then redis.call('DEL', keys.busy) end
+if refusal then return refusal end
 return {holds_at, lines_at, ended, fed, redis.call('ZCARD', keys.lines), disagree and (others == '' and 'none' or others) or ''}

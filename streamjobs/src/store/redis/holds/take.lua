@@ -12,77 +12,79 @@
 -- May race with: takes and ends of all processes. Reading and deciding are one step: two processes that
 -- read one key's entries and decided later could decide in the other order.
 --
--- A record is stored before its entry is acknowledged. A job with too many fields to be carried cannot wait, and
+-- What decides about a page of entries is read at once, and what follows from it is stored at once. A record
+-- is stored before its entry is acknowledged. A job with too many fields to be carried cannot wait, and
 -- is admitted beyond the limit. Where lines have too many jobs or bytes, the stream is not read further, so what waits
 -- is bounded. An answer that is lost loses nothing: its entries are pending, with their holds, and
 -- are recovered.
-local stream, lane, holds, busy, lines, records, turns = unpack(KEYS)
+local stream, lane = KEYS[1], KEYS[2]
+local keys = {lane = lane, holds = KEYS[3], busy = KEYS[4], lines = KEYS[5], records = KEYS[6], turns = KEYS[7]}
 local group, me, source, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local scope, limit = ARGV[5], tonumber(ARGV[6])
-local LOOKED_MAX, BYTES_MAX, FIELDS_MAX = 200, 1024 * 1024, 1000
-local PARKED_MAX, PARKED_BYTES_MAX = 10000, 64 * 1024 * 1024
-check_types(holds, busy, lines, records, turns)
+local LOOKED_MAX, BYTES_MAX = 200, 1024 * 1024
 local key = source == 'lane' and lane or stream
 local prefix = source == 'lane' and 'l:' or 's:'
-local parked, number, parked_bytes = 0, nil, 0
+local waiting = check_types(keys)
+local parking = new_parking()
 
-local function bytes_of(fields)
-  local bytes = 0
-  for _, word in ipairs(fields) do bytes = bytes + #word end
-  return bytes
+-- What is known of a page of entries: for each where it is, its key, whether it has a hold and where it was
+-- before its retry; the key that holds such a place; how many holds each key has, and whether it has a line.
+local function known_of(entries)
+  local known = {places = {}, keys = {}, before = {}, kept = {}, lined = {}, bytes = 0}
+  local places, names, seen, befores = known.places, {}, {}, {}
+  for i, entry in ipairs(entries) do
+    local counted, before, bytes = look_at(scope, entry[2])
+    known.bytes, places[i], known.keys[i] = known.bytes + bytes, prefix .. entry[1], counted or false
+    if before and source == 'lane' then befores[#befores + 1], known.before[i] = before, before end
+    if counted and not seen[counted] then
+      names[#names + 1], seen[counted] = counted, true
+      if waiting > 0 or parking.jobs > 0 then
+        known.lined[counted] = parking.added[counted] or redis.call('ZSCORE', keys.turns, counted)
+      end
+    end
+  end
+  for i, value in ipairs(values_of(keys.holds, befores)) do known.kept[befores[i]] = value end
+  known.held, known.counts = values_of(keys.holds, places), counts_of(keys.busy, names)
+  return known
 end
 
--- Puts a job at the end of its key's line. It keeps the id of the entry that was published.
-local function park(id, fields, counted)
-  local job = {}
-  for i = 1, #fields, 2 do
-    if fields[i] ~= 'sj-held' then job[#job + 1], job[#job + 2] = fields[i], fields[i + 1] end
+-- Decides about a page in the order of its entries: those that are admitted go to `admitted`.
+local function decide(entries, known, admitted)
+  local held, moved, kept, counts = {}, {}, known.kept, known.counts
+  for i, entry in ipairs(entries) do
+    local counted, before, may_run = known.keys[i], known.before[i], true
+    local has = counted and counts[counted]
+    local first = before and kept[before]
+    if known.held[i] then
+      -- It was read before the group was lost.
+    elseif first then
+      held[#held + 1], held[#held + 2] = known.places[i], first
+      moved[#moved + 1], kept[before] = before, nil
+    elseif counted and has < limit and not known.lined[counted] then
+      held[#held + 1], held[#held + 2] = known.places[i], counted
+      counts[counted] = has + 1
+    elseif counted and #entry[2] <= LINE_WORDS_MAX then
+      park(parking, keys, prefix, entry[1], entry[2], counted)
+      known.lined[counted], may_run = true, false
+    end
+    if may_run then
+      entry[3] = '1'
+      admitted[#admitted + 1] = entry
+    end
   end
-  if not value_of(job, 'sj-origin') then job[#job + 1], job[#job + 2] = 'sj-origin', id end
-  number = (number or tonumber(redis.call('HGET', records, '#') or '') or 0) + 1
-  local member, record = line_prefix(counted) .. string.format('%020.0f', number), cmsgpack.pack(job)
-  redis.call('HSET', records, member, record, '#', whole(number))
-  redis.call('ZADD', lines, 0, member)
-  redis.call('ZINCRBY', turns, 1, counted)
-  redis.call('XACK', key, group, id)
-  if source == 'lane' then redis.call('XDEL', key, id) end
-  parked, parked_bytes = parked + 1, parked_bytes + #record
-end
-
--- Whether an entry is admitted; otherwise it is in a line now.
-local function admit(id, fields)
-  local place = prefix .. id
-  if redis.call('HEXISTS', holds, place) == 1 then return true end
-  local before = source == 'lane' and value_of(fields, 'sj-held')
-  local kept = before and redis.call('HGET', holds, before)
-  if kept then
-    redis.call('HSET', holds, place, kept)
-    redis.call('HDEL', holds, before)
-    return true
-  end
-  local counted = counted_key(scope, fields)
-  if not counted then return true end
-  local has = tonumber(redis.call('HGET', busy, counted) or '') or 0
-  if has >= limit or redis.call('ZSCORE', turns, counted) then
-    if #fields > 2 * FIELDS_MAX then return true end
-    park(id, fields, counted)
-    return false
-  end
-  redis.call('HSET', holds, place, counted)
-  change_busy(busy, counted, 1)
-  return true
+  if #held > 0 then redis.call('HSET', keys.holds, unpack(held)) end
+  if #moved > 0 then redis.call('HDEL', keys.holds, unpack(moved)) end
+  store_counts(keys.busy, counts)
 end
 
 -- What still fits. Where the limit counts all jobs, what it does not admit stays in the stream.
 local function room()
   if source == 'lane' then return count end
   if scope == 'group' then
-    if redis.call('ZSCORE', turns, ALL) then return 0 end
-    return math.min(count, limit - (tonumber(redis.call('HGET', busy, ALL) or '') or 0))
+    if redis.call('ZSCORE', keys.turns, ALL) then return 0 end
+    return math.min(count, limit - (tonumber(redis.call('HGET', keys.busy, ALL) or '') or 0))
   end
-  local bytes = tonumber(redis.call('HGET', records, '#bytes') or '') or 0
-  local is_full = redis.call('ZCARD', lines) >= PARKED_MAX or bytes >= PARKED_BYTES_MAX
-  return is_full and 0 or count
+  return lines_are_full(keys, waiting) and 0 or count
 end
 
 local want, admitted, looked, bytes, left = room(), {}, 0, 0, 'more'
@@ -90,9 +92,10 @@ while #admitted < want and looked < LOOKED_MAX and bytes < BYTES_MAX do
   local asked = math.min(want - #admitted, LOOKED_MAX - looked)
   local reply = redis.call('XREADGROUP', 'GROUP', group, me, 'COUNT', asked, 'STREAMS', key, '>')
   local entries = reply and reply[1] and reply[1][2] or {}
-  for _, entry in ipairs(entries) do
-    bytes = bytes + bytes_of(entry[2])
-    if admit(entry[1], entry[2]) then admitted[#admitted + 1] = {entry[1], entry[2], '1'} end
+  if #entries > 0 then
+    local known = known_of(entries)
+    decide(entries, known, admitted)
+    bytes = bytes + known.bytes
   end
   looked = looked + #entries
   if #entries < asked then
@@ -100,6 +103,7 @@ while #admitted < want and looked < LOOKED_MAX and bytes < BYTES_MAX do
     break
   end
 end
+store_parking(parking, keys, stream, group)
 if want <= 0 then
   -- A group that is lost is said to be.
   redis.call('XPENDING', key, group)
@@ -107,5 +111,4 @@ if want <= 0 then
 elseif want < count and #admitted == want then
   left = 'full'
 end
-if parked > 0 then redis.call('HINCRBY', records, '#bytes', parked_bytes) end
-return {left, parked, cmsgpack.pack(admitted)}
+return {left, parking.jobs, cmsgpack.pack(admitted)}

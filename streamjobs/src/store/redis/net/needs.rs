@@ -139,6 +139,7 @@ pub(super) const WORKING: &[&str] = &[
     "PTTL",
     "SET",
     "HKEYS",
+    "HMGET",
     "ZINCRBY",
     "ZRANGEBYLEX",
     "ZSCAN",
