@@ -14,6 +14,7 @@ pub(crate) struct Limits {
     pub(crate) order: Option<KeyOrder>,
     pub(crate) per_key: Option<NonZeroU32>,
     pub(crate) total: Option<NonZeroU32>,
+    pub(crate) fair: bool,
 }
 
 pub(crate) enum KeyOrder {
@@ -38,9 +39,17 @@ impl Limits {
                 "expected \"key\": jobs are ordered by the key of their event",
             ));
         }
+        if let Some(fair) = &options.fair
+            && fair.value() != "key"
+        {
+            errors.push(Error::new(
+                fair.span(),
+                "expected \"key\": each key of an event has its share",
+            ));
+        }
         let on_failure = options.on_failure.as_ref().and_then(|text| errors.keep(on_failure(text)));
         let order = options.order.is_some().then(|| on_failure.unwrap_or(KeyOrder::Block));
-        Self { order, per_key, total }
+        Self { order, per_key, total, fair: options.fair.is_some() }
     }
 }
 
@@ -67,4 +76,4 @@ fn on_failure(text: &LitStr) -> syn::Result<KeyOrder> {
     }
 }
 
-const LIMITS: [&str; 3] = ["order", "concurrency_per_key", "concurrency_total"];
+const LIMITS: [&str; 4] = ["order", "concurrency_per_key", "concurrency_total", "fair"];

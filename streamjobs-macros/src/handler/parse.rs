@@ -32,6 +32,7 @@ pub(crate) struct Options {
     pub(crate) on_failure: Option<LitStr>,
     pub(crate) concurrency_per_key: Option<LitInt>,
     pub(crate) concurrency_total: Option<LitInt>,
+    pub(crate) fair: Option<LitStr>,
     pub(crate) rate: Option<LitStr>,
     pub(crate) burst: Option<LitInt>,
     pub(crate) batch: Option<LitInt>,
@@ -166,6 +167,7 @@ impl Options {
             "on_failure" => self.on_failure = Some(text(value)?),
             "concurrency_per_key" => self.concurrency_per_key = Some(count(value)?),
             "concurrency_total" => self.concurrency_total = Some(count(value)?),
+            "fair" => self.fair = Some(text(value)?),
             "rate" => self.rate = Some(text(value)?),
             "burst" => self.burst = Some(count(value)?),
             "batch" => self.batch = Some(count(value)?),
@@ -263,7 +265,7 @@ fn ungrouped(value: &Expr) -> &Expr {
 }
 
 /// Every option with an example value.
-const EXAMPLES: [(&str, &str); 31] = [
+const EXAMPLES: [(&str, &str); 32] = [
     ("group", "\"mail\""),
     ("stream", "\"orders\""),
     ("concurrency", "16"),
@@ -280,6 +282,7 @@ const EXAMPLES: [(&str, &str); 31] = [
     ("on_failure", "\"block\""),
     ("concurrency_per_key", "1"),
     ("concurrency_total", "4"),
+    ("fair", "\"key\""),
     ("rate", "\"100/1m\""),
     ("burst", "20"),
     ("batch", "100"),

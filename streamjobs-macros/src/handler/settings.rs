@@ -29,6 +29,10 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
     let order = optional(settings.limits.order.as_ref(), |value| key_order(value, paths));
     let concurrency_per_key = count(settings.limits.per_key);
     let concurrency_total = count(settings.limits.total);
+    let fair = optional(
+        settings.limits.fair.then_some(&true),
+        |fair| quote_spanned!(Span::mixed_site()=> #fair),
+    );
     let rate = optional(settings.rate.as_ref(), |value| rate(value, paths));
     quote_spanned! {Span::mixed_site()=>
         #path {
@@ -45,6 +49,7 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
             order: #order,
             concurrency_per_key: #concurrency_per_key,
             concurrency_total: #concurrency_total,
+            fair: #fair,
             rate: #rate,
         }
     }

@@ -9,6 +9,8 @@ pub enum HoldScope {
     Key,
     /// All jobs of the group.
     Group,
+    /// The jobs of one key. How many may run follows from how many keys have jobs that wait.
+    Share,
 }
 
 impl HoldScope {
@@ -17,6 +19,7 @@ impl HoldScope {
         match self {
             Self::Key => "key",
             Self::Group => "group",
+            Self::Share => "share",
         }
     }
 }
@@ -26,7 +29,7 @@ impl HoldScope {
 pub struct HoldRule {
     /// What is counted together.
     pub scope: HoldScope,
-    /// How many of them may run at once.
+    /// How many of them may run at once; without a meaning for shares.
     pub limit: NonZeroU32,
     /// Whether a job that waits for its retry keeps its place, so that those behind it wait as well.
     pub blocks: bool,
@@ -36,6 +39,9 @@ impl HoldRule {
     /// What a process says of its limits in its heartbeat, for others to compare.
     #[must_use]
     pub fn text(self) -> String {
+        if self.scope == HoldScope::Share {
+            return "fair shares for each key".to_owned();
+        }
         let blocks = if self.blocks { ", kept by retries" } else { "" };
         format!("{} at once for each {}{blocks}", self.limit, self.scope.as_str())
     }

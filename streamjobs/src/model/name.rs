@@ -165,6 +165,12 @@ impl StreamName {
         self.helper_key("turns", group)
     }
 
+    /// The key of the sorted set that says which key with a line is next, where keys have fair shares.
+    #[must_use]
+    pub fn shares_key(&self, group: &GroupName) -> String {
+        self.helper_key("shares", group)
+    }
+
     /// The stream of a group's dead letters, to be read as any other. Users cannot make this name.
     pub(crate) fn dead_stream(&self, group: &GroupName) -> Self {
         Self(self.dead_key(group).into_boxed_str())
@@ -368,7 +374,7 @@ const NAME_BYTES_MAX: usize = 200;
 const EVENT_ID_BYTES_MAX: usize = 128;
 const SCHEDULE_BYTES_MAX: usize = 100;
 const SHOWN_CHARACTERS_MAX: usize = 64;
-const HELPER_SUFFIXES: [&str; 16] = [
+const HELPER_SUFFIXES: [&str; 17] = [
     ":lane:",
     ":retry:",
     ":retry-records:",
@@ -384,6 +390,7 @@ const HELPER_SUFFIXES: [&str; 16] = [
     ":lines:",
     ":line-records:",
     ":turns:",
+    ":shares:",
     ":partitions",
 ];
 /// What helper keys end with that belong to no group.

@@ -59,8 +59,8 @@ impl Queue {
         self.stream.progress_key(&self.group)
     }
 
-    /// The keys of the group's limit: holds, busy, lines, line records, turns.
-    pub(crate) fn hold_keys(&self) -> [String; 5] {
+    /// The keys of the group's limit: holds, busy, lines, line records, turns, shares.
+    pub(crate) fn hold_keys(&self) -> [String; 6] {
         let (stream, group) = (&self.stream, &self.group);
         [
             stream.holds_key(group),
@@ -68,6 +68,7 @@ impl Queue {
             stream.lines_key(group),
             stream.line_records_key(group),
             stream.turns_key(group),
+            stream.shares_key(group),
         ]
     }
 

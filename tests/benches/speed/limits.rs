@@ -1,4 +1,5 @@
-//! What order per key costs: draining beside a plain group, and how soon the next job of a key starts.
+//! What order per key and fair shares cost: draining beside a plain group, how soon the next job of a key
+//! starts, and after how many jobs small keys are done that are behind a large one.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -48,9 +49,17 @@ async fn timed(_: Keyed, State(counter): State<Counter>, State(times): State<Tim
 
 pub async fn run(settings: &Settings, table: &mut Table) {
     if settings.wants("limits: order") {
+        let ordered = GroupOptions::new().order(KeyOrder::Block);
         for keys in [10_000, 100] {
-            order(100_000 / settings.share, keys, settings.rounds, table).await;
+            beside(("order", &ordered), (100_000 / settings.share, keys), settings, table).await;
         }
+    }
+    if settings.wants("limits: fair") {
+        for keys in [10_000, 100] {
+            let fair = GroupOptions::new().fair();
+            beside(("fair", &fair), (100_000 / settings.share, keys), settings, table).await;
+        }
+        behind_a_large_one(table).await;
     }
     if settings.wants("limits: one key") {
         one_key(10_000 / settings.share, table).await;
@@ -79,12 +88,17 @@ async fn drain(events: usize, keys: usize, options: GroupOptions) -> Cost {
     cost
 }
 
-/// A group with order beside the same group without.
-async fn order(events: usize, keys: usize, rounds: usize, table: &mut Table) {
+/// A group with an option beside the same group without.
+async fn beside(
+    (name, options): (&str, &GroupOptions),
+    (events, keys): (usize, usize),
+    settings: &Settings,
+    table: &mut Table,
+) {
     let (mut plain, mut ordered) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
+    for _ in 0..settings.rounds {
         plain.push(drain(events, keys, GroupOptions::new()).await);
-        ordered.push(drain(events, keys, GroupOptions::new().order(KeyOrder::Block)).await);
+        ordered.push(drain(events, keys, options.clone()).await);
     }
     let rate = |costs: &[Cost]| {
         median(costs.iter().map(|cost| events as f64 / cost.wall.as_secs_f64()).collect())
@@ -96,12 +110,48 @@ async fn order(events: usize, keys: usize, rounds: usize, table: &mut Table) {
     let (plain_server, ordered_server) = (server(&plain), server(&ordered));
     let ratio = ordered_rate / plain_rate;
     let text = format!(
-        "{events} jobs of {keys} keys, {SLOTS} slots: {ordered_rate:.0}/s, without order {plain_rate:.0}/s: \
+        "{events} jobs of {keys} keys, {SLOTS} slots: {ordered_rate:.0}/s, without {plain_rate:.0}/s: \
          {ratio:.2}; server {ordered_server:.1} and {plain_server:.1} µs a job"
     );
-    let figures = json!({ "events": events, "keys": keys, "ordered": ordered_rate,
-        "plain": plain_rate, "ordered_server_us": ordered_server, "plain_server_us": plain_server });
-    table.note("limits: order", &text, figures);
+    let figures = json!({ "events": events, "keys": keys, "limited": ordered_rate,
+        "plain": plain_rate, "limited_server_us": ordered_server, "plain_server_us": plain_server });
+    table.note(&format!("limits: {name}"), &text, figures);
+}
+
+/// The keys of the jobs that ended, in that order.
+#[derive(Clone, Default)]
+struct Ended(Arc<Mutex<Vec<String>>>);
+
+#[handler(group = "bench", fair = "key")]
+async fn shared(job: Keyed, State(counter): State<Counter>, State(ended): State<Ended>) {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    ended.0.lock().unwrap().push(job.customer);
+    counter.add();
+}
+
+/// When the jobs of ten small keys are done that are behind many of a large one.
+async fn behind_a_large_one(table: &mut Table) {
+    let server = server(false);
+    let client = ours::client(&server).await;
+    let of = |customer: &str| Keyed { customer: customer.to_owned(), ..keyed(0, 1) };
+    let small = (0..200).map(|number| of(&format!("small-{}", number % 10)));
+    let all = (0..5_000).map(|_| of("large")).chain(small).collect::<Vec<_>>();
+    for chunk in all.chunks(by_hand::BATCH) {
+        assert!(client.publish_all(chunk).await.iter().all(Result::is_ok));
+    }
+    let (counter, ended) = (Counter::expect(all.len()), Ended::default());
+    let builder = Runtime::builder(&client).handlers(handlers![shared]);
+    let options = GroupOptions::new().concurrency(NonZeroU32::new(16).expect("some"));
+    let builder = builder.state(counter.clone()).state(ended.clone()).group("bench", options);
+    let runtime = builder.start().await.unwrap();
+    counter.reached().await;
+    let _ = runtime.shutdown().await;
+    let ended = ended.0.lock().unwrap().clone();
+    let last = ended.iter().rposition(|customer| customer != "large").map_or(0, |place| place + 1);
+    let text = format!(
+        "200 jobs of ten small keys behind 5,000 of a large one, 16 slots: the last is the {last}th to end"
+    );
+    table.note("limits: fair", &text, json!({ "last": last }));
 }
 
 /// How long after the end of a job the next one of its key starts.

@@ -53,7 +53,7 @@ fn job(key: Option<&[u8]>, name: &str) -> Fields {
 }
 
 /// Publishes jobs, each named by its key and a word, as in `a:one`.
-async fn publish(stage: &Stage, jobs: &[&str]) -> Result<Vec<EntryId>, BoxError> {
+pub(super) async fn publish(stage: &Stage, jobs: &[&str]) -> Result<Vec<EntryId>, BoxError> {
     let entry = |text: &&str| match text.split_once(':') {
         Some((key, _)) => job(Some(key.as_bytes()), text),
         None => job(None, text),
@@ -72,7 +72,7 @@ async fn finish(stage: &Stage, rule: HoldRule, of: &Delivery) -> Result<Finished
     Ok(stage.store.finish(&stage.queue, rule, &[(of.inlet, of.entry.id())]).await?)
 }
 
-fn names(deliveries: &[Delivery]) -> Vec<&str> {
+pub(super) fn names(deliveries: &[Delivery]) -> Vec<&str> {
     deliveries.iter().filter_map(|delivery| delivery.entry.text("name")).collect()
 }
 

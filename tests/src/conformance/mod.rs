@@ -20,6 +20,7 @@ pub mod reading;
 pub mod schedule;
 pub mod schedules;
 pub mod settle;
+pub mod shares;
 pub mod unique;
 
 use std::sync::Arc;
@@ -196,6 +197,7 @@ macro_rules! conformance_tests {
         $crate::debounce_cases!($test, $stage);
         $crate::group_upkeep_cases!($test, $stage);
         $crate::holds_cases!($test, $stage);
+        $crate::shares_cases!($test, $stage);
         $crate::inspect_cases!($test, $stage);
         $crate::marks_cases!($test, $stage);
         $crate::progress_cases!($test, $stage);

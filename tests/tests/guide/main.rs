@@ -14,6 +14,7 @@
 mod cancel;
 mod compiled;
 mod evolving;
+mod fair;
 mod limits;
 mod middleware;
 mod progress;

@@ -20,6 +20,7 @@ mod event;
 mod events;
 mod expires;
 mod failing;
+mod fair;
 mod handler_schedules;
 mod handlers;
 mod health;

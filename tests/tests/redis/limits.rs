@@ -23,6 +23,8 @@ struct Ran {
     running: BTreeMap<String, usize>,
     most_of_key: usize,
     most: usize,
+    /// The keys of what is done, in order.
+    ended: Vec<String>,
 }
 
 impl Runs {
@@ -52,6 +54,7 @@ impl Runs {
     fn end(&self, key: &str, done: Option<usize>) {
         let mut ran = self.0.lock().unwrap();
         *ran.running.get_mut(key).unwrap() -= 1;
+        ran.ended.extend(done.map(|_| key.to_owned()));
         ran.done.entry(key.to_owned()).or_default().extend(done);
     }
 
@@ -96,7 +99,7 @@ async fn publish(client: &Client, keys: usize, numbers: std::ops::Range<usize>) 
 
 /// Nothing is left of the group's limit.
 async fn empty(server: &RedisServer) {
-    let keys = ["holds", "busy", "lines", "line-records", "turns"];
+    let keys = ["holds", "busy", "lines", "line-records", "turns", "shares"];
     let exist = || {
         let keys = keys.map(|key| format!("{{orders}}:{key}:work"));
         let command = ["EXISTS"].into_iter().chain(keys.iter().map(String::as_str));
@@ -253,5 +256,32 @@ async fn a_cancelled_job_in_a_line_lets_the_next_one_go_on() {
     assert_eq!(runs.done("c-0"), [1, 3]);
     assert_eq!(runtime.counters().dead_lettered, 1);
     let _ = runtime.shutdown().await;
+    empty(&app.server).await;
+}
+
+#[tokio::test]
+async fn small_keys_behind_a_noisy_one_have_their_share_over_processes_and_failures() {
+    let app = App::start().await;
+    let runs = Runs::default();
+    let order = |number: usize, failures, customer: String| Order {
+        id: format!("{number}:{failures}"),
+        customer,
+    };
+    let noisy = (0..1_500).map(|number| order(number, 0, "noisy".to_owned()));
+    let small =
+        (0..50).map(|number| order(number, u32::from(number < 10), format!("c-{}", number % 5)));
+    let orders = noisy.chain(small).collect::<Vec<_>>();
+    assert!(app.client.publish_all(&orders).await.iter().all(Result::is_ok));
+    let fair = || options().fair().concurrency(NonZeroU32::new(4).unwrap());
+    let one = start(&app.client, &runs, fair()).await;
+    let other = start(&app.client, &runs, fair()).await;
+    runs.until(orders.len()).await;
+    let ended = runs.0.lock().unwrap().ended.clone();
+    let last = ended.iter().rposition(|key| key != "noisy").unwrap();
+    assert!(last < 700, "in the order of the stream it is the last of all: {last}");
+    assert_eq!(runs.done("c-0").len(), 10);
+    for runtime in [one, other] {
+        let _ = runtime.shutdown().await;
+    }
     empty(&app.server).await;
 }

@@ -20,6 +20,7 @@ impl HandlerOptions {
             order: limits.order,
             concurrency_per_key: limits.concurrency_per_key,
             concurrency_total: limits.concurrency_total,
+            fair: limits.fair,
             rate: self.rate.or(other.rate),
         }
     }

@@ -48,15 +48,29 @@ impl GroupOptions {
         self.options.concurrency_total = Some(limit);
         self
     }
+
+    /// Gives each key a fair share of the slots of all processes; by default jobs start in the order of the stream,
+    /// so that a key with many events makes the others wait.
+    ///
+    /// The next job is one of the key that has the fewest in flight, and of several such keys one of that which
+    /// was served least recently. No slot stays free while a job waits. Events without a key have one share
+    /// together. The stream is read ahead to find the keys, and what cannot run yet waits in lines: 10,000
+    /// jobs or 64 MiB at most; beyond, keys behind that wait too. It cannot be combined with the three
+    /// limits.
+    pub fn fair(mut self) -> Self {
+        self.options.fair = Some(true);
+        self
+    }
 }
 
 impl HandlerOptions {
-    /// Whether these options ask for a limit over all processes. The three are one setting: where one is set, it
-    /// stands for all of them.
+    /// Whether these options ask for a limit over all processes, or shares. They are one setting: where one is
+    /// set, it stands for all of them.
     pub(crate) fn has_limit(&self) -> bool {
         self.order.is_some()
             || self.concurrency_per_key.is_some()
             || self.concurrency_total.is_some()
+            || self.fair.is_some()
     }
 }
 
@@ -71,7 +85,14 @@ pub(crate) fn limit(
     let order = options.order.map(|order| rule(HoldScope::Key, one, order == KeyOrder::Block));
     let per_key = options.concurrency_per_key.map(|limit| rule(HoldScope::Key, limit, false));
     let total = options.concurrency_total.map(|limit| rule(HoldScope::Group, limit, false));
-    let asked = [("order", order), ("concurrency_per_key", per_key), ("concurrency_total", total)];
+    let fair = options.fair.filter(|fair| *fair);
+    let fair = fair.map(|_| rule(HoldScope::Share, NonZeroU32::MAX, false));
+    let asked = [
+        ("order", order),
+        ("concurrency_per_key", per_key),
+        ("concurrency_total", total),
+        ("fair", fair),
+    ];
     let mut asked = asked.into_iter().filter_map(|(name, rule)| Some((name, rule?)));
     match (asked.next(), asked.next()) {
         (Some((one, _)), Some((other, _))) => Err(format!("{one} and {other} exclude each other")),

@@ -121,6 +121,8 @@ pub struct HandlerOptions {
     pub unhandled_after: Option<Duration>,
     /// Whether jobs of one key run one after the other, over all processes.
     pub order: Option<KeyOrder>,
+    /// `Some(true)` gives the keys fair shares of the slots.
+    pub fair: Option<bool>,
     /// Jobs of one key that may run at once in all processes.
     pub concurrency_per_key: Option<NonZeroU32>,
     /// Jobs of the group that may run at once in all processes.

@@ -44,6 +44,7 @@ pub(super) fn merged(handlers: &[HandlerDef], faults: &mut Vec<String>) -> Handl
         agree!(order);
         agree!(concurrency_per_key);
         agree!(concurrency_total);
+        agree!(fair);
         agree!(rate);
         // The group's own count, for entries without a handler, is the largest of its handlers'.
         merged.max_deliveries = merged.max_deliveries.max(options.max_deliveries);

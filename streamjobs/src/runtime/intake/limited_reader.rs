@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::timeout;
 
-use crate::model::limit::HoldRule;
+use crate::model::limit::{HoldRule, HoldScope};
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::PlaceSignal;
 use crate::store::{Delivery, Left, ReadReply, ReadRequest, StoreError, StreamReader};
@@ -43,8 +43,9 @@ impl LimitedReader {
         taken: &mut Vec<Delivery>,
     ) -> Result<(), StoreError> {
         let (context, inlet) = (Arc::clone(&self.context), request.inlet);
-        // What is left in the lane, the lane's signal says.
-        let mut is_watched = inlet.is_lane();
+        // What is left in the lane, the lane's signal says. A take for shares looks at both.
+        let of_lane = inlet.is_lane() && self.rule.scope != HoldScope::Share;
+        let mut is_watched = of_lane;
         for _ in 0..TAKES_MAX {
             let count = request.count.saturating_sub(taken.len());
             if count == 0 {
@@ -55,7 +56,7 @@ impl LimitedReader {
             let answer = step.await?;
             taken.extend(answer.deliveries);
             context.report.queue(QueueEvent::Parked(answer.parked));
-            if !inlet.is_lane() {
+            if !of_lane {
                 self.left = answer.left;
             }
             match answer.left {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::entry::{EntryId, Inlet};
-use crate::model::limit::HoldRule;
+use crate::model::limit::{HoldRule, HoldScope};
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{LaneSignal, PlaceSignal, ReaderUnblock, jittered, lock};
 use crate::store::{HoldSweep, StoreError, SweepCursors};
@@ -73,6 +73,11 @@ impl LimitPlaces {
         self.compare(others.filter(|_| rule.is_some()));
         self.went_on(fed).await;
         Ok(())
+    }
+
+    /// Whether jobs wait in lines that the reader takes from: another process may have put them there.
+    pub(crate) fn lines_wait(&self, parked: u64) -> bool {
+        parked > 0 && self.rule().is_some_and(|rule| rule.scope == HoldScope::Share)
     }
 
     /// Reports other limits of another process once.

@@ -119,7 +119,7 @@ impl Promoter {
         if let Err(error) = self.follows.places.sweep(promoted.parked).await {
             self.context.report.store_failed("look for places in the limit to free", &error);
         }
-        if promoted.waiting > 0 {
+        if promoted.waiting > 0 || self.follows.places.lines_wait(promoted.parked) {
             self.lane.raise();
             self.unblock_reader().await;
         }

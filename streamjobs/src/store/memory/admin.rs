@@ -291,6 +291,7 @@ fn destroy_group(
     state.streams.remove(&queue.key(Inlet::LANE));
     state.retries(queue).clear();
     state.limits.remove(&queue.group_key());
+    state.turns.remove(&queue.group_key());
     state.records.remove(&queue.group_key());
     state.rates.remove(&queue.rate_key());
     Ok(Permitted::Done)

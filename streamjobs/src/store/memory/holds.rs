@@ -7,7 +7,7 @@ use super::MemoryStore;
 use super::limit::{Limit, limit_of};
 use super::state::MemoryState;
 use super::stream::count;
-use crate::model::entry::{Delivery, Entry, EntryId};
+use crate::model::entry::{Delivery, Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
 use crate::model::limit::{HoldRule, HoldScope};
 use crate::model::name::ConsumerName;
@@ -48,12 +48,7 @@ impl MemoryState {
             limit.holds.insert(place, key);
             return true;
         }
-        let mut job = entry.fields().to_vec();
-        job.retain(|(name, _)| name != "sj-held");
-        if entry.text("sj-origin").is_none() {
-            job.push((Bytes::from_static(b"sj-origin"), entry.id().to_string().into()));
-        }
-        limit.lines.entry(key).or_default().push_back(job);
+        limit.lines.entry(key).or_default().push_back(parked_job(entry));
         self.acknowledge(queue, inlet, entry.id());
         false
     }
@@ -65,8 +60,8 @@ impl MemoryState {
             _ if inlet.is_lane() => count,
             HoldScope::Group if limit.lines.contains_key(ALL) => 0,
             HoldScope::Group => count.min(limit_of(rule).saturating_sub(limit.busy(ALL))),
-            HoldScope::Key if limit.parked() >= PARKED_MAX => 0,
-            HoldScope::Key => count,
+            HoldScope::Key | HoldScope::Share if limit.parked() >= PARKED_MAX => 0,
+            HoldScope::Key | HoldScope::Share => count,
         }
     }
 
@@ -127,6 +122,9 @@ impl Holds for MemoryStore {
         rule: HoldRule,
     ) -> Result<Taken> {
         self.step("take", |state| {
+            if rule.scope == HoldScope::Share {
+                return state.take_share(queue, consumer, count, rule);
+            }
             state.group(queue, inlet)?;
             let want = state.room(queue, rule, inlet, count);
             let (mut deliveries, mut parked) = (Vec::new(), 0);
@@ -170,7 +168,13 @@ impl Holds for MemoryStore {
                     ended.extend(state.limit(queue).holds.remove(&(*inlet, *id)));
                 }
             }
-            let fed = ended.iter().map(|key| state.feed(queue, key, Some(rule))).sum();
+            let fed = match rule.scope {
+                HoldScope::Key | HoldScope::Group => {
+                    ended.iter().map(|key| state.feed(queue, key, Some(rule))).sum()
+                }
+                // The next take decides which go on.
+                HoldScope::Share => 0,
+            };
             Ok(Finished { acknowledged, fed })
         })
         .await
@@ -193,7 +197,8 @@ impl Holds for MemoryStore {
                     }
                 }
             }
-            if sweep.rule.is_some() || others.is_none() {
+            let shares = sweep.rule.is_some_and(|rule| rule.scope == HoldScope::Share);
+            if !shares && (sweep.rule.is_some() || others.is_none()) {
                 let keys = state.limit(queue).lines.keys().cloned().collect::<Vec<_>>();
                 swept.fed = keys.iter().map(|key| state.feed(queue, key, sweep.rule)).sum();
             }
@@ -210,14 +215,24 @@ impl Holds for MemoryStore {
 }
 
 /// The key that a limit counts for an entry; `None` for one without a key, which no limit counts.
-fn counted_key(rule: HoldRule, entry: &Entry) -> Option<String> {
+pub(super) fn counted_key(rule: HoldRule, entry: &Entry) -> Option<String> {
     match rule.scope {
         HoldScope::Group => Some(ALL.to_owned()),
-        HoldScope::Key => {
+        HoldScope::Key | HoldScope::Share => {
             let key = entry.field("sj-key").filter(|key| !key.is_empty())?;
             Some(String::from_utf8_lossy(key).into_owned())
         }
     }
+}
+
+/// A job as it waits in a line. It keeps the id of the entry that was published.
+pub(super) fn parked_job(entry: &Entry) -> Fields {
+    let mut job = entry.fields().to_vec();
+    job.retain(|(name, _)| name != "sj-held");
+    if entry.text("sj-origin").is_none() {
+        job.push((Bytes::from_static(b"sj-origin"), entry.id().to_string().into()));
+    }
+    job
 }
 
 /// What a heartbeat says of limits.

@@ -38,6 +38,25 @@ impl Limit {
     }
 }
 
+/// When the keys of a group had their last turn.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turns {
+    of_keys: BTreeMap<String, u64>,
+    last: u64,
+}
+
+impl Turns {
+    pub(super) fn of(&self, key: &str) -> u64 {
+        self.of_keys.get(key).copied().unwrap_or(0)
+    }
+
+    /// A key has its turn behind all others from here on.
+    pub(super) fn take(&mut self, key: &str) {
+        self.last += 1;
+        self.of_keys.insert(key.to_owned(), self.last);
+    }
+}
+
 pub(super) fn limit_of(rule: HoldRule) -> usize {
     usize::try_from(rule.limit.get()).unwrap_or(usize::MAX)
 }

@@ -27,6 +27,7 @@ mod reader;
 mod schedule;
 mod schedules;
 mod server_info;
+mod shares;
 mod state;
 mod stream;
 mod timetable;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::granted::GrantedUpTo;
 use super::later::Later;
 use super::ledger::Ledger;
-use super::limit::Limit;
+use super::limit::{Limit, Turns};
 use super::stream::{Group, Pending, Stream};
 use super::timetable::Timetable;
 use crate::model::entry::{Entry, EntryId, Fields};
@@ -42,6 +42,8 @@ pub(super) struct MemoryState {
     pub(super) ledger: Ledger,
     /// The limits of groups, by the key of what the group remembers.
     pub(super) limits: HashMap<String, Limit>,
+    /// The turns of their keys, where these have fair shares.
+    pub(super) turns: HashMap<String, Turns>,
     /// Up to when starts of jobs are granted, by the key that says it.
     pub(super) rates: HashMap<String, GrantedUpTo>,
     /// How many partitions a stream has.
@@ -131,6 +133,7 @@ impl MemoryState {
             progress: HashMap::new(),
             ledger: Ledger::default(),
             limits: HashMap::new(),
+            turns: HashMap::new(),
             rates: HashMap::new(),
             partitions: HashMap::new(),
             woken: HashSet::new(),
@@ -170,6 +173,7 @@ impl MemoryState {
         self.locks.clear();
         self.progress.clear();
         self.limits.clear();
+        self.turns.clear();
         self.rates.clear();
     }
 

@@ -1,20 +1,21 @@
 -- Ends jobs with their holds, and lets those that waited for them go on.
 --
--- KEYS: stream, lane, dead letters, holds, busy, lines, line records, turns. ARGV: group, the limit,
--- how many of the jobs are on the stream, and the entry of each: first these, then those in the lane.
+-- KEYS: stream, lane, dead letters, holds, busy, lines, line records, turns, shares. ARGV: group, the limit or
+-- nothing where keys have fair shares, how many of the jobs are on the stream, and the entry of each: first these, then those in the lane.
 -- Returns: how many of the entries were pending, and how many jobs went from a line to the lane.
 --
 -- Before: each job is done, a dead letter, or gives its place to others while it waits for its retry. Its
 -- entry is pending for any consumer, or not. It has a hold or none.
 -- After: the entries are not pending, and deleted if they were in the lane. Their holds are gone. For each
--- key that had one of them, jobs of its line are in the lane with a hold, as many as the limit admits.
+-- key that had one of them, jobs of its line are in the lane with a hold, as many as the limit admits. With fair
+-- shares, the next take of a process decides which jobs go on.
 -- May race with: takes and ends of all processes. A repetition finds nothing pending and no hold.
 --
 -- The job has ended, whichever process owns the entry by now. What acknowledges comes first, so that a
 -- server out of memory accepts what follows.
 local stream, lane = KEYS[1], KEYS[2]
 local keys = {lane = lane, dead = KEYS[3], holds = KEYS[4], busy = KEYS[5], lines = KEYS[6],
-  records = KEYS[7], turns = KEYS[8]}
+  records = KEYS[7], turns = KEYS[8], shares = KEYS[9]}
 local group, limit = ARGV[1], tonumber(ARGV[2])
 local waiting = check_types(keys)
 local FED_MAX, FIRST = 100, 4
@@ -31,7 +32,9 @@ if #ARGV > last then
 end
 -- A line that cannot go on now is fed by the sweep.
 local fed, lined = 0, {}
-if waiting > 0 then
+if waiting > 0 and not limit then
+  move_shares(keys, freed, counts)
+elseif waiting > 0 then
   for _, key in ipairs(freed) do
     if redis.call('ZSCORE', keys.turns, key) then lined[#lined + 1] = key end
   end

@@ -7,7 +7,7 @@ use super::consume::Id;
 use super::script::scripts;
 use super::{RedisStore, packed, reply};
 use crate::model::entry::EntryId;
-use crate::model::limit::HoldRule;
+use crate::model::limit::{HoldRule, HoldScope};
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
 use crate::store::{
@@ -19,6 +19,7 @@ scripts! {
     FINISH = "finish" after "shared";
     SWEEP_HOLDS = "sweep_holds" after "shared";
     TAKE = "take" after "shared";
+    TAKE_SHARE = "take_share" after "shared";
 }
 
 #[async_trait]
@@ -31,9 +32,13 @@ impl Holds for RedisStore {
         count: usize,
         rule: HoldRule,
     ) -> Result<Taken> {
+        if rule.scope == HoldScope::Share {
+            return self.take_share(queue, consumer, count).await;
+        }
         let name = TAKE.name;
-        let ([stream, lane], holds) = (queue.keys(), queue.hold_keys());
-        let keys = [&*stream, &*lane].into_iter().chain(holds.iter().map(String::as_str));
+        let ([stream, lane], dead, holds) = (queue.keys(), queue.dead_key(), queue.hold_keys());
+        let [holds @ .., _] = &holds;
+        let keys = [&*stream, &*lane, &*dead].into_iter().chain(holds.iter().map(String::as_str));
         let add = |command: &mut Cmd| {
             command.arg(queue.group.as_str()).arg(consumer.as_str()).arg(inlet.as_str());
             command.arg(count).arg(rule.scope.as_str()).arg(rule.limit.get());
@@ -42,13 +47,7 @@ impl Holds for RedisStore {
         let keys = keys.collect::<Vec<_>>();
         let value = route.script_answering(&TAKE, &keys, add, TAKEN_BYTES).await?;
         let [left, parked, entries] = reply::tuple(value, name)?;
-        let left = match reply::text(left, name)?.as_str() {
-            "drained" => Left::Drained,
-            "more" => Left::More,
-            "full" => Left::Full,
-            _ => return Err(StoreError::Protocol { command: name }),
-        };
-        let parked = reply::size(&parked, name)?;
+        let (left, parked) = (left_of(left, name)?, reply::size(&parked, name)?);
         Ok(Taken { left, parked, deliveries: packed::deliveries(entries, inlet, name)? })
     }
 
@@ -64,7 +63,7 @@ impl Holds for RedisStore {
         let mut finished = Finished::default();
         for chunk in places.chunks(PLACES_MAX) {
             let add = |command: &mut Cmd| {
-                command.arg(queue.group.as_str()).arg(rule.limit.get());
+                command.arg(queue.group.as_str()).arg(limit(rule));
                 let of = |lane| chunk.iter().filter(move |(inlet, _)| inlet.is_lane() == lane);
                 command.arg(of(false).count());
                 for (_, id) in of(false).chain(of(true)) {
@@ -88,7 +87,10 @@ impl Holds for RedisStore {
         let keys = keys.chain(holds.iter().map(String::as_str)).collect::<Vec<_>>();
         let add = |command: &mut Cmd| {
             command.arg(queue.group.as_str());
-            command.arg(rule.map_or_else(String::new, |rule| rule.limit.to_string()));
+            command.arg(match rule {
+                Some(rule) if rule.scope == HoldScope::Share => rule.scope.as_str().to_owned(),
+                rule => rule.map_or_else(String::new, limit),
+            });
             command.arg(rule.map_or_else(String::new, HoldRule::text));
             command.arg(i32::from(rule.is_some_and(|rule| rule.blocks)));
             command.arg(cursor(cursors.holds)).arg(cursor(cursors.lines));
@@ -103,6 +105,47 @@ impl Holds for RedisStore {
             parked: reply::number(parked, name)?,
             others: Some(others).filter(|others| !others.is_empty()),
         })
+    }
+}
+
+impl RedisStore {
+    /// Reads stream and lane in one step, so that the keys of both have their shares.
+    async fn take_share(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        count: usize,
+    ) -> Result<Taken> {
+        let name = TAKE_SHARE.name;
+        let ([stream, lane], dead, holds) = (queue.keys(), queue.dead_key(), queue.hold_keys());
+        let keys = [&*stream, &*lane, &*dead].into_iter().chain(holds.iter().map(String::as_str));
+        let add = |command: &mut Cmd| {
+            command.arg(queue.group.as_str()).arg(consumer.as_str()).arg(count);
+        };
+        let (route, keys) = (self.at(queue.stream.as_str()), keys.collect::<Vec<_>>());
+        let value = route.script_answering(&TAKE_SHARE, &keys, add, TAKEN_BYTES).await?;
+        let [left, parked, read, fed] = reply::tuple(value, name)?;
+        let (left, parked) = (left_of(left, name)?, reply::size(&parked, name)?);
+        let mut deliveries = packed::deliveries(read, Inlet::STREAM, name)?;
+        deliveries.extend(packed::deliveries(fed, Inlet::LANE, name)?);
+        Ok(Taken { left, parked, deliveries })
+    }
+}
+
+/// How many jobs of a key or of the group may run, as scripts take it: nothing where shares say so.
+fn limit(rule: HoldRule) -> String {
+    match rule.scope {
+        HoldScope::Key | HoldScope::Group => rule.limit.to_string(),
+        HoldScope::Share => String::new(),
+    }
+}
+
+fn left_of(value: Value, name: &'static str) -> Result<Left> {
+    match reply::text(value, name)?.as_str() {
+        "drained" => Ok(Left::Drained),
+        "more" => Ok(Left::More),
+        "full" => Ok(Left::Full),
+        _ => Err(StoreError::Protocol { command: name }),
     }
 }
 

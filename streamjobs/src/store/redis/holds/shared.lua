@@ -5,7 +5,8 @@
 -- still named by the entry that failed. Its value is the key that the limit counts, and `busy` says how many
 -- holds each key has. Jobs beyond the limit wait in lines: a member of `lines` and a record of the same
 -- name for each, and for each key the length of its line in `turns`. The record '#' is the number of the
--- last member, and '#bytes' how much the records have.
+-- last member or turn, and '#bytes' how much the records have. Where keys have fair shares, `shares` has each key
+-- with a line: first the one with the fewest holds, and of several the one that was served least recently.
 
 -- What a limit counts together where it counts all jobs of the group.
 local ALL = '*'
@@ -25,7 +26,8 @@ local function look_at(scope, fields)
     if name == 'sj-key' then key = value elseif name == 'sj-held' then before = value end
   end
   if scope == 'group' then return ALL, before, bytes end
-  if not key or key == '' then return nil, before, bytes end
+  -- Jobs without a key have a share together.
+  if not key or key == '' then return scope == 'share' and '' or nil, before, bytes end
   return #key > KEY_BYTES_MAX and 'sha1:' .. redis.sha1hex(key) or key, before, bytes
 end
 
@@ -130,6 +132,21 @@ local function store_parking(parking, keys, stream, group)
   end
 end
 
+-- The place of a key in `shares`: so much for each hold, and the number of its last turn.
+local HOLD_WEIGHT = 100000000000
+
+local function share_of(holds, turn)
+  return whole(holds * HOLD_WEIGHT + turn % HOLD_WEIGHT)
+end
+
+-- Where keys that have a line are in `shares` after their holds have changed.
+local function move_shares(keys, names, counts)
+  for _, key in ipairs(names) do
+    local share = redis.call('ZSCORE', keys.shares, key)
+    if share then redis.call('ZADD', keys.shares, share_of(counts[key], tonumber(share)), key) end
+  end
+end
+
 -- Whether lines have as many jobs or bytes as a group may keep there.
 local function lines_are_full(keys, waiting)
   local bytes = tonumber(redis.call('HGET', keys.records, '#bytes') or '') or 0
@@ -156,7 +173,7 @@ local function leave_lines(keys, left)
   redis.call('ZREM', keys.lines, unpack(left.members))
   redis.call('HDEL', keys.records, unpack(left.members))
   if redis.call('ZCARD', keys.lines) == 0 then
-    redis.call('DEL', keys.records, keys.turns)
+    redis.call('DEL', keys.records, keys.turns, keys.shares)
     return
   end
   redis.call('HINCRBY', keys.records, '#bytes', -left.bytes)
@@ -166,9 +183,9 @@ local function leave_lines(keys, left)
 end
 
 -- Moves the first jobs of a key's line to the lane, `most` of them: their ids there. What is to be removed from
--- the lines is noted in `left`.
+-- the lines is noted in `left`, and passed over from then on.
 local function feed_key(keys, key, most, left)
-  local ids, prefix, seen = {}, line_prefix(key), 0
+  local ids, prefix, seen = {}, line_prefix(key), left.taken[key] or 0
   while #ids < most and not left.stopped do
     local range = {'[' .. prefix, '[' .. prefix .. '\255', 'LIMIT', seen, most - #ids}
     local members = redis.call('ZRANGEBYLEX', keys.lines, unpack(range))
@@ -192,11 +209,15 @@ local function feed_key(keys, key, most, left)
   return ids
 end
 
+local function nothing_left()
+  return {members = {}, taken = {}, bytes = 0}
+end
+
 -- Moves jobs from the lines of keys to the lane, as long as their key is below the limit: how many, and why no
 -- more could be moved, if so. With no limit they get no hold, and `counts` is not used. At most `most` are moved.
 local function feed(keys, names, counts, limit, most)
   local fed, held, changed = 0, {}, {}
-  local left = {members = {}, taken = {}, bytes = 0}
+  local left = nothing_left()
   for _, key in ipairs(names) do
     local room = limit and math.min(limit - counts[key], most - fed) or most - fed
     for _, id in ipairs(feed_key(keys, key, room, left)) do

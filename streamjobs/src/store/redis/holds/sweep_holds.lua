@@ -1,7 +1,7 @@
 -- Ends holds whose job is gone, and lets lines go on that nothing else lets go on.
 --
--- KEYS: stream, lane, retry records, dead letters, group hash, holds, busy, lines, line records, turns.
--- ARGV: group, the limit or nothing if this process has none, what it says of its limits, 1 if a job keeps its
+-- KEYS: stream, lane, retry records, dead letters, group hash, holds, busy, lines, line records, turns,
+-- shares. ARGV: group, the limit, "share" where keys have fair shares, or nothing if this process has none; what it says of its limits, 1 if a job keeps its
 -- place while it waits for its retry, and the cursors that the last call returned for holds and for lines: 0
 -- to begin, or nothing to leave them out.
 -- Returns: the cursors, 0 at the end; how many holds were ended, how many jobs went from lines to the lane,
@@ -16,8 +16,9 @@
 -- the lane itself and end a job without its hold, which is ended here.
 local stream, lane, retries, dead, hash = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local keys = {lane = lane, dead = dead, holds = KEYS[6], busy = KEYS[7], lines = KEYS[8],
-  records = KEYS[9], turns = KEYS[10]}
+  records = KEYS[9], turns = KEYS[10], shares = KEYS[11]}
 local group, limit, said, blocks = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
+local shares = ARGV[2] == 'share'
 local holds_at, lines_at = ARGV[5], ARGV[6]
 local UNREAD_MAX, PAGE, BYTES_MAX, FED_MAX = 500, 20, 1024 * 1024, 100
 check_types(keys)
@@ -75,7 +76,7 @@ local function has_job(place)
 end
 
 local ended, fed, refusal = 0, 0, nil
-if limit and holds_at ~= '' then
+if (limit or shares) and holds_at ~= '' then
   local page, lost = redis.call('HSCAN', keys.holds, holds_at, 'COUNT', 100), {}
   holds_at = page[1]
   for i = 1, #page[2], 2 do
@@ -83,22 +84,28 @@ if limit and holds_at ~= '' then
   end
   ended = #lost
   local freed, counts = free_holds(keys, lost)
-  fed, refusal = feed(keys, freed, counts, limit, FED_MAX)
+  if limit then fed, refusal = feed(keys, freed, counts, limit, FED_MAX) end
 else
   holds_at = '0'
 end
-if lines_at ~= '' and (limit or not disagree) then
+if lines_at ~= '' and (limit or shares or not disagree) then
   local page, names = redis.call('ZSCAN', keys.turns, lines_at, 'COUNT', 100), {}
   lines_at = page[1]
   for i = 1, #page[2], 2 do names[#names + 1] = page[2][i] end
-  if fed < FED_MAX and not refusal then
-    local more
-    more, refusal = feed(keys, names, limit and counts_of(keys.busy, names), limit, FED_MAX - fed)
+  local counts, more = counts_of(keys.busy, names), nil
+  if shares then
+    -- Lines from before the group had shares have none yet.
+    for _, key in ipairs(names) do
+      local share = tonumber(redis.call('ZSCORE', keys.shares, key) or '') or 0
+      redis.call('ZADD', keys.shares, share_of(counts[key], share), key)
+    end
+  elseif fed < FED_MAX and not refusal then
+    more, refusal = feed(keys, names, counts, limit, FED_MAX - fed)
     fed = fed + more
   end
   -- There may be more. Any cursor is a valid one.
   if fed >= FED_MAX and lines_at == '0' then lines_at = '1' end
-  if not limit and redis.call('ZCARD', keys.lines) == 0 then redis.call('DEL', keys.holds, keys.busy) end
+  if not limit and not shares and redis.call('ZCARD', keys.lines) == 0 then redis.call('DEL', keys.holds, keys.busy) end
 else
   lines_at = '0'
 end

@@ -1,6 +1,6 @@
 -- Reads entries that a limit admits.
 --
--- KEYS: stream, lane, holds, busy, lines, line records, turns. ARGV: group, consumer, source ("stream" or
+-- KEYS: stream, lane, dead letters, holds, busy, lines, line records, turns. ARGV: group, consumer, source ("stream" or
 -- "lane"), entries at most, what the limit counts together ("key" or "group"), and the limit.
 -- Returns: "drained" if nothing is left to read, "more" if something may be, or "full" if something is left
 -- that the limit does not admit now; how many jobs were put into lines; and the admitted entries.
@@ -18,7 +18,7 @@
 -- is bounded. An answer that is lost loses nothing: its entries are pending, with their holds, and
 -- are recovered.
 local stream, lane = KEYS[1], KEYS[2]
-local keys = {lane = lane, holds = KEYS[3], busy = KEYS[4], lines = KEYS[5], records = KEYS[6], turns = KEYS[7]}
+local keys = {lane = lane, holds = KEYS[4], busy = KEYS[5], lines = KEYS[6], records = KEYS[7], turns = KEYS[8]}
 local group, me, source, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local scope, limit = ARGV[5], tonumber(ARGV[6])
 local LOOKED_MAX, BYTES_MAX = 200, 1024 * 1024

@@ -93,7 +93,7 @@ impl Inspect for RedisStore {
         let [stream, lane] = queue.keys();
         let (retry, records) = (queue.retry_key(), queue.retry_records_key());
         let (dead, hash) = (queue.dead_key(), queue.group_key());
-        let ([_, _, lines, _, turns], rate) = (queue.hold_keys(), queue.rate_key());
+        let ([_, _, lines, _, turns, _], rate) = (queue.hold_keys(), queue.rate_key());
         let keys = [&*stream, &lane, &retry, &records, &dead, &hash, &lines, &turns, &rate];
         let arguments = (queue.group.as_str(), milliseconds(NEW_FOR));
         group_facts(self.run(&GROUP_FACTS, &keys, arguments).await?, GROUP_FACTS.name)

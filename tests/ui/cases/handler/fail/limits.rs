@@ -19,4 +19,10 @@ async fn two(_: OrderPlaced) {}
 #[handler(group = "mail", concurrency_total = "4")]
 async fn total(_: OrderPlaced) {}
 
+#[handler(group = "mail", fair = "customer")]
+async fn fair(_: OrderPlaced) {}
+
+#[handler(group = "mail", fair = "key", order = "key")]
+async fn fair_and_order(_: OrderPlaced) {}
+
 fn main() {}

@@ -83,6 +83,9 @@ async fn concurrency_per_key(_: OrderPlaced) {}
 #[handler(group = "mail", concurrency_total = 100)]
 async fn concurrency_total(_: OrderPlaced) {}
 
+#[handler(group = "mail", fair = "key")]
+async fn fair(_: OrderPlaced) {}
+
 #[handler(group = "mail", rate = "100/1m")]
 async fn rate(_: OrderPlaced) {}
 
