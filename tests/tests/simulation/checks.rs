@@ -8,12 +8,12 @@ use crate::ledger::{Ledger, Run, Start};
 use crate::state::{Group, Key, Letter, Row};
 
 /// One step on one group.
-struct Step<'a> {
+pub struct Step<'a> {
     group: usize,
     caller: u64,
-    operation: &'static str,
+    pub operation: &'static str,
     before: &'a Group,
-    after: &'a Group,
+    pub after: &'a Group,
     /// The server's clock.
     now: u64,
 }
@@ -54,6 +54,7 @@ impl Ledger {
                 self.judge_rows(&step);
                 self.judge_waiting(&step);
                 self.judge_letters(&step);
+                self.judge_holds(&step);
             }
         }
         let moved =
@@ -88,6 +89,8 @@ impl Ledger {
         let right = match (before, after) {
             _ if before == after => true,
             (None, Some(_)) => ["prepare", "recreate"].contains(&step.operation),
+            // What a take puts into a line is not pending.
+            (Some(_), Some(_)) if step.operation == "take" => after > before,
             (Some(_), after) => step.operation == "read" && after == newest,
             (None, None) => true,
         };
@@ -111,7 +114,8 @@ impl Ledger {
             }
         }
         for id in step.before.lane.keys().filter(|id| !step.after.lane.contains_key(id)) {
-            if !step.before.pending.contains_key(&(Inlet::LANE, *id)) {
+            let is_lined = step.operation == "take";
+            if !is_lined && !step.before.pending.contains_key(&(Inlet::LANE, *id)) {
                 let operation = step.operation;
                 self.fail("I1", format!("{operation} deleted {id}, which was not pending"));
             }
@@ -137,7 +141,11 @@ impl Ledger {
             self.tokens.retain(|token| (token.0, token.1, token.2) != (group, origin, key.1));
         }
         let again = !self.delivered.insert((group, key)) && !self.broken;
-        if operation != "read" || row.count != 1 || again || !self.owns(step, row) {
+        if !["read", "take"].contains(&operation)
+            || row.count != 1
+            || again
+            || !self.owns(step, row)
+        {
             self.fail(
                 "I4",
                 format!("{operation} of {caller} delivered {key:?} of {group} as {row:?}"),
@@ -194,7 +202,7 @@ impl Ledger {
         };
         let own = self.owns(step, row);
         match operation {
-            "acknowledge" => {
+            "acknowledge" | "finish" => {
                 self.tally(caller).acknowledged += 1;
                 if !self.fine.contains(&job) {
                     self.fail(
@@ -232,11 +240,17 @@ impl Ledger {
         for origin in &before.waiting {
             let left =
                 count(&before.waiting, *origin).saturating_sub(count(&after.waiting, *origin));
-            if left != count(&fresh, *origin) {
+            // After a loss of the group, a job may be in a line as well, and leave that.
+            if left != count(&fresh, *origin) && !before.lined.contains(origin) {
                 self.fail("I1", format!("{} lost the retries job {origin}", step.operation));
             }
         }
-        if !fresh.is_empty() && step.operation != "promote" {
+        let feeds = ["take", "finish", "sweep_holds"].contains(&step.operation);
+        let is_fed = |origin: &EntryId| {
+            let left = count(&before.lined, *origin).saturating_sub(count(&after.lined, *origin));
+            feeds && left > 0
+        };
+        if step.operation != "promote" && !fresh.iter().all(is_fed) {
             self.fail("I2", format!("{} put {fresh:?} into the lane", step.operation));
         }
     }
@@ -340,6 +354,7 @@ impl Ledger {
         if self.runs.iter().filter(here).count() >= self.plan.concurrency as usize {
             self.fail("I13", format!("{caller} runs more than {} jobs", self.plan.concurrency));
         }
+        self.judge_limits(start);
         let first = !self.starts.contains_key(&job);
         let later = self.starts.keys().any(|known| known.0 == job.0 && known.1 > job.1);
         if first && later && self.plan.is_ordered() {

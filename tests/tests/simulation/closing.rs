@@ -21,6 +21,8 @@ impl Ledger {
                 read && group.pending.is_empty()
                     && group.lane.is_empty()
                     && group.waiting.is_empty()
+                    && group.lined.is_empty()
+                    && group.holds.is_empty()
             })
     }
 
@@ -28,7 +30,8 @@ impl Ledger {
     pub fn unfinished(&self) -> String {
         let left = self.groups.iter().map(|group| {
             let (rows, lane, waiting) = (&group.pending, &group.lane, &group.waiting);
-            format!("{:?} {rows:?} {lane:?} {waiting:?}", group.cursor)
+            let (lined, holds) = (&group.lined, &group.holds);
+            format!("{:?} {rows:?} {lane:?} {waiting:?} {lined:?} {holds:?}", group.cursor)
         });
         left.collect::<Vec<_>>().join("; ")
     }

@@ -21,6 +21,8 @@
 //! | I13 | bounded | runs at once in each process and group |
 //! | I14 | it goes on | at rest within a bounded time after the last fault |
 //! | I15 | counters are true | those of processes that live at the end, exactly where no answer was lost |
+//! | I16 | limits over all processes hold | places of each key after each step; runs at once of each key or group, without those of processes that were disturbed |
+//! | I17 | order per key | each start, against the jobs of its key that were published before |
 
 #![allow(
     clippy::unwrap_used,
@@ -34,6 +36,7 @@
 mod checks;
 mod closing;
 mod ledger;
+mod limits;
 mod mutants;
 mod network;
 mod plan;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use streamjobs::__store::holds::{HoldRule, HoldScope};
 use streamjobs::__store::memory::MemoryStore;
 use streamjobs::__store::raw_access::RawAccess;
 use streamjobs::__store::{
-    Consume, DeadLetters, GroupUpkeep, Hold, IdleClaim, Inlet, ReadRequest, ReaderSetup,
+    Consume, DeadLetters, GroupUpkeep, Hold, Holds, IdleClaim, Inlet, ReadRequest, ReaderSetup,
 };
 use streamjobs::config::{Retention, Start as From};
 use streamjobs::runtime::{Counters, ShutdownReport};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, advance};
 
 use crate::ledger::Start;
 use crate::network::{Network, OPERATOR, PUBLISHER};
-use crate::plan::{Action, Plan, STREAM, Weather};
+use crate::plan::{Action, Limits, Plan, STREAM, Weather};
 use crate::state::queue;
 
 /// A network with one process, number 2, that has the one job there is.
@@ -29,9 +30,13 @@ struct Bench {
 }
 
 async fn bench() -> Bench {
+    bench_with(None, 1).await
+}
+
+async fn bench_with(limits: Option<Limits>, concurrency: u32) -> Bench {
     let calm = (0..).map(Plan::of).find(|plan| plan.weather == Weather::Calm).unwrap();
     let actions = vec![(Duration::ZERO, Action::Start)];
-    let plan = Plan { groups: 1, concurrency: 1, actions, ..calm };
+    let plan = Plan { groups: 1, concurrency, limits, actions, ..calm };
     let (network, bare) = (Arc::new(Network::new(&Arc::new(plan))), MemoryStore::new());
     let store = bare.watched(2, network.clone());
     let (queue, me) = (queue(0), ConsumerName::new("me").unwrap());
@@ -236,6 +241,47 @@ async fn a_start_out_of_order_is_found() {
     });
     bench.begin(&Start { job: (0, early), number: 1, entry: early, ..bench.start() });
     bench.expect(Some("I12"));
+}
+
+/// Numbers of the same key are three apart.
+#[tokio::test(start_paused = true)]
+async fn more_runs_of_a_key_than_the_limit_are_found_and_so_are_more_places() {
+    let bench = bench_with(Some(Limits::PerKey(1)), 2).await;
+    let (other, third) = (EntryId::new(u64::MAX, 1), EntryId::new(u64::MAX, 3));
+    bench.network.ledger(|ledger| {
+        ledger.accepted.extend([(other, (1, Vec::new())), (third, (3, Vec::new()))]);
+    });
+    bench.begin(&bench.start());
+    bench.begin(&Start { job: (0, other), number: 1, entry: other, ..bench.start() });
+    bench.expect(None);
+    bench.begin(&Start { caller: 3, job: (0, third), number: 3, entry: third, ..bench.start() });
+    bench.expect(Some("I16"));
+    let bench = bench_with(Some(Limits::PerKey(1)), 2).await;
+    let publisher = bench.bare.watched(PUBLISHER, bench.network.clone());
+    let jobs = ["event-1", "event-4"].map(|id| {
+        fields(&[("type", "t"), ("sj-id", id), ("sj-key", "key-1"), ("data", "payload")])
+    });
+    let stream = &queue(0).stream;
+    for answer in append(&publisher, stream, Retention::Unlimited, jobs.to_vec()).await {
+        answer.unwrap();
+    }
+    let limit = std::num::NonZeroU32::new(2).unwrap();
+    let rule = HoldRule { scope: HoldScope::Key, limit, blocks: false };
+    bench.store.take(&queue(0), &bench.me, Inlet::STREAM, 2, rule).await.unwrap();
+    bench.expect(Some("I16"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_before_an_earlier_job_of_its_key_is_found() {
+    for (limits, is_found) in
+        [(Limits::Block, true), (Limits::Skip, true), (Limits::PerKey(2), false)]
+    {
+        let bench = bench_with(Some(limits), 1).await;
+        let later = EntryId::new(u64::MAX, 3);
+        bench.network.ledger(|ledger| ledger.accepted.insert(later, (3, Vec::new())));
+        bench.begin(&Start { job: (0, later), number: 3, entry: later, ..bench.start() });
+        bench.expect(is_found.then_some("I17"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

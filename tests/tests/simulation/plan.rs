@@ -60,6 +60,21 @@ pub enum Behaviour {
     Deaf(u32),
 }
 
+/// What the groups ask of their jobs over all processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limits {
+    /// An order for each key, in which a retry keeps the others waiting.
+    Block,
+    /// An order for each key, in which a retry lets the others pass.
+    Skip,
+    /// So many jobs of a key at once.
+    PerKey(u32),
+    /// So many jobs at once.
+    Total(u32),
+    /// Fair shares of the keys.
+    Fair,
+}
+
 /// Everything that a seed decides beforehand.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -71,6 +86,7 @@ pub struct Plan {
     pub deliveries_max: u32,
     pub backoff: Duration,
     pub groups: usize,
+    pub limits: Option<Limits>,
     /// Calls in ten thousand that meet a fault.
     pub faulty: u32,
     pub actions: Vec<(Duration, Action)>,
@@ -94,6 +110,7 @@ impl Plan {
             deliveries_max: rng.u32(3..=6),
             backoff: lease / 10 * rng.u32(0..=20),
             groups: rng.usize(1..=GROUPS.len()),
+            limits: Limits::of(seed),
             faulty: if weather == Weather::Storm { rng.u32(0..=300) } else { 0 },
             actions: Vec::new(),
         };
@@ -150,8 +167,29 @@ impl Plan {
     /// Whether jobs begin in the order in which they were published.
     pub fn is_ordered(&self) -> bool {
         let starts = self.actions.iter().filter(|(_, action)| *action == Action::Start);
-        self.weather == Weather::Calm && self.concurrency == 1 && starts.count() == 1
+        let calm = self.weather == Weather::Calm && self.limits.is_none();
+        calm && self.concurrency == 1 && starts.count() == 1
     }
+}
+
+impl Limits {
+    /// Half of the seeds have none. Drawn apart, so that a seed decides the same about everything else.
+    fn of(seed: u64) -> Option<Self> {
+        let mut rng = Rng::with_seed(seed ^ 0x6c69_6d69_7473);
+        match rng.u32(0..10) {
+            0..=1 => Some(Self::Block),
+            2 => Some(Self::Skip),
+            3 => Some(Self::PerKey(rng.u32(1..=3))),
+            4 => Some(Self::Total(rng.u32(1..=3))),
+            5 => Some(Self::Fair),
+            _ => None,
+        }
+    }
+}
+
+/// The key of a job.
+pub fn key_of(number: u64) -> String {
+    format!("key-{}", number % KEYS)
 }
 
 fn process_fault(rng: &mut Rng) -> Action {
@@ -177,5 +215,6 @@ fn server_fault(rng: &mut Rng) -> Action {
 /// The groups, every one of which gets every job.
 pub const GROUPS: [&str; 2] = ["work", "audit"];
 pub const STREAM: &str = "orders";
+const KEYS: u64 = 3;
 /// For how many leases things happen.
 const HORIZON: u32 = 12;

@@ -6,26 +6,28 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use streamjobs::__store::memory::MemoryStore;
-use streamjobs::config::GroupOptions;
+use streamjobs::config::{GroupOptions, KeyOrder};
 use streamjobs::error::StartError;
 use streamjobs::{Backoff, Event, Job, JobError, Runtime, State, handler, handlers};
 use tokio::time::{Instant, sleep_until};
 
 use crate::ledger::Start;
 use crate::network::Network;
-use crate::plan::{Behaviour, GROUPS, Plan};
+use crate::plan::{Behaviour, GROUPS, Limits, Plan, key_of};
 
 /// A job's payload, which tells whether it arrived as it was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Event, Serialize, Deserialize)]
-#[event(stream = "orders", type = "order.placed")]
+#[event(stream = "orders", type = "order.placed", key = "customer")]
 pub struct Order {
     pub number: u64,
+    pub customer: String,
     pub text: String,
 }
 
 impl Order {
     pub fn of(number: u64) -> Self {
-        Self { number, text: format!("\u{1f9ea} no. {number}\n").repeat(1 + number as usize % 3) }
+        let text = format!("\u{1f9ea} no. {number}\n").repeat(1 + number as usize % 3);
+        Self { number, customer: key_of(number), text }
     }
 }
 
@@ -65,6 +67,14 @@ pub async fn start(
         .max_deliveries(some(plan.deliveries_max))
         .timeout(plan.timeout())
         .backoff(Backoff::fixed(plan.backoff));
+    let options = match plan.limits {
+        None => options,
+        Some(Limits::Block) => options.order(KeyOrder::Block),
+        Some(Limits::Skip) => options.order(KeyOrder::Skip),
+        Some(Limits::PerKey(limit)) => options.concurrency_per_key(some(limit)),
+        Some(Limits::Total(limit)) => options.concurrency_total(some(limit)),
+        Some(Limits::Fair) => options.fair(),
+    };
     let mut builder = Runtime::builder(&client)
         .handlers(handlers![work, audit])
         .only_groups(GROUPS.into_iter().take(plan.groups))

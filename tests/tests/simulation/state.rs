@@ -45,6 +45,10 @@ pub struct Group {
     pub lane: BTreeMap<EntryId, EntryId>,
     /// The published entries of jobs that wait for retry.
     pub waiting: Vec<EntryId>,
+    /// The published entries of jobs in the lines of the group's limit.
+    pub lined: Vec<EntryId>,
+    /// The places of the limit, with the key that each counts for.
+    pub holds: BTreeMap<Key, String>,
     pub letters: BTreeMap<EntryId, Letter>,
 }
 
@@ -68,11 +72,16 @@ impl Group {
         let letters = view.entries(&queue.stream.dead_key(&queue.group));
         let mut waiting = view.retries(queue).map(origin).collect::<Vec<_>>();
         waiting.sort_unstable();
+        let mut lined = view.lines(queue).map(origin).collect::<Vec<_>>();
+        lined.sort_unstable();
+        let holds = view.holds(queue).map(|(place, key)| (place, key.to_owned()));
         Self {
             cursor: view.cursor(queue.stream.as_str(), group),
             pending,
             lane: lane.map(|(id, fields)| (id, origin(fields))).collect(),
             waiting,
+            lined,
+            holds: holds.collect(),
             letters: letters.map(|(id, fields)| (id, letter(id, fields))).collect(),
         }
     }
@@ -90,6 +99,8 @@ impl Group {
             && same_rows
             && lane.eq(self.lane.keys().copied())
             && view.retries(queue).count() == self.waiting.len()
+            && view.lines(queue).count() == self.lined.len()
+            && view.holds(queue).map(|(place, _)| place).eq(self.holds.keys().copied())
             && letters.eq(self.letters.keys().copied())
     }
 
@@ -103,6 +114,7 @@ impl Group {
             .chain(pending.map(|(_, id)| *id))
             .chain(self.lane.values().copied())
             .chain(self.waiting.iter().copied())
+            .chain(self.lined.iter().copied())
             .chain(letters);
         let mut places = BTreeMap::new();
         for id in all {

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::state::MemoryState;
 use crate::model::entry::{EntryId, Fields};
 use crate::store::types::Result;
-use crate::store::{Queue, StoreError};
+use crate::store::{Inlet, Queue, StoreError};
 
 /// How a call fails. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,22 @@ impl<'a> View<'a> {
             .get(&queue.group_key())
             .map(|limit| format!("{limit:?}"))
             .unwrap_or_default()
+    }
+
+    /// The places of a group's limit, each with the key that it counts for.
+    pub fn holds(
+        self,
+        queue: &Queue,
+    ) -> impl Iterator<Item = ((Inlet, EntryId), &'a str)> + use<'a> {
+        let limit = self.state.limits.get(&queue.group_key());
+        let holds = limit.into_iter().flat_map(|limit| &limit.holds);
+        holds.map(|(place, key)| (*place, key.as_str()))
+    }
+
+    /// The jobs in the lines of a group's limit.
+    pub fn lines(self, queue: &Queue) -> impl Iterator<Item = &'a Fields> + use<'a> {
+        let limit = self.state.limits.get(&queue.group_key());
+        limit.into_iter().flat_map(|limit| limit.lines.values().flatten())
     }
 
     /// The server's clock in milliseconds.
