@@ -98,6 +98,9 @@ conditions! {
     /// Processes of the group have different rates.
     RatesDiffer: "rates_differ",
         "run one version of the program; until then the rate of the process that started last holds for all that have one";
+    /// The oldest entry waits because of the group's limit over all processes.
+    LimitReached: "limit_reached",
+        "make the jobs faster, or raise the limit; jobs of a key with an order run one after the other";
     /// A consumer that is not of this crate takes running jobs before their leases have ended.
     ClaimedEarly: "claimed_early",
         "have it claim with a minimum idle time of at least the longest lease of the group's processes";

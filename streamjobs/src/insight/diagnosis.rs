@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::insight::problem::Problem;
 use crate::insight::rate::RateInfo;
 use crate::insight::view::{ConsumerInfo, GroupInfo, Liveness};
+use crate::model::limit::HoldRule;
 use crate::model::rate::Rate;
 
 /// What is wrong with a group, the most severe first. A healthy group has no problems.
@@ -42,8 +43,9 @@ impl Diagnosis {
         let has = |liveness| move |consumer: &&ConsumerInfo| consumer.liveness == liveness;
         let silent = consumers.iter().filter(has(Liveness::Silent));
         let none_alive = consumers.iter().all(|consumer| consumer.liveness == Liveness::Silent);
-        let has_work =
-            group.backlog.entries > 0 || group.pending + group.released + group.retrying > 0;
+        let parked = group.parked.unwrap_or(0);
+        let has_work = group.backlog.entries > 0
+            || group.pending + group.released + group.retrying + parked > 0;
         let with_group = group.partitions.saturating_sub(group.without_group);
         let is_paused = group.paused.is_some() && group.paused_in >= with_group;
         if let Some(paused) = group.paused {
@@ -99,8 +101,28 @@ fn waiting(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Option<Problem> {
     let in_flight = alive.filter_map(|consumer| consumer.in_flight).sum::<u64>().max(pending);
     Some(match in_flight >= slots.saturating_mul(BUSY_PERCENT) / 100 {
         true => Problem::TooFewConsumers { in_flight, slots, oldest },
-        false => Problem::NotReading { oldest },
+        false => limit_reached(group, consumers, in_flight, oldest)
+            .unwrap_or(Problem::NotReading { oldest }),
     })
+}
+
+/// Work waits although slots are free, because of the limit that processes have.
+fn limit_reached(
+    group: &GroupInfo,
+    consumers: &[ConsumerInfo],
+    in_flight: u64,
+    oldest: Duration,
+) -> Option<Problem> {
+    let alive = consumers.iter().filter(|consumer| consumer.liveness != Liveness::Silent);
+    let limits = alive.filter_map(|consumer| consumer.limits.as_ref()).next()?.clone();
+    let parked = group.parked.unwrap_or(0);
+    let is_reached = match HoldRule::of_group(&limits) {
+        // A job whose process died has its place too.
+        Some(limit) => in_flight.max(group.pending + group.released) >= limit,
+        None => parked > 0,
+    };
+    let longest_line = group.longest_line.clone();
+    is_reached.then_some(Problem::LimitReached { limits, parked, longest_line, oldest })
 }
 
 /// The rates of the code of all processes, if there are several.
@@ -266,6 +288,41 @@ mod tests {
         let asked = RateFacts { limited: Some(seconds(50)), ..RateFacts::default() };
         let text = found(asked)[0].to_string();
         assert!(text.starts_with("no job starts for 50 s, because the other side has"), "{text}");
+    }
+
+    #[test]
+    fn work_that_waits_for_a_limit_over_all_processes_is_not_stuck() {
+        let oldest = Duration::from_secs(40);
+        let with = |limits: &str, in_flight| {
+            [ConsumerInfo {
+                limits: Some(limits.to_owned()),
+                ..consumer(Liveness::Alive, in_flight, 16)
+            }]
+        };
+        let of_group = |limit: &str, in_flight| {
+            problems(&waiting(5, 40), &with(&format!("{limit} at once for each group"), in_flight))
+        };
+        let text = of_group("4", 4)[0].to_string();
+        let expected = "no more jobs run, by the limit: 4 at once for each group; ";
+        assert!(text.starts_with(expected), "{text}");
+        assert_eq!(of_group("4", 3), [Problem::NotReading { oldest }], "it admits one more");
+        let key = "1 at once for each key, kept by retries";
+        assert_eq!(problems(&waiting(5, 40), &with(key, 1)), [Problem::NotReading { oldest }]);
+        let lined = GroupInfo {
+            parked: Some(10_000),
+            longest_line: Some(("c-7".to_owned(), 9_000)),
+            ..waiting(5, 40)
+        };
+        let text = problems(&lined, &with(key, 1))[0].to_string();
+        let expected = "no more jobs run, by the limit: 1 at once for each key, kept by retries; 10000 jobs wait \
+                        for their key, 9000 of them for c-7; ";
+        assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
+    fn jobs_in_lines_without_a_consumer_are_stalled() {
+        let lined = GroupInfo { parked: Some(3), ..group() };
+        assert!(matches!(problems(&lined, &[])[..], [Problem::Stalled { silent: 0 }]));
     }
 
     #[test]

@@ -163,6 +163,7 @@ fn of_both(one: ConsumerInfo, other: ConsumerInfo) -> ConsumerInfo {
         host: one.host.or(other.host),
         process: one.process.or(other.process),
         rate: one.rate.or(other.rate),
+        limits: one.limits.or(other.limits),
         version: one.version.or(other.version),
         started: one.started.into_iter().chain(other.started).min(),
         name: one.name,

@@ -64,3 +64,18 @@ pub(super) fn new_dead_letters(letters: u64) -> String {
 pub(super) fn last_error(error: Option<&str>) -> String {
     error.map(|error| format!(", with the error: {}", bounded_text(error))).unwrap_or_default()
 }
+
+pub(super) fn limit_reached(
+    limits: &str,
+    parked: u64,
+    longest_line: Option<&(String, u64)>,
+) -> String {
+    let mut text = format!("no more jobs run, by the limit: {limits}");
+    if parked > 0 {
+        text += &format!("; {parked} jobs wait for their key");
+        if let Some((key, jobs)) = longest_line {
+            text += &format!(", {jobs} of them for {key}");
+        }
+    }
+    text
+}

@@ -90,6 +90,18 @@ pub enum Problem {
         /// How long the oldest entry has waited.
         oldest: Duration,
     },
+    /// The oldest entry waits because of the group's limit over all processes: as many jobs run as it admits, or so
+    /// many wait for their key that the stream is not read further.
+    LimitReached {
+        /// The limit, in words.
+        limits: String,
+        /// Jobs that wait for their key.
+        parked: u64,
+        /// The key that most of them wait for, and how many do.
+        longest_line: Option<(String, u64)>,
+        /// How long the oldest entry has waited.
+        oldest: Duration,
+    },
     /// Processes of the group have different rates, or some have none: those that have none start jobs without
     /// a limit.
     RatesDiffer {
@@ -148,6 +160,7 @@ impl Problem {
             | Self::DeadConsumer { .. }
             | Self::TooFewConsumers { .. }
             | Self::ClaimedEarly { .. }
+            | Self::LimitReached { .. }
             | Self::RatesDiffer { .. }
             | Self::Retrying { .. }
             | Self::DeadLetters { .. } => Severity::Warning,
@@ -182,6 +195,7 @@ impl Problem {
             Self::TooFewConsumers { .. } => Condition::TooFewConsumers,
             Self::NotReading { .. } => Condition::NotReading,
             Self::RateLimited { .. } => Condition::RateLimited,
+            Self::LimitReached { .. } => Condition::LimitReached,
             Self::RatesDiffer { .. } => Condition::RatesDiffer,
             Self::ClaimedEarly { .. } => Condition::ClaimedEarly,
             Self::Failing { .. } => Condition::Failing,
@@ -238,6 +252,11 @@ impl fmt::Display for Problem {
             Self::RateLimited { rate, next, oldest } => {
                 let next = phrase::next_start(*rate, *next);
                 write!(f, "{next}; {}", phrase::oldest_waiting(*oldest))?;
+            }
+            Self::LimitReached { limits, parked, longest_line, oldest } => {
+                let oldest = phrase::oldest_waiting(*oldest);
+                f.write_str(&phrase::limit_reached(limits, *parked, longest_line.as_ref()))?;
+                write!(f, "; {oldest}")?;
             }
             Self::RatesDiffer { rates } => f.write_str(&phrase::rates_differ(rates))?,
             Self::ClaimedEarly { consumer } => {

@@ -278,6 +278,8 @@ pub struct ConsumerInfo {
     pub version: Option<String>,
     /// The rate of its code; `None` without one, or for an older version.
     pub rate: Option<Rate>,
+    /// How it limits the jobs of the group over all processes, in words; `None` without a limit.
+    pub limits: Option<String>,
     /// When it started, by the server's clock in milliseconds since 1970.
     pub started: Option<u64>,
 }
@@ -331,6 +333,7 @@ impl ConsumerInfo {
             started: heartbeat.as_ref().map(|heartbeat| heartbeat.started),
             process: heartbeat.as_ref().map(|heartbeat| heartbeat.process),
             rate: heartbeat.as_ref().and_then(Heartbeat::rate),
+            limits: heartbeat.as_ref().and_then(|heartbeat| heartbeat.limits.clone()),
             host: heartbeat.as_ref().map(|heartbeat| heartbeat.host.clone()),
             version: heartbeat.map(|heartbeat| heartbeat.version),
         }

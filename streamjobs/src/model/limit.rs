@@ -36,6 +36,13 @@ pub struct HoldRule {
 }
 
 impl HoldRule {
+    /// How many jobs of the group may run at once, by what a process says of its limits; `None` if it does not count
+    /// all jobs of the group together.
+    pub(crate) fn of_group(text: &str) -> Option<u64> {
+        let (limit, of) = text.split_once(" at once for each ")?;
+        limit.parse().ok().filter(|_| of == HoldScope::Group.as_str())
+    }
+
     /// What a process says of its limits in its heartbeat, for others to compare.
     #[must_use]
     pub fn text(self) -> String {
