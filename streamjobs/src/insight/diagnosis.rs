@@ -113,8 +113,8 @@ fn limit_reached(
     in_flight: u64,
     oldest: Duration,
 ) -> Option<Problem> {
-    let alive = consumers.iter().filter(|consumer| consumer.liveness != Liveness::Silent);
-    let limits = alive.filter_map(|consumer| consumer.limits.as_ref()).next()?.clone();
+    let mut alive = consumers.iter().filter(|consumer| consumer.liveness != Liveness::Silent);
+    let limits = alive.find_map(|consumer| consumer.limits.clone())?;
     let parked = group.parked.unwrap_or(0);
     let is_reached = match HoldRule::of_group(&limits) {
         // A job whose process died has its place too.

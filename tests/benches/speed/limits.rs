@@ -98,7 +98,7 @@ async fn beside(
     let (mut plain, mut ordered) = (Vec::new(), Vec::new());
     for _ in 0..settings.rounds {
         plain.push(drain(events, keys, GroupOptions::new()).await);
-        ordered.push(drain(events, keys, options.clone()).await);
+        ordered.push(drain(events, keys, *options).await);
     }
     let rate = |costs: &[Cost]| {
         median(costs.iter().map(|cost| events as f64 / cost.wall.as_secs_f64()).collect())

@@ -53,6 +53,7 @@ mod sentinel;
 mod server;
 mod services;
 mod shared_reading;
+mod shares;
 mod shutdown;
 mod tls;
 mod tokens;

@@ -12,7 +12,7 @@ pub struct Step<'a> {
     group: usize,
     caller: u64,
     pub operation: &'static str,
-    before: &'a Group,
+    pub before: &'a Group,
     pub after: &'a Group,
     /// The server's clock.
     now: u64,

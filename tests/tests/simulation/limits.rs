@@ -10,8 +10,9 @@ use crate::ledger::{Ledger, Run, Start};
 use crate::plan::{Limits, key_of};
 
 impl Ledger {
-    /// No key has more places than the limit admits.
+    /// No key has more places than the limit admits, or gets more than its share.
     pub fn judge_holds(&mut self, step: &Step<'_>) {
+        self.judge_shares(step);
         let Some(limit) = self.plan.limits.and_then(Limits::most) else { return };
         let mut counts = BTreeMap::new();
         for key in step.after.holds.values() {
@@ -20,6 +21,24 @@ impl Ledger {
         if let Some((key, count)) = counts.iter().find(|(_, count)| **count > limit) {
             let operation = step.operation;
             self.fail("I16", format!("after {operation}, {key} has {count} places of {limit}"));
+        }
+    }
+
+    /// A key that gets a place has at most one more than each key whose jobs wait.
+    fn judge_shares(&mut self, step: &Step<'_>) {
+        if self.plan.limits != Some(Limits::Fair) || step.operation != "take" {
+            return;
+        }
+        let holds = &step.after.holds;
+        let count = |key: &str| holds.values().filter(|held| *held == key).count();
+        let given = holds.iter().filter(|(place, _)| !step.before.holds.contains_key(place));
+        let most = given.map(|(_, key)| (count(key), key)).max();
+        let numbers = step.after.lined.iter().filter_map(|id| self.accepted.get(id));
+        let least = numbers.map(|(number, _)| key_of(*number)).map(|key| (count(&key), key)).min();
+        if let (Some((most, key)), Some((least, other))) = (most, least)
+            && least + 1 < most
+        {
+            self.fail("I18", format!("{key} gets place {most} while {other} has {least}"));
         }
     }
 

@@ -23,6 +23,7 @@
 //! | I15 | counters are true | those of processes that live at the end, exactly where no answer was lost |
 //! | I16 | limits over all processes hold | places of each key after each step; runs at once of each key or group, without those of processes that were disturbed |
 //! | I17 | order per key | each start, against the jobs of its key that were published before |
+//! | I18 | fair shares | keys that get a place in a take, against those whose jobs wait |
 
 #![allow(
     clippy::unwrap_used,

@@ -18,7 +18,7 @@ use tokio::time::{Instant, advance};
 use crate::ledger::Start;
 use crate::network::{Network, OPERATOR, PUBLISHER};
 use crate::plan::{Action, Limits, Plan, STREAM, Weather};
-use crate::state::queue;
+use crate::state::{Group, queue};
 
 /// A network with one process, number 2, that has the one job there is.
 struct Bench {
@@ -269,6 +269,22 @@ async fn more_runs_of_a_key_than_the_limit_are_found_and_so_are_more_places() {
     let rule = HoldRule { scope: HoldScope::Key, limit, blocks: false };
     bench.store.take(&queue(0), &bench.me, Inlet::STREAM, 2, rule).await.unwrap();
     bench.expect(Some("I16"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_beyond_the_share_of_a_key_is_found() {
+    let waits = EntryId::new(u64::MAX, 1);
+    for (held, broken) in [(1, None), (2, Some("I18"))] {
+        let bench = bench_with(Some(Limits::Fair), 2).await;
+        let place = |number| ((Inlet::STREAM, EntryId::new(1, number)), "key-0".to_owned());
+        let holds = (0..held).map(place).collect();
+        let after = Group { holds, lined: vec![waits], ..Group::default() };
+        bench.network.ledger(|ledger| {
+            ledger.accepted.insert(waits, (1, Vec::new()));
+            ledger.judge(0, 2, "take", &Group::default(), &after, 0);
+        });
+        bench.expect(broken);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -173,7 +173,7 @@ impl Plan {
 }
 
 impl Limits {
-    /// Half of the seeds have none. Drawn apart, so that a seed decides the same about everything else.
+    /// Four seeds in ten have none. Drawn apart, so that a seed decides the same about everything else.
     fn of(seed: u64) -> Option<Self> {
         let mut rng = Rng::with_seed(seed ^ 0x6c69_6d69_7473);
         match rng.u32(0..10) {

@@ -127,5 +127,5 @@ impl StreamReader for LimitedReader {
 /// time, up to 0.8 s.
 const FULL_WAIT: Duration = Duration::from_millis(100);
 const FULL_DOUBLINGS: u32 = 3;
-/// Steps of one read: each looks at 200 entries at most.
+/// Steps of one read: each looks at 200 entries at most, or 500 beside the free slots for fair shares.
 const TAKES_MAX: usize = 20;

@@ -23,12 +23,12 @@ impl MemoryState {
         free: usize,
         rule: HoldRule,
     ) -> Result<Taken> {
-        let retried = self.read_ahead(queue, consumer, Inlet::LANE, free + LANE_AHEAD)?;
-        let lane_is_read = retried.len() < free + LANE_AHEAD;
-        let room = match self.limit(queue).parked() >= PARKED_MAX {
-            true => 0,
-            false => LOOKED_MAX.saturating_sub(retried.len()).max(free),
-        };
+        // Where lines are full, no more is read than can be taken instead.
+        let is_full = self.limit(queue).parked() >= PARKED_MAX;
+        let of_lane = free + if is_full { 0 } else { LANE_AHEAD };
+        let retried = self.read_ahead(queue, consumer, Inlet::LANE, of_lane)?;
+        let lane_is_read = retried.len() < of_lane;
+        let room = if is_full { 0 } else { LOOKED_MAX.saturating_sub(retried.len()).max(free) };
         let read = self.read_ahead(queue, consumer, Inlet::STREAM, room)?;
         let stream_is_read = room > read.len();
         let mut of_both = retried.into_iter().map(|entry| (Inlet::LANE, entry)).collect::<Vec<_>>();

@@ -30,7 +30,7 @@ if #ARGV > last then
   acknowledged = acknowledged + redis.call('XACK', lane, group, unpack(ARGV, last + 1))
   redis.call('XDEL', lane, unpack(ARGV, last + 1))
 end
--- A line that cannot go on now is fed by the sweep.
+-- A line that cannot go on now is fed by the sweep, or by the next take where keys have fair shares.
 local fed, lined = 0, {}
 if waiting > 0 and not limit then
   move_shares(keys, freed, counts)

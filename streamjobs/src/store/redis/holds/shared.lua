@@ -15,6 +15,8 @@ local KEY_BYTES_MAX = 128
 -- A job with more fields cannot wait in a line.
 local LINE_WORDS_MAX = 2000
 local PARKED_MAX, PARKED_BYTES_MAX = 10000, 64 * 1024 * 1024
+-- Jobs that one call moves from lines at most, to the lane or, where they cannot be read, to the dead letters.
+local LEFT_MAX = 500
 
 -- What decides about an entry: the key that a limit counts, nil if none does; where the job was before its
 -- retry, or nil; and the bytes of its fields.
@@ -44,6 +46,7 @@ local function check_types(keys)
   redis.call('HLEN', keys.busy)
   redis.call('HLEN', keys.records)
   redis.call('ZCARD', keys.turns)
+  if keys.shares then redis.call('ZCARD', keys.shares) end
   return redis.call('ZCARD', keys.lines)
 end
 
@@ -153,8 +156,8 @@ local function lines_are_full(keys, waiting)
   return waiting >= PARKED_MAX or bytes >= PARKED_BYTES_MAX
 end
 
--- Moves a job of a line to the lane: the id of its entry there, '' if it is a dead letter instead, because its
--- record cannot be read any more, or nil and, unless no dead letter can be stored, why it cannot be moved.
+-- Moves a job of a line to the lane: the id of its entry there; '' if it is a dead letter instead, because its
+-- record cannot be read any more; false if none can be stored; or nil and why the lane does not take it.
 local function enter_lane(keys, record)
   local job = job_of(record)
   if job then
@@ -162,7 +165,7 @@ local function enter_lane(keys, record)
     if type(id) == 'string' then return id end
     return nil, id
   end
-  if not storable(keys.dead) then return nil end
+  if not storable(keys.dead) then return false end
   store_trimmed(keys.dead, 'stream', '0-0', '0', '')
   return ''
 end
@@ -176,14 +179,14 @@ local function leave_lines(keys, left)
     redis.call('DEL', keys.records, keys.turns, keys.shares)
     return
   end
-  redis.call('HINCRBY', keys.records, '#bytes', -left.bytes)
+  if left.bytes > 0 then redis.call('HINCRBY', keys.records, '#bytes', -left.bytes) end
   for key, count in pairs(left.taken) do
     if tonumber(redis.call('ZINCRBY', keys.turns, -count, key)) <= 0 then redis.call('ZREM', keys.turns, key) end
   end
 end
 
 -- Moves the first jobs of a key's line to the lane, `most` of them: their ids there. What is to be removed from
--- the lines is noted in `left`, and passed over from then on.
+-- the lines is noted in `left`, and passed over from then on. A key whose first job can go nowhere is left out.
 local function feed_key(keys, key, most, left)
   local ids, prefix, seen = {}, line_prefix(key), left.taken[key] or 0
   while #ids < most and not left.stopped do
@@ -197,12 +200,17 @@ local function feed_key(keys, key, most, left)
     for i, member in ipairs(members) do
       local id, why = enter_lane(keys, records[i] or nil)
       if not id then
-        left.stopped, left.refusal = true, why
-        break
+        left.stopped, left.refusal = id == nil, why
+        if seen > 0 then left.taken[key] = seen end
+        return ids
       end
       if id ~= '' then ids[#ids + 1] = id end
       left.members[#left.members + 1], left.bytes = member, left.bytes + #(records[i] or '')
       seen = seen + 1
+      if #left.members >= LEFT_MAX then
+        left.stopped, left.has_more = true, true
+        break
+      end
     end
   end
   if seen > 0 then left.taken[key] = seen end
@@ -213,8 +221,8 @@ local function nothing_left()
   return {members = {}, taken = {}, bytes = 0}
 end
 
--- Moves jobs from the lines of keys to the lane, as long as their key is below the limit: how many, and why no
--- more could be moved, if so. With no limit they get no hold, and `counts` is not used. At most `most` are moved.
+-- Moves jobs from the lines of keys to the lane, as long as their key is below the limit: how many, and what is
+-- left. With no limit they get no hold, and `counts` is not used. At most `most` are moved.
 local function feed(keys, names, counts, limit, most)
   local fed, held, changed = 0, {}, {}
   local left = nothing_left()
@@ -234,5 +242,5 @@ local function feed(keys, names, counts, limit, most)
     store_counts(keys.busy, changed)
   end
   leave_lines(keys, left)
-  return fed, left.refusal
+  return fed, left
 end

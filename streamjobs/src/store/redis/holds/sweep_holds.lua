@@ -75,7 +75,7 @@ local function has_job(place)
   return redis.call('HEXISTS', retries, place .. '+') == 1 or is_unread(place)
 end
 
-local ended, fed, refusal = 0, 0, nil
+local ended, fed, left = 0, 0, nothing_left()
 if (limit or shares) and holds_at ~= '' then
   local page, lost = redis.call('HSCAN', keys.holds, holds_at, 'COUNT', 100), {}
   holds_at = page[1]
@@ -84,7 +84,7 @@ if (limit or shares) and holds_at ~= '' then
   end
   ended = #lost
   local freed, counts = free_holds(keys, lost)
-  if limit then fed, refusal = feed(keys, freed, counts, limit, FED_MAX) end
+  if limit then fed, left = feed(keys, freed, counts, limit, FED_MAX) end
 else
   holds_at = '0'
 end
@@ -99,17 +99,17 @@ if lines_at ~= '' and (limit or shares or not disagree) then
       local share = tonumber(redis.call('ZSCORE', keys.shares, key) or '') or 0
       redis.call('ZADD', keys.shares, share_of(counts[key], share), key)
     end
-  elseif fed < FED_MAX and not refusal then
-    more, refusal = feed(keys, names, counts, limit, FED_MAX - fed)
+  elseif fed < FED_MAX and not left.stopped then
+    more, left = feed(keys, names, counts, limit, FED_MAX - fed)
     fed = fed + more
   end
   -- There may be more. Any cursor is a valid one.
-  if fed >= FED_MAX and lines_at == '0' then lines_at = '1' end
+  if (fed >= FED_MAX or left.has_more) and lines_at == '0' then lines_at = '1' end
   if not limit and not shares and redis.call('ZCARD', keys.lines) == 0 then redis.call('DEL', keys.holds, keys.busy) end
 else
   lines_at = '0'
 end
 -- Without holds, none can be counted: another client may have deleted them.
 if redis.call('HLEN', keys.holds) == 0 then redis.call('DEL', keys.busy) end
-if refusal then return refusal end
+if left.refusal then return left.refusal end
 return {holds_at, lines_at, ended, fed, redis.call('ZCARD', keys.lines), disagree and (others == '' and 'none' or others) or ''}

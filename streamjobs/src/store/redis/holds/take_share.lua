@@ -8,35 +8,37 @@
 --
 -- Before: the group exists on stream and lane.
 -- After: each returned entry is pending for the consumer and has a hold. Others that were read are at the end of
--- their key's line and not pending. If a slot is left, no line is. Entries beyond what is read are unchanged.
+-- their key's line and not pending. If a slot is left, no line is, or the answer is "more" or "full". Entries beyond
+-- what is read are unchanged.
 -- May race with: takes and ends of all processes.
 --
 -- The stream is read ahead of what can run, so that a key is found whose jobs are behind many of another. How far
 -- is bounded for a call, and by what lines may have. A job of a line goes through the lane, as its entry
 -- was acknowledged. A record is stored before its entry is acknowledged. A job with too many fields to
--- be carried cannot wait, and is taken at once. An answer that is lost loses nothing: its entries are pending, with
+-- be carried cannot wait, and is taken at once; nothing is read behind as many of them as slots are free. An answer that is lost loses nothing: its entries are pending, with
 -- their holds, and are recovered.
 local stream, lane = KEYS[1], KEYS[2]
 local keys = {lane = lane, dead = KEYS[3], holds = KEYS[4], busy = KEYS[5], lines = KEYS[6], records = KEYS[7],
   turns = KEYS[8], shares = KEYS[9]}
 local group, me, free = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local LOOKED_MAX, LANE_AHEAD, BYTES_MAX = 500, 100, 1024 * 1024
+local LOOKED_MAX, LANE_AHEAD, FIRST_PAGE, BYTES_MAX = 500, 100, 10, 1024 * 1024
 local waiting = check_types(keys)
-redis.call('ZCARD', keys.shares)
 local parking, left = new_parking(), nothing_left()
 local taken = {['s:'] = {}, ['l:'] = {}}
 -- What was read: for each entry its source, the entry, its place, its key, and whether it was taken.
-local read, read_bytes = {}, 0
+local read, read_bytes, wide = {}, 0, 0
 
 -- Reads as many entries as asked for, in pages that follow the bytes of the first: whether none is left.
-local function read_from(source, key, most, page)
-  while most > 0 and read_bytes < BYTES_MAX do
+local function read_from(source, key, most)
+  local page = FIRST_PAGE
+  while most > 0 and read_bytes < BYTES_MAX and wide < free do
     local asked = math.min(page, most)
     local reply = redis.call('XREADGROUP', 'GROUP', group, me, 'COUNT', asked, 'STREAMS', key, '>')
     local entries = reply and reply[1] and reply[1][2] or {}
     for _, entry in ipairs(entries) do
       local counted, _, bytes = look_at('share', entry[2])
       read_bytes = read_bytes + bytes
+      if #entry[2] > LINE_WORDS_MAX then wide = wide + 1 end
       read[#read + 1] = {source = source, entry = entry, place = source .. entry[1], key = counted}
     end
     if #entries < asked then return true end
@@ -45,9 +47,10 @@ local function read_from(source, key, most, page)
   end
   return false
 end
-local lane_is_read = read_from('l:', lane, free + LANE_AHEAD, free + LANE_AHEAD)
-local room_for = lines_are_full(keys, waiting) and 0 or math.max(LOOKED_MAX - #read, free)
-local stream_is_read = read_from('s:', stream, room_for, free)
+-- Where lines are full, no more is read than can be taken instead.
+local is_full = lines_are_full(keys, waiting)
+local lane_is_read = read_from('l:', lane, free + (is_full and 0 or LANE_AHEAD))
+local stream_is_read = read_from('s:', stream, is_full and 0 or math.max(LOOKED_MAX - #read, free))
 
 -- How many holds each key has, when it had its last turn, and whether it has a line. The jobs of those without one
 -- wait in `waits`.
@@ -88,23 +91,29 @@ end
 -- wait. The others wait, without a hold.
 local function sort_read()
   local places, lost = {}, {}
-  for i, job in ipairs(read) do places[i] = job.place end
-  local held = values_of(keys.holds, places)
   for i, job in ipairs(read) do
-    local is_wide, jobs = #job.entry[2] > LINE_WORDS_MAX, waits[job.key]
-    if held[i] and (free > 0 or is_wide) then
+    places[i], job.is_wide = job.place, #job.entry[2] > LINE_WORDS_MAX
+  end
+  for i, key in ipairs(values_of(keys.holds, places)) do
+    local job = read[i]
+    if key and (free > 0 or job.is_wide) then
       take(job)
       free = free - 1
-    elseif is_wide then
-      take(job)
-      hold(job.place, job.key)
-    else
-      if jobs then jobs[#jobs + 1] = job end
-      if held[i] then lost[#lost + 1] = job.place end
+    elseif key then
+      lost[#lost + 1] = job.place
     end
   end
   local _, rest = free_holds(keys, lost)
   for key, count in pairs(rest) do counts[key] = count end
+  for _, job in ipairs(read) do
+    local jobs = waits[job.key]
+    if job.is_wide and not job.is_taken then
+      take(job)
+      hold(job.place, job.key)
+    elseif not job.is_taken and jobs then
+      jobs[#jobs + 1] = job
+    end
+  end
 end
 
 -- Keys whose jobs wait in what was read, by how many holds they have: of those with as many, first the one whose
@@ -143,7 +152,18 @@ local function first_line()
   return first[1], tonumber(first[2])
 end
 
--- Moves the next job of a key's line to the lane.
+-- Gives shares to some lines that have none: they are from before the group had shares, or another client has
+-- deleted these.
+local function find_lines()
+  if waiting == 0 or redis.call('ZCARD', keys.shares) > 0 then return end
+  local page, names = redis.call('ZSCAN', keys.turns, '0', 'COUNT', 100)[2], {}
+  for i = 1, #page, 2 do names[#names + 1] = page[i] end
+  local holds = counts_of(keys.busy, names)
+  for _, key in ipairs(names) do redis.call('ZADD', keys.shares, share_of(holds[key], 0), key) end
+end
+
+-- Moves the next job of a key's line to the lane. A line that brings none has no share any more: it is empty, which
+-- `feed_key` has noted, or its first job can go nowhere, and the next sweep has a look at it again.
 local fed = 0
 local function take_from_line(key)
   if not counts[key] then counts[key] = counts_of(keys.busy, {key})[key] end
@@ -151,13 +171,13 @@ local function take_from_line(key)
   if id then
     hold('l:' .. id, key)
     fed, turn_of[key] = fed + 1, next_turn()
+    local jobs = tonumber(redis.call('ZSCORE', keys.turns, key) or '') or 0
+    if jobs > left.taken[key] then
+      redis.call('ZADD', keys.shares, share_of(counts[key], turn_of[key]), key)
+      return
+    end
   end
-  local jobs = tonumber(redis.call('ZSCORE', keys.turns, key) or '') or 0
-  if left.stopped or jobs > (left.taken[key] or 0) then
-    redis.call('ZADD', keys.shares, share_of(counts[key], turn_of[key] or 0), key)
-  else
-    redis.call('ZREM', keys.shares, key)
-  end
+  if id or not left.stopped then redis.call('ZREM', keys.shares, key) end
 end
 
 local function take_by_shares(names)
@@ -167,6 +187,7 @@ local function take_by_shares(names)
       queue_up(key)
     end
   end
+  find_lines()
   local line, line_share = first_line()
   while free > 0 do
     local key, share = first_read()
@@ -206,8 +227,13 @@ if fed > 0 then
     taken['l:'][#taken['l:'] + 1] = entry
   end
 end
+local has_taken = #taken['s:'] + #taken['l:'] > 0
+if left.refusal and not has_taken then return left.refusal end
 local state = 'more'
-if free > 0 and lane_is_read and stream_is_read and parking.jobs == 0 then
+if free > 0 and not has_taken and #read == 0 and not left.has_more then
+  -- What is in lines now could not go on.
+  state = redis.call('ZCARD', keys.lines) > 0 and 'full' or 'drained'
+elseif free > 0 and lane_is_read and stream_is_read and parking.jobs == 0 and not left.has_more then
   state = left.stopped and 'full' or 'drained'
 end
 return {state, parking.jobs, cmsgpack.pack(taken['s:']), cmsgpack.pack(taken['l:'])}
