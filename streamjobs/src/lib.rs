@@ -81,9 +81,12 @@ pub mod __private {
     pub use crate::handler::registry::Registered;
     pub use crate::handler::registry::linked;
     pub use crate::handler::{
-        FromJob, HandlerDef, HandlerItem, JobResource, RawInput, Requirements, ScheduledInput,
+        FromJob, HandlerDef, HandlerItem, IntoResult, JobResource, RawInput, Requirements,
+        ScheduledInput,
     };
-    pub use crate::handler::{begin, extract, input, raw_input, run, settle, tick_input};
+    pub use crate::handler::{
+        begin, extract, input, raw_input, run, run_with_result, settle, tick_input,
+    };
     pub use crate::model::backoff::Backoff;
     pub use crate::model::config::{BatchOptions, HandlerOptions, KeyOrder, Start, Unhandled};
     pub use crate::model::constant::{

@@ -42,7 +42,8 @@ pub(super) fn run(function: &Function, handler: &Handler, paths: &Paths) -> Toke
         }
     }
     let event = event.take().unwrap_or_else(|| attempt.take_events(first));
-    let (steps, settle, run) = (&attempt.steps, attempt.settle(), attempt.step(span, "run"));
+    let (steps, settle, run) =
+        (&attempt.steps, attempt.settle(), attempt.step(span, body_step(handler)));
     let name = &function.signature.ident;
     let output = output(&function.signature.output);
     // The compiler reports a future that is not `Send` at the span of its type.
@@ -59,6 +60,14 @@ pub(super) fn run(function: &Function, handler: &Handler, paths: &Paths) -> Toke
     match handler.batch {
         None => body,
         Some(batch) => in_batch(first, (input, batch), &body, paths),
+    }
+}
+
+/// The step that runs the body.
+fn body_step(handler: &Handler) -> &'static str {
+    match handler.result {
+        None => "run",
+        Some(_) => "run_with_result",
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> 
     let batch = settings::batch(handler.batch, paths);
     let schedule = settings::schedule(&handler.source, &group, paths);
     let options = settings::options(&handler.settings, paths);
+    let result = settings::result(handler.result);
     let wrap = wrap(handler.wrap.as_ref(), paths);
     let require = require(&handler.arguments, paths);
     let run = attempt::run(function, handler, paths);
@@ -31,6 +32,7 @@ pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> 
         options: #options,
         schedule: #schedule,
         batch: #batch,
+        result: #result,
         wrap: #wrap,
         require: #require,
         run: #run,
@@ -52,6 +54,7 @@ pub(crate) fn placeholder(function: &Function, paths: &Paths) -> TokenStream {
         options: #options,
         schedule: ::core::option::Option::None,
         batch: ::core::option::Option::None,
+        result: ::core::option::Option::None,
         wrap: ::core::option::Option::None,
         require: |_| {},
         run: |_| ::std::boxed::Box::pin(::core::future::pending()),

@@ -7,6 +7,7 @@ mod limits;
 mod model;
 mod parse;
 mod rate;
+mod result;
 mod schedule;
 mod settings;
 mod signature;

@@ -9,6 +9,7 @@ use super::batch::Batch;
 use super::limits::Limits;
 use super::parse::{Function, Options};
 use super::rate::Rate;
+use super::result;
 use super::schedule::Schedule;
 use super::signature::{self, Argument, Inputs};
 use crate::errors::Errors;
@@ -22,6 +23,8 @@ pub(crate) struct Handler {
     pub(crate) settings: Settings,
     /// How many jobs share a run; `None` for a run for each.
     pub(crate) batch: Option<Batch>,
+    /// For how long what it returns is kept, if it is.
+    pub(crate) result: Option<Duration>,
     /// The middleware around it.
     pub(crate) wrap: Option<Path>,
     pub(crate) arguments: Vec<Argument>,
@@ -86,6 +89,7 @@ impl Handler {
         let settings = Settings::new(&options, errors);
         let schedule = Schedule::new(&options, &function.signature.ident, errors);
         let batch = Batch::new(&options, errors);
+        let result = result::kept_for(&options, &function.signature.output, errors);
         let inputs = signature::check(function, errors);
         if !options.names("group") {
             let message =
@@ -118,7 +122,7 @@ impl Handler {
             (None, Some(stream)) => Source::Raw(event, stream),
             (None, None) => Source::Event(event),
         };
-        Some(Self { group, source, settings, batch, wrap: options.wrap, arguments })
+        Some(Self { group, source, settings, batch, result, wrap: options.wrap, arguments })
     }
 }
 

@@ -37,6 +37,7 @@ pub(crate) struct Options {
     pub(crate) burst: Option<LitInt>,
     pub(crate) batch: Option<LitInt>,
     pub(crate) wait: Option<LitStr>,
+    pub(crate) result: Option<LitStr>,
     pub(crate) schedule: ScheduleOptions,
     pub(crate) root: Option<Path>,
     /// Every named option, valid or not.
@@ -172,6 +173,7 @@ impl Options {
             "burst" => self.burst = Some(count(value)?),
             "batch" => self.batch = Some(count(value)?),
             "wait" => self.wait = Some(text(value)?),
+            "result" => self.result = Some(text(value)?),
             "crate" => self.root = Some(path(value)?),
             _ => return self.schedule.set(name, value),
         }
@@ -265,7 +267,7 @@ fn ungrouped(value: &Expr) -> &Expr {
 }
 
 /// Every option with an example value.
-const EXAMPLES: [(&str, &str); 32] = [
+const EXAMPLES: [(&str, &str); 33] = [
     ("group", "\"mail\""),
     ("stream", "\"orders\""),
     ("concurrency", "16"),
@@ -287,6 +289,7 @@ const EXAMPLES: [(&str, &str); 32] = [
     ("burst", "20"),
     ("batch", "100"),
     ("wait", "\"200ms\""),
+    ("result", "\"10m\""),
     ("cron", "\"0 9 * * MON-FRI\""),
     ("zone", "\"Europe/Berlin\""),
     ("every", "\"5m\""),

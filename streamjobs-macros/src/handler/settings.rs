@@ -1,6 +1,7 @@
 //! Writes the handler's settings and its schedule as constants.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote_spanned;
@@ -78,6 +79,11 @@ pub(super) fn schedule(source: &Source, group: &TokenStream, paths: &Paths) -> T
             jitter: #jitter,
         })
     }
+}
+
+/// For how long what the handler returns is kept, if it is.
+pub(super) fn result(keep: Option<Duration>) -> TokenStream {
+    optional(keep, duration::tokens)
 }
 
 /// How many jobs share a run, if the handler takes several.

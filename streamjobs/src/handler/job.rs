@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch_board::BatchBoard;
 use super::needs::States;
 use super::progress::ProgressBoard;
+use super::returned::Returned;
 use crate::model::entry::{Delivery, Entry, EntryId};
 use crate::model::event::{self, DecodeError, Event};
 use crate::model::header;
@@ -44,6 +45,8 @@ pub(crate) struct JobParts {
     pub(crate) lease: Arc<Lease>,
     pub(crate) states: Arc<States>,
     pub(crate) client: Client,
+    /// Where its run leaves the result, if its handler has one.
+    pub(crate) returned: Option<Arc<Returned>>,
 }
 
 /// Why an attempt should stop.
@@ -182,6 +185,11 @@ impl Lease {
     /// Whether the job was cancelled while the attempt ran.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Whether the attempt is to end: its lease is over, the process stops, or the job was cancelled.
+    pub(crate) fn has_to_stop(&self) -> bool {
+        self.over.load(Ordering::SeqCst) || self.is_over()
     }
 
     /// The attempt has returned.
@@ -409,6 +417,11 @@ impl Job {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.parts.client
+    }
+
+    /// Where its run leaves the result, if its handler has one.
+    pub(crate) fn returned(&self) -> Option<&Returned> {
+        self.parts.returned.as_deref()
     }
 
     /// How long an attempt has between its cancellation and the drop of its future.

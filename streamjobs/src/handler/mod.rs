@@ -12,6 +12,7 @@ mod needs;
 mod progress;
 pub(crate) mod registry;
 mod resource;
+mod returned;
 mod run;
 
 #[cfg(feature = "testing")]
@@ -26,12 +27,16 @@ pub use self::needs::Requirements;
 pub(crate) use self::needs::States;
 pub(crate) use self::progress::ProgressBoard;
 pub use self::resource::{Begin, JobResource};
+pub use self::returned::IntoResult;
+pub(crate) use self::returned::Returned;
 pub use self::run::{
-    RawInput, ScheduledInput, begin, extract, input, raw_input, run, settle, tick_input,
+    RawInput, ScheduledInput, begin, extract, input, raw_input, run, run_with_result, settle,
+    tick_input,
 };
 use crate::model::outcome::Outcome;
 
 use std::fmt;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -62,6 +67,8 @@ pub struct HandlerDef {
     pub schedule: Option<ScheduleDeclaration>,
     /// How many jobs share a run, if the function takes several.
     pub batch: Option<BatchOptions>,
+    /// For how long what the function returns is kept, if it is.
+    pub result: Option<Duration>,
     /// The middleware of the handler alone.
     pub wrap: Option<fn() -> Layer>,
     /// Adds what the function's arguments need from the runtime.
@@ -94,6 +101,7 @@ impl fmt::Debug for HandlerDef {
             .field("options", &self.options)
             .field("schedule", &self.schedule)
             .field("batch", &self.batch)
+            .field("result", &self.result)
             .finish_non_exhaustive()
     }
 }

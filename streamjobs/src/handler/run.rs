@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use super::extract::FromJob;
 use super::job::Job;
 use super::resource::{Begin, JobResource};
+use super::returned::IntoResult;
 use crate::model::cause::panic_text;
 use crate::model::entry::Entry;
 use crate::model::event::Event;
@@ -114,6 +115,35 @@ where
         }
         match interruptible(job, body).await {
             Ok(result) => result.into_outcome(),
+            Err(outcome) => outcome,
+        }
+    })
+}
+
+/// As [`run()`], and leaves what the body returned with the job.
+///
+/// It is encoded before the resources of the attempt are committed, so that one which cannot be kept rolls them
+/// back.
+pub fn run_with_result<'a, F, T>(job: &'a Job, body: F) -> BoxFuture<'a, Outcome>
+where
+    F: Future<Output = T> + Send + 'a,
+    T: IntoResult,
+{
+    Box::pin(async move {
+        if job.lease_lost() {
+            return Outcome::LeaseLost;
+        }
+        let returned = match interruptible(job, body).await {
+            Ok(returned) => returned,
+            Err(outcome) => return outcome,
+        };
+        match returned.into_result(job.client().payload_bytes_max()) {
+            Ok(json) => {
+                if let Some(returned) = job.returned() {
+                    returned.leave(json);
+                }
+                Outcome::Done
+            }
             Err(outcome) => outcome,
         }
     })

@@ -209,6 +209,11 @@ impl StreamName {
         format!("{}:{{{key}}}", self.helper_key("once", group))
     }
 
+    /// The key of the result of a group's job on an event.
+    pub(crate) fn result_key(&self, group: &GroupName, event_id: &EventId) -> String {
+        format!("{}:{{{}}}", self.helper_key("result", group), event_id.as_str())
+    }
+
     /// Whether it can have partitions. With a hash tag, they would all have one slot.
     pub(crate) fn may_be_spread(&self) -> bool {
         hash_tag(&self.0).is_none()
@@ -374,7 +379,7 @@ const NAME_BYTES_MAX: usize = 200;
 const EVENT_ID_BYTES_MAX: usize = 128;
 const SCHEDULE_BYTES_MAX: usize = 100;
 const SHOWN_CHARACTERS_MAX: usize = 64;
-const HELPER_SUFFIXES: [&str; 17] = [
+const HELPER_SUFFIXES: [&str; 18] = [
     ":lane:",
     ":retry:",
     ":retry-records:",
@@ -384,6 +389,7 @@ const HELPER_SUFFIXES: [&str; 17] = [
     ":rate:",
     ":redriven:",
     ":once:",
+    ":result:",
     ":unique:",
     ":holds:",
     ":busy:",

@@ -349,7 +349,8 @@ impl Outcome {
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
     label = "return `()` or `Result<(), E>`",
-    note = "`E` is `streamjobs::JobError`, or anything that turns into a boxed error"
+    note = "`E` is `streamjobs::JobError`, or anything that turns into a boxed error",
+    note = "to keep what the handler returns for those who wait for it, add `result = \"10m\"` to `#[handler]`"
 )]
 pub trait IntoOutcome {
     /// The outcome that the value stands for.

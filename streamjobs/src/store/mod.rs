@@ -18,6 +18,7 @@ pub mod progress;
 pub mod publish;
 pub mod rates;
 pub mod redis;
+pub mod results;
 pub mod schedule;
 pub mod schedules;
 pub mod server_info;
@@ -46,6 +47,7 @@ pub use self::marks::Marks;
 pub use self::progress::JobProgress;
 pub use self::publish::{Appended, Appender, NewEntry, Publish};
 pub use self::rates::{Rate, RateFacts, Rates, SetRate, Starts, StartsAsked, StartsGranted};
+pub use self::results::{ResultFacts, ResultKept, Results, StoredResult};
 pub use self::schedule::{
     Debounced, Due, Entered, NewDebounced, NewScheduled, Rescheduled, Schedule, ScheduledFrom,
     Scheduling, Upcoming,
@@ -74,6 +76,7 @@ pub trait Store:
     + Schedules
     + UniqueLocks
     + JobProgress
+    + Results
     + Holds
     + Rates
     + ServerInfo

@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::model::cause::BoxError;
 pub use crate::model::entry::{Delivery, Hold, Inlet};
 use crate::model::entry::{Entry, EntryId};
-use crate::model::name::{GroupName, RedriveToken, StreamName};
+use crate::model::name::{EventId, GroupName, RedriveToken, StreamName};
 
 /// What a step returns.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -79,6 +79,10 @@ impl Queue {
 
     pub(crate) fn mark_key(&self, key: &str) -> String {
         self.stream.once_key(&self.group, key)
+    }
+
+    pub(crate) fn result_key(&self, event_id: &EventId) -> String {
+        self.stream.result_key(&self.group, event_id)
     }
 
     pub(crate) fn redriven_key(&self, token: &RedriveToken) -> String {
@@ -172,6 +176,16 @@ impl StoreError {
         matches!(self, Self::AnswerLost(_) | Self::Protocol { .. })
     }
 
+    /// Whether a repetition may succeed without anything being repaired: the server cannot be reached, is starting,
+    /// changes its role, or is short of memory or disk.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::NotSent(_) | Self::AnswerLost(_) => true,
+            Self::Refused { code, .. } => TRANSIENT.contains(&code.as_str()),
+            Self::GroupMissing | Self::Protocol { .. } => false,
+        }
+    }
+
     /// Whether the server did not answer within the deadline.
     #[must_use]
     pub fn is_silence(&self) -> bool {
@@ -206,3 +220,7 @@ impl StoreError {
         }
     }
 }
+
+/// Error codes of a server that is starting, changing its role, or short of memory or disk.
+const TRANSIENT: [&str; 8] =
+    ["BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY"];

@@ -17,6 +17,7 @@ pub mod progress;
 pub mod random;
 pub mod rates;
 pub mod reading;
+pub mod results;
 pub mod schedule;
 pub mod schedules;
 pub mod settle;
@@ -203,6 +204,7 @@ macro_rules! conformance_tests {
         $crate::progress_cases!($test, $stage);
         $crate::rates_cases!($test, $stage);
         $crate::reading_cases!($test, $stage);
+        $crate::results_cases!($test, $stage);
         $crate::schedule_cases!($test, $stage);
         $crate::schedules_cases!($test, $stage);
         $crate::overlap_cases!($test, $stage);

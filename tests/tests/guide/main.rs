@@ -20,6 +20,7 @@ mod middleware;
 mod progress;
 mod rate;
 mod recipes;
+mod results;
 mod scheduled;
 mod schedules;
 mod testing;

@@ -40,6 +40,7 @@ mod rates;
 mod recovery;
 mod released;
 mod removed;
+mod results;
 mod scans;
 mod scheduled;
 mod schedules;

@@ -43,6 +43,7 @@ mod publish;
 mod rates;
 mod reap;
 mod replay;
+mod results;
 mod retention;
 mod retry;
 mod retry_batches;

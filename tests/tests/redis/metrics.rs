@@ -63,6 +63,7 @@ fn agrees_with_counters(scrape: &Scrape, counters: &Counters) {
         (counters.left, sum("streamjobs_payloads_unstored_total"), "left"),
         (counters.released, finished("cancelled"), "released"),
         (counters.unhandled, sum("streamjobs_unhandled_total"), "unhandled"),
+        (counters.results_lost, sum("streamjobs_results_lost_total"), "results lost"),
         (counters.groups_recreated, sum("streamjobs_group_recreated_total"), "groups_recreated"),
         (counters.retries_restored, sum("streamjobs_retries_restored_total"), "retries"),
         (counters.retries_stranded, sum("streamjobs_retries_stranded_total"), "stranded"),

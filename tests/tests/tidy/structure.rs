@@ -42,6 +42,7 @@ const ORDERS: [(&str, &str, Layers); 6] = [
                 "inspect",
                 "marks",
                 "progress",
+                "results",
                 "publish",
                 "raw_access",
                 "schedule",

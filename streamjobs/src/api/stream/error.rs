@@ -7,7 +7,7 @@ use crate::api::rows::PartError;
 use crate::model::cause::BoxError;
 use crate::model::entry::EntryAddress;
 use crate::model::event::DecodeError;
-use crate::model::name::{NameError, StreamName};
+use crate::model::name::{EventId, NameError, StreamName};
 use crate::model::partition::listed;
 use crate::model::rate::RateError;
 use crate::model::refusal::explained;
@@ -127,6 +127,19 @@ pub enum StreamError {
         #[source]
         source: DecodeError,
     },
+    /// The result of a job is not of the type that was asked for.
+    #[error("cannot decode the result of event {event_id} in group {group} of stream {stream}")]
+    DecodeResult {
+        /// The stream.
+        stream: String,
+        /// The group.
+        group: String,
+        /// The event.
+        event_id: EventId,
+        /// What was expected; never what the result holds.
+        #[source]
+        source: DecodeError,
+    },
     /// The server could not be reached, or refused.
     #[error("cannot {action} stream {stream}: {}", explained(.source))]
     Server {
@@ -147,6 +160,12 @@ impl StreamError {
     #[must_use]
     pub fn is_unconfirmed(&self) -> bool {
         matches!(self, Self::Server { unconfirmed: true, .. })
+    }
+
+    /// Whether the same request may succeed soon.
+    pub(super) fn is_transient(&self) -> bool {
+        let Self::Server { source, .. } = self else { return false };
+        source.downcast_ref().is_some_and(StoreError::is_transient)
     }
 
     /// Whether there is no such stream or group.

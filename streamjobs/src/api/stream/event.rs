@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::cancel::CancelledEvent;
 use super::error::StreamError;
-use super::event_job::{JobReport, Target, of_event, report};
+use super::event_job::{JobReport, Target, add_results, of_event, report};
 use super::handle::{PAGE_MAX, Stream};
 use super::scheduled::{ScheduledEvent, ScheduledEvents};
 use crate::api::parts::Parts;
@@ -55,7 +55,7 @@ impl EventReport {
         self.entry.is_some()
             || self.scheduled.is_some()
             || !self.cancelled.is_empty()
-            || self.jobs.iter().any(|job| job.state.is_known())
+            || self.jobs.iter().any(|job| job.state.is_known() || job.result.is_some())
     }
 }
 
@@ -131,6 +131,7 @@ impl Stream {
                 false => groups_left += 1,
             }
         }
+        add_results(&place, &event_id, &mut jobs).await?;
         Ok(EventReport {
             stream: self.name().to_string(),
             event_type: entry.as_ref().and_then(Entry::event_type).map(str::to_owned),

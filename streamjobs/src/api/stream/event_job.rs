@@ -1,12 +1,14 @@
 //! What became of one group's job on an event.
 
+use std::time::Duration;
+
 use super::error::StreamError;
 use super::group::Group;
 use super::handle::{PAGE_MAX, Stream};
 use super::pending::PendingQuery;
 use super::retries::ScheduledRetry;
 use crate::api::merge::Order;
-use crate::api::parts::Part;
+use crate::api::parts::{Part, read_all};
 use crate::api::rows::{self, EntryRows, PreviewRows};
 use crate::api::span::AddressSpan;
 use crate::insight::view::GroupInfo;
@@ -14,6 +16,7 @@ use crate::model::entry::{Entry, EntryAddress, EntryId};
 use crate::model::event::Envelope;
 use crate::model::name::{EventId, GroupName, StreamName};
 use crate::model::preview::{DeadLetterSummary, EntryPreview};
+use crate::store::ResultFacts;
 use crate::store::inspect::{PendingEntry, PreviewOf};
 
 /// One group's job on an event.
@@ -24,6 +27,18 @@ pub struct JobReport {
     pub group: String,
     /// Where the job is.
     pub state: JobState,
+    /// Its result, without what is in it: the job is done. `None` if none is kept.
+    pub result: Option<KeptResult>,
+}
+
+/// A result that is kept for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeptResult {
+    /// Its size as JSON; `None` if only a sign is kept that the server had no memory for it.
+    pub bytes: Option<u64>,
+    /// For how long it is still kept, by the server's clock.
+    pub rest: Duration,
 }
 
 /// Where a job is.
@@ -126,7 +141,32 @@ pub(super) async fn report(
         Ok(name) => state(&Group::new(place.clone(), name), &info, target).await?,
         Err(_) => JobState::Unknown,
     };
-    Ok(JobReport { group: info.group, state })
+    Ok(JobReport { group: info.group, state, result: None })
+}
+
+/// Adds what is kept of the results of an event's jobs, with one request to each partition.
+pub(super) async fn add_results(
+    place: &Stream,
+    id: &EventId,
+    jobs: &mut [JobReport],
+) -> Result<(), StreamError> {
+    let names = jobs.iter().filter_map(|job| GroupName::new(job.group.as_str()).ok());
+    let names = names.collect::<Vec<_>>();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let read = async |part: &Part| {
+        let facts = place.store.result_facts(&part.stream, &names, id).await;
+        facts.map_err(|error| StreamError::server(&part.stream, "read the results of", error))
+    };
+    let facts = read_all::<_, StreamError, _>(place.parts.iter().map(read).collect()).await?;
+    for (name, facts) in facts.into_iter().flat_map(|facts| names.iter().zip(facts)) {
+        let job = jobs.iter_mut().find(|job| job.group == name.as_str());
+        if let (Some(job), Some(ResultFacts { bytes, rest })) = (job, facts) {
+            job.result = Some(KeptResult { bytes, rest });
+        }
+    }
+    Ok(())
 }
 
 async fn state(group: &Group, info: &GroupInfo, target: &Target) -> Result<JobState, StreamError> {

@@ -43,6 +43,7 @@ mod preview;
 mod range;
 mod rate;
 mod replay;
+mod result;
 mod retries;
 mod scheduled;
 mod tail;
@@ -51,7 +52,7 @@ mod trim;
 pub use self::cancel::{Cancellation, CancelledEvent};
 pub use self::error::StreamError;
 pub use self::event::EventReport;
-pub use self::event_job::{JobReport, JobState};
+pub use self::event_job::{JobReport, JobState, KeptResult};
 pub use self::group::Group;
 pub use self::handle::Stream;
 pub use self::moving::HandedOver;
@@ -59,6 +60,7 @@ pub use self::pending::{PendingPage, PendingQuery};
 pub use self::preview::PreviewPage;
 pub use self::range::{Position, Range};
 pub use self::replay::{Replay, ReplayEvents};
+pub use self::result::{JobResult, ResultOf};
 pub use self::retries::{RetryCursor, RetryId, RetryIdError, RetryPage, ScheduledRetry};
 pub use self::scheduled::{
     Rescheduled, ScheduledCursor, ScheduledCursorError, ScheduledEvent, ScheduledEvents,

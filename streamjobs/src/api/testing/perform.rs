@@ -8,19 +8,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use super::Streams;
 use crate::handler::middleware::Chain;
 use crate::handler::{
     BatchBoard, CancelReason, ConsumerIdentity, HandlerDef, HandlerItem, Job, JobClock, JobParts,
-    Lease, MachineClock, Requirements, States,
+    Lease, MachineClock, Requirements, Returned, States,
 };
 use crate::model::cause::panic_text;
 use crate::model::config::{GroupOptions, JobLimits, QueueConfig};
 use crate::model::entry::{Delivery, Entry, EntryId, Fields, Inlet};
 use crate::model::error::PublishError;
-use crate::model::event::{Envelope, Event};
+use crate::model::event::{DecodeError, Envelope, Event, decode_result};
 use crate::model::name::{ConsumerName, EventId, GroupName, NameError, StreamName};
 use crate::model::outcome::Outcome;
 use crate::model::policy::{Reason, Verdict, after_attempt, cancelled, reject_if_too_wide};
@@ -123,6 +124,19 @@ pub struct Performed {
     pub next: Next,
     /// The job, as the handler had it.
     pub job: Job,
+}
+
+impl Performed {
+    /// What the handler returned, as a waiter would get it, if it has the option `result` and the job is done;
+    /// otherwise `None`.
+    ///
+    /// # Errors
+    ///
+    /// When the result is not a `T`.
+    pub fn result<T: DeserializeOwned>(&self) -> Result<Option<T>, DecodeError> {
+        let returned = self.job.returned().filter(|_| self.next == Next::Done);
+        returned.and_then(Returned::json).map(|json| decode_result(json)).transpose()
+    }
 }
 
 /// What a runtime does with a job after an attempt.
@@ -322,6 +336,7 @@ impl Perform {
             lease: Arc::clone(&lease),
             states: Arc::new(states),
             client,
+            returned: handler.result.map(|_| Arc::default()),
         });
         let outcome = run_once(handler, job.clone(), &lease, cancel).await;
         // The longest delay that the back-off can draw.

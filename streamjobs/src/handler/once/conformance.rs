@@ -103,6 +103,7 @@ impl Work<'_> {
             lease: Arc::new(Lease::new(Duration::from_secs(1), Duration::from_secs(1))),
             states: Arc::clone(&self.fixture.states),
             client: self.fixture.client.clone(),
+            returned: None,
         }))
     }
 

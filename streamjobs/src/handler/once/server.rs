@@ -62,18 +62,10 @@ fn queue(job: &Job) -> Queue {
 /// snoozed. Any other refusal may be permanent, such as missing rights on the marks: it counts as a
 /// failure, so that the job ends and is seen.
 fn failed(error: StoreError) -> JobError {
-    let is_transient = match &error {
-        StoreError::Unreachable(_) | StoreError::NotSent(_) | StoreError::AnswerLost(_) => true,
-        StoreError::Refused { code, .. } => TRANSIENT.contains(&code.as_str()),
-        StoreError::GroupMissing | StoreError::Protocol { .. } => false,
-    };
-    match is_transient {
+    match error.is_transient() {
         true => JobError::later(PAUSE.mul_f64(0.5 + fastrand::f64()), error),
         false => JobError::retry(error),
     }
 }
 
-/// Error codes of a server that is starting, changing its role, or short of memory or disk.
-const TRANSIENT: [&str; 8] =
-    ["BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY"];
 const PAUSE: Duration = Duration::from_secs(1);

@@ -11,10 +11,11 @@ use super::table::{
     CONSUMERS_RETIRED, DEAD_LETTERS_STORED, DUPLICATES, ENTRIES_TRIMMED, FAILED, FINISHED,
     FIRING_LATENESS, GROUPS_RECREATED, LEASES_LOST, LETTERS_TRIMMED, LIMITED, OPERATION, PARKED,
     PAYLOADS_UNSTORED, PLACES_FREED, PROCESS, QUEUE_TIME, READ_TIMEOUTS, RECONNECTS, REFUSED_LATE,
-    REMOVED_IN_FLIGHT, RENEW, RETRIES_RESTORED, RETRIES_STRANDED, RUNNING, SCHEDULE_LATENESS,
-    SCHEDULED_ENTERED, SCHEDULED_LATENESS, SCHEDULED_LOST, SCHEDULED_RESTORED, SCHEDULED_STRANDED,
-    SCHEDULES_FIRED, SCHEDULES_LOST, SCHEDULES_MISSED, SCHEDULES_NOT_FIRED, SCHEDULES_SKIPPED,
-    SERVER_ERRORS, SLOTS, SNOOZED, STARTS_AWAITED, TRIMMED, TRIMMED_UNREAD, UNHANDLED,
+    REMOVED_IN_FLIGHT, RENEW, RESULTS_LOST, RETRIES_RESTORED, RETRIES_STRANDED, RUNNING,
+    SCHEDULE_LATENESS, SCHEDULED_ENTERED, SCHEDULED_LATENESS, SCHEDULED_LOST, SCHEDULED_RESTORED,
+    SCHEDULED_STRANDED, SCHEDULES_FIRED, SCHEDULES_LOST, SCHEDULES_MISSED, SCHEDULES_NOT_FIRED,
+    SCHEDULES_SKIPPED, SERVER_ERRORS, SLOTS, SNOOZED, STARTS_AWAITED, TRIMMED, TRIMMED_UNREAD,
+    UNHANDLED,
 };
 use super::words::{ClaimReason, DuplicateStage, Failure, Finish};
 use crate::model::name::{GroupName, StreamName};
@@ -46,6 +47,7 @@ pub(crate) struct QueueMetrics {
     pub(crate) trimmed_unread: Counter,
     pub(crate) removed_in_flight: Counter,
     pub(crate) payloads_unstored: Counter,
+    pub(crate) results_lost: Counter,
     pub(crate) groups_recreated: Counter,
     pub(crate) retries_restored: Counter,
     pub(crate) retries_stranded: Counter,
@@ -110,6 +112,7 @@ impl QueueMetrics {
             trimmed_unread: counter(TRIMMED_UNREAD),
             removed_in_flight: counter(REMOVED_IN_FLIGHT),
             payloads_unstored: counter(PAYLOADS_UNSTORED),
+            results_lost: counter(RESULTS_LOST),
             groups_recreated: counter(GROUPS_RECREATED),
             retries_restored: counter(RETRIES_RESTORED),
             retries_stranded: counter(RETRIES_STRANDED),

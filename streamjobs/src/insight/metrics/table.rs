@@ -83,6 +83,8 @@ table! {
         "Entries that another client removed while their jobs ran";
     PAYLOADS_UNSTORED: Counter in Count, "streamjobs_payloads_unstored_total",
         "Times that a trimmed payload could not be stored as a dead letter";
+    RESULTS_LOST: Counter in Count, "streamjobs_results_lost_total",
+        "Jobs that are done and whose results could not be kept";
     GROUPS_RECREATED: Counter in Count, "streamjobs_group_recreated_total",
         "Groups that were lost and recreated";
     RETRIES_RESTORED: Counter in Count, "streamjobs_retries_restored_total",

@@ -54,6 +54,17 @@ pub fn key_text<T: KeyText + ?Sized>(key: &T) -> Option<String> {
     Some(key.to_string())
 }
 
+/// Encodes what a handler returned.
+pub(crate) fn encode_result<T: Serialize>(value: &T) -> Result<Bytes, EncodeError> {
+    json::to_bytes(value)
+        .map_err(|error| EncodeError { encoding: "JSON", source: json::described(&error).into() })
+}
+
+/// Decodes it.
+pub(crate) fn decode_result<T: DeserializeOwned>(text: &[u8]) -> Result<T, DecodeError> {
+    json::from_slice(text)
+}
+
 /// Encodes a value as one `data` field with JSON.
 ///
 /// # Errors

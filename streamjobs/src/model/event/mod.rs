@@ -10,6 +10,7 @@ mod finite;
 mod json;
 mod unique;
 
+pub(crate) use self::codec::{decode_result, encode_result};
 pub(crate) use self::envelope::Envelope;
 pub use self::envelope::Payload;
 pub use self::unique::UniqueFields;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-use crate::handler::{Job, JobParts, States};
+use crate::handler::{Job, JobParts, Returned, States};
 use crate::insight::metrics::{Failure, Finish};
 use crate::model::cause::panic_text;
 use crate::model::entry::{Delivery, Hold};
@@ -24,6 +24,7 @@ use crate::model::trace::span::{self, Processing, SpanHook};
 use crate::model::trace::{TraceContext, within};
 use crate::model::unique::UniqueLock;
 use crate::publish::client::Client;
+use crate::runtime::attempt::result_keeper::KeptFor;
 use crate::runtime::attempt::{BoundHandler, Handlers};
 use crate::runtime::observe::{JobEvent, Observed, QueueContext, QueueEvent, Subject};
 use crate::runtime::state::{
@@ -109,8 +110,13 @@ impl Executor {
         }
         let attempt = failures.saturating_add(1);
         let running = report.started(&assignment.delivery, began_at);
-        let outcome = self.attempt_once(assignment, envelope, bound, attempt).await;
+        let returned = bound.handler.result.map(|_| Arc::<Returned>::default());
+        let outcome =
+            self.attempt_once(assignment, envelope, bound, (attempt, returned.clone())).await;
         drop(running);
+        if let (Outcome::Done, Some(returned)) = (&outcome, &returned) {
+            self.keep(assignment, envelope, bound, returned).await;
+        }
         if let Some(delay) = outcome.limits() {
             self.starts.limit_here(delay);
             report.queue(QueueEvent::Limited { delay });
@@ -191,7 +197,7 @@ impl Executor {
         assignment: &Assignment,
         envelope: &Envelope,
         bound: &BoundHandler,
-        attempt: u32,
+        (attempt, returned): (u32, Option<Arc<Returned>>),
     ) -> Outcome {
         if self.context.report.is_observed() {
             let handled_by = Some(bound.handled_by());
@@ -216,6 +222,7 @@ impl Executor {
             lease: Arc::clone(&assignment.lease),
             states: Arc::clone(&self.states),
             client: self.client.clone(),
+            returned,
         });
         let run = async {
             if let (Some(SpanHook(hook)), Some(trace)) = (&self.span_hook, &trace) {
@@ -237,6 +244,20 @@ impl Executor {
             span::failed(&span, kind);
         }
         outcome
+    }
+
+    /// Keeps the result of a job that is done.
+    async fn keep(
+        &self,
+        assignment: &Assignment,
+        envelope: &Envelope,
+        bound: &BoundHandler,
+        returned: &Returned,
+    ) {
+        let (Some(keep), Some(json)) = (bound.handler.result, returned.json()) else { return };
+        let (hold, lease) = (assignment.delivery.hold(), &assignment.lease);
+        let kept = KeptFor { hold, event_id: &envelope.event_id, lease, keep };
+        kept.keep(&self.context, self.client.store().as_ref(), json).await;
     }
 
     fn span(&self, assignment: &Assignment, envelope: &Envelope, attempt: u32) -> Span {

@@ -3,6 +3,7 @@
 mod dispatcher;
 mod executor;
 mod handlers;
+mod result_keeper;
 
 pub(crate) use self::dispatcher::Dispatcher;
 pub(crate) use self::executor::Executor;

@@ -295,6 +295,7 @@ mod tests {
             options: HandlerOptions::default(),
             schedule: None,
             batch: None,
+            result: None,
             wrap: None,
             require: |_| {},
             run: |_| async { Outcome::Done }.boxed(),

@@ -67,6 +67,11 @@ pub(crate) enum JobEvent<'a> {
     Unhandled {
         event_type: &'a str,
     },
+    /// The job is done, and its result could not be kept.
+    ResultLost {
+        event_id: &'a str,
+        why: &'a str,
+    },
     /// The job ended here without a verdict of its own.
     Ended(Finish),
     /// The job ended by a fault of this crate.

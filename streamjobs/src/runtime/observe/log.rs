@@ -96,18 +96,16 @@ pub(super) fn log_job(identity: &ConsumerIdentity, hold: Hold, event: &JobEvent<
         }
         JobEvent::RemovedInFlight => {
             let cause = "its consumer was deleted, or another client acknowledged it";
-            log_entry!(
-                error,
-                identity,
-                hold,
-                cause,
-                "entry removed while its job runs; the job goes on"
-            );
+            let message = "entry removed while its job runs; the job goes on";
+            log_entry!(error, identity, hold, cause, "{message}");
         }
         JobEvent::Cancelled => log_entry!(info, identity, hold, "cancelled while it runs"),
         JobEvent::Released => log_entry!(info, identity, hold, "released, uncounted"),
         JobEvent::Unhandled { event_type } => {
             log_entry!(debug, identity, hold, event_type, "no handler for this event type");
+        }
+        JobEvent::ResultLost { event_id, why } => {
+            log_entry!(warn, identity, hold, event_id, why, "done, and its result is not kept");
         }
         JobEvent::Ended(finish) => {
             log_entry!(debug, identity, hold, ?finish, "ended without a verdict");

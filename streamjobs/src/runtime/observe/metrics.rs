@@ -30,6 +30,7 @@ pub(super) fn record_job(metrics: &QueueMetrics, event: &JobEvent<'_>) {
         JobEvent::Cancelled => {}
         JobEvent::Released => metrics.finished(Finish::Cancelled),
         JobEvent::Unhandled { .. } => metrics.unhandled.increment(1),
+        JobEvent::ResultLost { .. } => metrics.results_lost.increment(1),
         JobEvent::Ended(finish) => metrics.finished(finish),
         JobEvent::Broken { .. } => metrics.finished(Finish::Abandoned),
     }

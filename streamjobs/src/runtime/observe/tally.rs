@@ -78,6 +78,9 @@ counters! {
     /// Deliveries of event types for which this process has no handler. A job that is left for a
     /// process that has one is counted each time that it is offered here.
     unhandled: Unhandled,
+    /// Jobs that are done, and whose results could not be kept: the server was out of memory, refused, or could
+    /// not be reached.
+    results_lost: ResultsLost,
     /// Groups that were lost and recreated.
     groups_recreated: GroupsRecreated,
     /// Jobs waiting for retry whose place in the retry set was lost, and that were scheduled again.
@@ -184,6 +187,7 @@ pub(crate) fn count_of_job(event: &JobEvent<'_>) -> Option<Count> {
         JobEvent::RemovedInFlight => Count::RemovedInFlight,
         JobEvent::Released => Count::Released,
         JobEvent::Unhandled { .. } => Count::Unhandled,
+        JobEvent::ResultLost { .. } => Count::ResultsLost,
         JobEvent::Cancelled | JobEvent::Ended(_) | JobEvent::Broken { .. } => return None,
     })
 }

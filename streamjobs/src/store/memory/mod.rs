@@ -24,6 +24,7 @@ mod publish;
 mod rates;
 mod raw_access;
 mod reader;
+mod results;
 mod schedule;
 mod schedules;
 mod server_info;

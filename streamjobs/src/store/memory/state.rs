@@ -39,6 +39,8 @@ pub(super) struct MemoryState {
     pub(super) locks: HashMap<String, Lock>,
     /// The progress of jobs, by key and field.
     pub(super) progress: HashMap<String, HashMap<String, String>>,
+    /// Results of jobs, by their key.
+    pub(super) results: HashMap<String, Kept>,
     pub(super) ledger: Ledger,
     /// The limits of groups, by the key of what the group remembers.
     pub(super) limits: HashMap<String, Limit>,
@@ -96,6 +98,13 @@ pub(super) struct Retry {
     pub(super) fields: Fields,
 }
 
+/// The result of a job, and when it expires.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) json: Bytes,
+    pub(super) expires: u64,
+}
+
 /// The event that stands for a digest, its entry, and when the lock expires.
 #[derive(Clone, Debug)]
 pub(super) struct Lock {
@@ -131,6 +140,7 @@ impl MemoryState {
             timetables: HashMap::new(),
             locks: HashMap::new(),
             progress: HashMap::new(),
+            results: HashMap::new(),
             ledger: Ledger::default(),
             limits: HashMap::new(),
             turns: HashMap::new(),

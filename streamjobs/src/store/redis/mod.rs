@@ -23,6 +23,7 @@
 //! operating on them uses, where it is allowed, `XGROUP|DESTROY`, `DEL`, `UNLINK`;
 //! redriving from an archive uses, where it is allowed, `GET`, `SET`;
 //! the progress of jobs uses, where it is allowed, `DEL`, `PEXPIRE`;
+//! results of jobs use, where it is allowed, `GET`, `SET`, `DEL`, `PTTL`;
 //! locks of unique events use, where it is allowed, `GET`, `SET`, `DEL`, `PTTL`; and marks of handlers use,
 //! where it is allowed, `PEXPIRE`, as rates do, and `HGETALL`, `HGET`, `HSET` and `HDEL` on their keys.
 //! A runtime without `XREADGROUP` or `XACK` on a stream, or without `EVALSHA`, `SCRIPT|LOAD`, `TIME` or
@@ -46,6 +47,7 @@ mod progress;
 mod publish;
 mod rates;
 mod reply;
+mod results;
 mod schedule;
 mod schedules;
 mod script;
@@ -80,6 +82,7 @@ static SCRIPTS: Scripts = &[
     progress::SCRIPTS,
     publish::SCRIPTS,
     rates::SCRIPTS,
+    results::SCRIPTS,
     schedule::SCRIPTS,
     schedules::SCRIPTS,
     unique::SCRIPTS,

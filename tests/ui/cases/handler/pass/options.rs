@@ -104,6 +104,16 @@ async fn batch_with_wait(batch: Batch<OrderPlaced>, _: State<u8>) -> Result<(), 
 #[handler(group = "mail", stream = "orders", batch = 10)]
 async fn batch_of_entries(_: Batch<Entry>) {}
 
+#[handler(group = "mail", result = "1s")]
+async fn result(_: OrderPlaced) -> Result<u32, JobError> {
+    Ok(7)
+}
+
+#[handler(group = "mail", result = "7d", timeout = "1m")]
+async fn result_of_any_error(_: OrderPlaced) -> Result<Option<()>, String> {
+    Ok(None)
+}
+
 #[handler(group = "mail", crate = ::streamjobs)]
 async fn crate_path(_: OrderPlaced) {}
 
@@ -160,6 +170,9 @@ fn main() {
     schedules();
     let listed = handlers![group, stream, timeout, all_together];
     assert!(listed.iter().all(|handler| handler.stream.starts_with("orders")));
+    assert!(listed.iter().all(|handler| handler.result.is_none()));
+    let kept = handlers![result, result_of_any_error].map(|handler| handler.result);
+    assert_eq!(kept, [Duration::from_secs(1), Duration::from_secs(7 * 86_400)].map(Some));
 }
 
 /// What the descriptions of handlers with schedules say.

@@ -1,0 +1,276 @@
+//! The result of a job: what its handler returned, if it has the option `result`.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep_until};
+
+use super::error::StreamError;
+use super::group::Group;
+use super::handle::PAGE_MAX;
+use super::part::GroupPart;
+use crate::api::parts::read_all;
+use crate::model::entry::EntryId;
+use crate::model::event::decode_result;
+use crate::model::name::EventId;
+use crate::model::preview::DeadLetterSummary;
+use crate::publish::client::Published;
+use crate::store::StoredResult;
+use crate::store::inspect::{PreviewOf, Span};
+
+/// What is known of the result of a job. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobResult<T> {
+    /// The job is done, and its handler returned this. Of several runs, it is what the first one left: jobs run
+    /// at least once, and a run may be repeated after its result was seen.
+    Done(T),
+    /// The job is done. Its result is not kept, because the server was out of memory.
+    NotKept,
+    /// The job is a dead letter, and will not run again unless it is redriven.
+    Dead(Box<DeadLetterSummary>),
+    /// Nothing is known. The job waits or runs; or there is no job, because the event was not published to this
+    /// stream or has no handler in the group; or it is done, and left no result: the time of the result is over,
+    /// its handler has no option `result`, a guard found that the job was done before, or the result was lost; or it
+    /// is a dead letter that was archived, purged or trimmed, or is not among the newest 1,000.
+    /// [`Stream::event`](super::Stream::event) says more, at a higher cost.
+    Unknown,
+}
+
+impl<T> JobResult<T> {
+    /// The result, if the job is done and it is kept.
+    #[must_use]
+    pub fn done(self) -> Option<T> {
+        match self {
+            Self::Done(result) => Some(result),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing is known, so that it may be worth asking again.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+}
+
+/// Whose result is asked for: the receipt of an event that was published, or its event id. With the receipt, only
+/// the partition that has the event is asked, and with an id alone, all of them.
+#[derive(Clone, Debug)]
+pub struct ResultOf {
+    event_id: EventId,
+    partition: Option<u16>,
+    /// Not before this time, in milliseconds, the job can have become a dead letter.
+    since: u64,
+}
+
+impl From<&Published> for ResultOf {
+    fn from(published: &Published) -> Self {
+        let since = published.entry_id.milliseconds().saturating_sub(BEFORE);
+        Self { event_id: published.event_id.clone(), partition: published.partition, since }
+    }
+}
+
+impl From<&EventId> for ResultOf {
+    fn from(event_id: &EventId) -> Self {
+        Self { event_id: event_id.clone(), partition: None, since: 0 }
+    }
+}
+
+impl Group {
+    /// What is known of the result of the group's job on an event: see [`JobResult`].
+    ///
+    /// It sends one request where the result is kept, and a second one for dead letters otherwise: the newest 1,000
+    /// are compared, and with a receipt only those since the event was published. Both go to each partition that is
+    /// asked.
+    ///
+    /// ```no_run
+    /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[derive(streamjobs::Event, serde::Serialize, serde::Deserialize)]
+    /// # #[event(stream = "quotes", type = "quote.wanted")]
+    /// # struct QuoteWanted { article: String }
+    /// # let wanted = QuoteWanted { article: "a-1".into() };
+    /// use std::time::Duration;
+    /// use streamjobs::stream::JobResult;
+    ///
+    /// let published = client.publish(&wanted).await?;
+    /// let pricing = client.stream("quotes")?.group("pricing")?;
+    /// match pricing.wait_for::<u64>(&published, Duration::from_secs(5)).await? {
+    ///     JobResult::Done(cents) => println!("{cents} cents"),
+    ///     JobResult::Dead(letter) => println!("failed: {}", letter.error.unwrap_or_default()),
+    ///     JobResult::NotKept | JobResult::Unknown => println!("ask again later"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses, there is no such partition, or the result is not a `T`. Whether
+    /// there is such a group is not looked at.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn result<T: DeserializeOwned>(
+        &self,
+        of: impl Into<ResultOf>,
+    ) -> Result<JobResult<T>, StreamError> {
+        Search::new(self, of.into())?.look(true).await
+    }
+
+    /// Waits until the group's job on an event is done or a dead letter, for this time at most; then it is
+    /// [`Unknown`](JobResult::Unknown). With zero, it asks once.
+    ///
+    /// The server is asked again and again: first after some milliseconds, then after pauses that grow to a
+    /// quarter of a second, each drawn at random from its upper half. So a waiter costs the server about five reads
+    /// of a key a second, and about one a second of the dead letters that are new, and learns of the end within a
+    /// quarter of a second, of a dead letter within about a second. It may take longer than the given time by one
+    /// request, which the client ends after some seconds. While the server cannot be reached it goes on asking.
+    ///
+    /// # Errors
+    ///
+    /// As [`result`](Self::result). The error of a server that cannot be reached is returned when the time is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed, and the result stays. Wait again to go on.
+    pub async fn wait_for<T: DeserializeOwned>(
+        &self,
+        of: impl Into<ResultOf>,
+        time: Duration,
+    ) -> Result<JobResult<T>, StreamError> {
+        let mut search = Search::new(self, of.into())?;
+        let begun = Instant::now();
+        let end = begun + time.min(WAIT_MAX);
+        let (mut pause, mut letters_due) = (PAUSE_MIN, begun);
+        loop {
+            let now = Instant::now();
+            let (is_last, with_letters) = (now >= end, now >= letters_due || now >= end);
+            match search.look(with_letters).await {
+                Ok(JobResult::Unknown) if !is_last => {}
+                Err(error) if !is_last && error.is_transient() => {}
+                answer => return answer,
+            }
+            if with_letters {
+                letters_due = now + LETTERS_EVERY;
+            }
+            let pause_now = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+            sleep_until(end.min(Instant::now() + pause_now)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+/// The search for the end of one job, in each partition that may have it.
+struct Search {
+    event_id: EventId,
+    parts: Vec<Place>,
+}
+
+/// One partition, and how far its dead letters were read.
+struct Place {
+    part: GroupPart,
+    since: EntryId,
+    /// The newest dead letter that was seen.
+    seen: Option<EntryId>,
+}
+
+impl Search {
+    fn new(group: &Group, of: ResultOf) -> Result<Self, StreamError> {
+        let parts = group.stream.parts.with(of.partition);
+        let parts = parts.map_err(|number| group.stream.no_partition(number))?;
+        let since = EntryId::new(of.since, 0);
+        let place = |part| Place { part: group.part(part), since, seen: None };
+        Ok(Self { event_id: of.event_id, parts: parts.iter().map(place).collect() })
+    }
+
+    async fn look<T: DeserializeOwned>(
+        &mut self,
+        with_letters: bool,
+    ) -> Result<JobResult<T>, StreamError> {
+        let id = &self.event_id;
+        let results = self.parts.iter().map(|place| place.result(id)).collect();
+        let found = read_all::<_, StreamError, _>(results).await?;
+        for (place, stored) in self.parts.iter().zip(found) {
+            match stored {
+                Some(StoredResult::Json(json)) => return place.decoded(id, &json),
+                Some(StoredResult::NotKept) => return Ok(JobResult::NotKept),
+                None => {}
+            }
+        }
+        if !with_letters {
+            return Ok(JobResult::Unknown);
+        }
+        let letters = self.parts.iter_mut().map(|place| place.letter(id)).collect();
+        let letters = read_all::<_, StreamError, _>(letters).await?;
+        let letter = letters.into_iter().flatten().max_by_key(|letter| letter.id);
+        Ok(letter.map_or(JobResult::Unknown, |letter| JobResult::Dead(Box::new(letter))))
+    }
+}
+
+impl Place {
+    async fn result(&self, id: &EventId) -> Result<Option<StoredResult>, StreamError> {
+        let result = self.part.store.result(&self.part.queue, id).await;
+        result.map_err(|error| self.part.failed("read a result of", error))
+    }
+
+    fn decoded<T: DeserializeOwned>(
+        &self,
+        id: &EventId,
+        json: &[u8],
+    ) -> Result<JobResult<T>, StreamError> {
+        let queue = &self.part.queue;
+        decode_result(json).map(JobResult::Done).map_err(|source| StreamError::DecodeResult {
+            stream: queue.stream.to_string(),
+            group: queue.group.to_string(),
+            event_id: id.clone(),
+            source,
+        })
+    }
+
+    /// The dead letter of the job, if it is among those that were not read before.
+    async fn letter(&mut self, id: &EventId) -> Result<Option<DeadLetterSummary>, StreamError> {
+        let GroupPart { store, queue, number, .. } = &self.part;
+        let dead = queue.stream.dead_stream(&queue.group);
+        let newest_first = self.seen.is_none();
+        let from = match self.seen.map(EntryId::next) {
+            Some(Some(next)) => next,
+            Some(None) => return Ok(None),
+            None => self.since,
+        };
+        let (mut span, mut left, mut found) = (Span { from, to: EntryId::MAX }, PAGE_MAX, None);
+        while left > 0 && span.from <= span.to {
+            let page = store.previews(&dead, span, newest_first, left, PreviewOf::Letters).await;
+            let page = page.map_err(|error| self.part.failed("read dead letters of", error))?;
+            let last = page.entries.last().map(|entry| entry.id);
+            left = left.saturating_sub(page.entries.len());
+            for mut preview in page.entries {
+                preview.partition = *number;
+                self.seen = self.seen.max(Some(preview.id));
+                let letter = DeadLetterSummary::of(preview);
+                let newer = |found: &DeadLetterSummary| found.id > letter.id;
+                if letter.event_id.as_ref() == Some(id) && !found.as_ref().is_some_and(newer) {
+                    found = Some(letter);
+                }
+            }
+            let next = match newest_first {
+                true => last.and_then(EntryId::previous).map(|to| Span { to, ..span }),
+                false => last.and_then(EntryId::next).map(|from| Span { from, ..span }),
+            };
+            match next.filter(|_| page.has_more) {
+                Some(next) => span = next,
+                None => break,
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// How far the server's clock may have been set back since the event was published, in milliseconds.
+const BEFORE: u64 = 60_000;
+const PAUSE_MIN: Duration = Duration::from_millis(8);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How often new dead letters are read while waiting.
+const LETTERS_EVERY: Duration = Duration::from_secs(1);
+/// Longer than any result is kept, and far from where times overflow.
+const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);

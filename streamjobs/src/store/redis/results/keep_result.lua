@@ -1,0 +1,20 @@
+-- Keeps the result of a job that is done.
+--
+-- KEYS: result. ARGV: the result, how long it is kept in milliseconds.
+-- Returns: 1 it is kept, 0 an earlier one is, -1 the server is out of memory and a sign is kept instead.
+--
+-- Before: the key has an earlier result, a sign that there was no memory for one, or nothing.
+-- After: the key has the first result of the job, or that sign, and expires.
+-- May race with: another run of the same job; the first one to come stays. A repetition changes nothing.
+--
+-- A server that is out of memory refuses results, which can be large. The sign is small, and is stored all the
+-- same: after the removal, which comes first, the server refuses nothing more to this script.
+local key, result, keep = KEYS[1], ARGV[1], ARGV[2]
+local present = redis.call('GET', key)
+if present and string.sub(present, 1, 1) ~= '!' then return 0 end
+local set = redis.pcall('SET', key, result, 'PX', keep)
+if not set.err then return 1 end
+if not string.find(tostring(set.err), 'OOM', 1, true) then return refusal_of(set) end
+redis.call('DEL', key)
+redis.call('SET', key, '!memory', 'PX', keep)
+return -1

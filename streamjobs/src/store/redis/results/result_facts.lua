@@ -1,0 +1,15 @@
+-- Says what is kept of the results of an event's jobs.
+--
+-- KEYS: the result of each group. No ARGV.
+-- Returns: for each key its length and for how many milliseconds it is kept, or nil if nothing is; the length is
+-- -1 for a sign that there was no memory.
+--
+-- May race with: anything; it changes nothing. A key of another type, or one that never expires, is no result.
+local facts = {}
+for i, key in ipairs(KEYS) do
+  local kept = redis.pcall('GET', key)
+  local rest = type(kept) == 'string' and redis.call('PTTL', key) or -1
+  local length = type(kept) == 'string' and string.sub(kept, 1, 1) ~= '!' and #kept or -1
+  facts[i] = rest > 0 and {length, rest} or false
+end
+return facts
