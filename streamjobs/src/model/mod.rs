@@ -29,6 +29,7 @@ pub(crate) mod result_ext;
 pub(crate) mod run_failure;
 pub(crate) mod schedule;
 pub(crate) mod slot;
+pub(crate) mod stream_keys;
 pub(crate) mod trace;
 pub(crate) mod unique;
 pub(crate) mod version;

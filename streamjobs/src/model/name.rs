@@ -117,58 +117,10 @@ impl StreamName {
         self.helper_key("lane", group)
     }
 
-    /// The key of a group's retry set: failed jobs, sorted by when they are due.
-    #[must_use]
-    pub fn retry_key(&self, group: &GroupName) -> String {
-        self.helper_key("retry", group)
-    }
-
-    /// The key of the hash with the records of the retry set.
-    #[must_use]
-    pub fn retry_records_key(&self, group: &GroupName) -> String {
-        self.helper_key("retry-records", group)
-    }
-
     /// The key of the stream of a group's dead letters.
     #[must_use]
     pub fn dead_key(&self, group: &GroupName) -> String {
         self.helper_key("dead", group)
-    }
-
-    /// The key of the hash with the jobs that have a place in a group's limit.
-    #[must_use]
-    pub fn holds_key(&self, group: &GroupName) -> String {
-        self.helper_key("holds", group)
-    }
-
-    /// The key of the hash that says how many such jobs each key has.
-    #[must_use]
-    pub fn busy_key(&self, group: &GroupName) -> String {
-        self.helper_key("busy", group)
-    }
-
-    /// The key of the sorted set with the lines of jobs that wait for a place in a group's limit.
-    #[must_use]
-    pub fn lines_key(&self, group: &GroupName) -> String {
-        self.helper_key("lines", group)
-    }
-
-    /// The key of the hash with the records of the lines.
-    #[must_use]
-    pub fn line_records_key(&self, group: &GroupName) -> String {
-        self.helper_key("line-records", group)
-    }
-
-    /// The key of the sorted set with the keys that have a line, by its length.
-    #[must_use]
-    pub fn turns_key(&self, group: &GroupName) -> String {
-        self.helper_key("turns", group)
-    }
-
-    /// The key of the sorted set that says which key with a line is next, where keys have fair shares.
-    #[must_use]
-    pub fn shares_key(&self, group: &GroupName) -> String {
-        self.helper_key("shares", group)
     }
 
     /// The stream of a group's dead letters, to be read as any other. Users cannot make this name.
@@ -181,72 +133,9 @@ impl StreamName {
         Self(self.lane_key(group).into_boxed_str())
     }
 
-    /// The key of the hash with a group's durable floor, heartbeats, releases and pause.
-    #[must_use]
-    pub fn group_key(&self, group: &GroupName) -> String {
-        self.helper_key("group", group)
-    }
-
-    /// The key of the hash with the progress of a group's running jobs.
-    pub(crate) fn progress_key(&self, group: &GroupName) -> String {
-        self.helper_key("progress", group)
-    }
-
-    /// The key of the hash that says up to when starts of a group's jobs are granted.
-    pub(crate) fn rate_key(&self, group: &GroupName) -> String {
-        self.helper_key("rate", group)
-    }
-
-    /// The key that records that a job was redriven under a token.
-    ///
-    /// Group names have no braces, so the last two parts cannot be confused.
-    pub(crate) fn redriven_key(&self, group: &GroupName, token: &RedriveToken) -> String {
-        format!("{}:{{{}}}", self.helper_key("redriven", group), token.as_str())
-    }
-
-    /// The key of the mark that says whether a group has done something once.
-    pub(crate) fn once_key(&self, group: &GroupName, key: &str) -> String {
-        format!("{}:{{{key}}}", self.helper_key("once", group))
-    }
-
-    /// The key of the result of a group's job on an event.
-    pub(crate) fn result_key(&self, group: &GroupName, event_id: &EventId) -> String {
-        format!("{}:{{{}}}", self.helper_key("result", group), event_id.as_str())
-    }
-
     /// Whether it can have partitions. With a hash tag, they would all have one slot.
     pub(crate) fn may_be_spread(&self) -> bool {
         hash_tag(&self.0).is_none()
-    }
-
-    /// The key of the sorted set of events that wait for their time, by when they are due.
-    pub(crate) fn later_key(&self) -> String {
-        format!("{}later", self.helper_prefix())
-    }
-
-    /// The key of the sorted set of marks that cancel jobs.
-    pub(crate) fn cancelled_key(&self) -> String {
-        format!("{}cancelled", self.helper_prefix())
-    }
-
-    /// The key of the hash with the records of these events.
-    pub(crate) fn later_records_key(&self) -> String {
-        format!("{}later-records", self.helper_prefix())
-    }
-
-    /// The key of the sorted set of the stream's schedules, by when they are due next.
-    pub(crate) fn schedules_key(&self) -> String {
-        format!("{}schedules", self.helper_prefix())
-    }
-
-    /// The key of the hash with what each schedule is, and what became of it.
-    pub(crate) fn schedule_specs_key(&self) -> String {
-        format!("{}schedule-specs", self.helper_prefix())
-    }
-
-    /// The key of the stream with the last firings of all schedules.
-    pub(crate) fn schedule_log_key(&self) -> String {
-        format!("{}schedule-log", self.helper_prefix())
     }
 
     /// The same stream, to be read as any other. Users cannot make this name.
@@ -254,16 +143,6 @@ impl StreamName {
     #[doc(hidden)]
     pub fn schedule_log(&self) -> Self {
         Self(self.schedule_log_key().into_boxed_str())
-    }
-
-    /// The key that says which event stands for a digest.
-    pub(crate) fn unique_key(&self, digest: &str) -> String {
-        format!("{}unique:{digest}", self.helper_prefix())
-    }
-
-    /// The key of the hash that says how many partitions the stream has.
-    pub(crate) fn partitions_key(&self) -> String {
-        format!("{}partitions", self.helper_prefix())
     }
 
     /// What the keys of all groups begin with.
@@ -275,7 +154,7 @@ impl StreamName {
         }
     }
 
-    fn helper_key(&self, suffix: &str, group: &GroupName) -> String {
+    pub(super) fn helper_key(&self, suffix: &str, group: &GroupName) -> String {
         format!("{}{suffix}:{group}", self.helper_prefix())
     }
 }
