@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use streamjobs::Client;
 use streamjobs::stream::{
-    CancelledEvent, EntryAddress, EventReport, JobReport, JobState, PendingEntry,
+    CancelledEvent, EntryAddress, EventReport, JobReport, JobState, KeptResult, PendingEntry,
 };
 
 use crate::arguments::{EventShow, Events};
@@ -70,7 +70,7 @@ fn show(report: &EventReport, output: &mut Output) -> Result<(), Failure> {
     output.line("")?;
     let row = |job: &JobReport| {
         let attempts = job.state.attempts().map_or_else(none, |attempts| attempts.to_string());
-        [job.group.clone(), job.state.as_str().to_owned(), attempts, detail(&job.state)]
+        [job.group.clone(), job.state.as_str().to_owned(), attempts, detail(job)]
     };
     output.table(["GROUP", "JOB", "FAILURES", ""], report.jobs.iter().map(row).collect())?;
     if report.groups_left > 0 {
@@ -90,7 +90,23 @@ fn cancelled(mark: &CancelledEvent) -> String {
 }
 
 /// What is said of a job beside its state.
-fn detail(state: &JobState) -> String {
+fn detail(job: &JobReport) -> String {
+    let place = place(&job.state);
+    let result = job.result.as_ref().map(result).unwrap_or_default();
+    let gap = if place.is_empty() || result.is_empty() { "" } else { "  " };
+    format!("{place}{gap}{result}")
+}
+
+/// What is kept of the result of a job, without what is in it.
+fn result(result: &KeptResult) -> String {
+    let rest = span(Some(result.rest));
+    match result.bytes {
+        Some(bytes) => format!("result of {bytes} bytes, kept for {rest}"),
+        None => format!("done, the server had no memory for the result; known for {rest}"),
+    }
+}
+
+fn place(state: &JobState) -> String {
     let error = |error: Option<&str>| cut(error.unwrap_or_default(), ERROR_CHARACTERS_MAX);
     match state {
         JobState::Pending(pending) => delivery(pending),
@@ -162,6 +178,9 @@ fn job_document(job: &JobReport) -> Value {
         })),
         _ => None,
     };
+    let result = job.result.map(
+        |result| json!({ "bytes": result.bytes, "kept_for_ms": milliseconds(Some(result.rest)) }),
+    );
     json!({
         "group": job.group,
         "state": job.state.as_str(),
@@ -169,6 +188,7 @@ fn job_document(job: &JobReport) -> Value {
         "delivery": delivery,
         "retry": retry,
         "dead_letter": letter,
+        "result": result,
         "error": job.state.error(),
     })
 }

@@ -68,6 +68,26 @@ fn every_state_of_a_job_is_shown() {
 }
 
 #[test]
+fn a_result_is_shown_by_its_size_and_time_and_not_by_what_is_in_it() {
+    let server = orders::server();
+    assert_eq!(job(&server, "1-0").0["result"], json!(null));
+    let key = |id: &str| format!("{{orders}}:result:billing:{{{id}}}");
+    server.command(&["SET", &key("e-7"), "{\"card\":4711}", "PX", "600000"]);
+    let ran = run(&server, "event show orders e-7 --json").ended(0);
+    assert!(!ran.out.contains("4711"), "{ran:?}");
+    let result = &ran.json()["jobs"][0]["result"];
+    let rest = result["kept_for_ms"].as_u64().unwrap();
+    assert!(result["bytes"] == 13 && rest > 500_000 && rest <= 600_000, "{result}");
+    let text = run(&server, "event show orders e-7").ended(0).out;
+    let line = text.lines().last().unwrap();
+    assert!(line.contains("result of 13 bytes, kept for 9m"), "{text}");
+    server.command(&["SET", &key("e-8"), "!memory", "PX", "600000"]);
+    assert_eq!(job(&server, "e-8").0["result"]["bytes"], json!(null));
+    let text = run(&server, "event show orders e-8").ended(0).out;
+    assert!(text.contains("the server had no memory for the result"), "{text}");
+}
+
+#[test]
 fn an_event_of_which_nothing_is_known_ends_with_three() {
     let server = orders::server();
     let ran = run(&server, "event show orders e-9").ended(3);

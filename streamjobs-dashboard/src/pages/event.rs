@@ -4,7 +4,9 @@ use axum::extract::{Path, Query};
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::EventId;
-use streamjobs::stream::{EntryAddress, EventReport, JobReport, JobState, PendingEntry};
+use streamjobs::stream::{
+    EntryAddress, EventReport, JobReport, JobState, KeptResult, PendingEntry,
+};
 
 use crate::fault::Fault;
 use crate::form::Fields;
@@ -131,7 +133,7 @@ fn jobs(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
     html! {
         div.scroll { table {
             thead { tr {
-                th { "Group" } th { "Job" } th.number { "Failures" } th { "Where" } th { "Last error" }
+                th { "Group" } th { "Job" } th.number { "Failures" } th { "Where" } th { "Last error" } th { "Result" }
             } }
             tbody { @for job in &report.jobs {
                 tr data-group=(Untrusted(&job.group)) data-state=(job.state.as_str()) {
@@ -140,9 +142,20 @@ fn jobs(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
                     td.number { (job.state.attempts().map_or("–".into(), |count| count.to_string())) }
                     td { (place(ctx, name, job)) }
                     td { @if job.state.error().is_some() { (error(ctx, job.state.error())) } }
+                    td { @if let Some(result) = &job.result { (kept(result)) } }
                 }
             } }
         } }
+    }
+}
+
+/// What is kept of a result, without what is in it.
+fn kept(result: &KeptResult) -> Markup {
+    html! {
+        @match result.bytes {
+            Some(bytes) => { (format::size(bytes)) ", kept for " (format::span(result.rest)) },
+            None => { "not kept: the server had no memory for it" },
+        }
     }
 }
 

@@ -24,7 +24,10 @@ async fn an_event_is_found_from_every_list_and_its_jobs_are_shown() {
     page.is(200).says("data-state=\"pending\"").says("ghost, delivered 1 times");
     page.says(&format!("replay?start={entry}&amp;end={entry}"));
     site.server.command(&["XACK", "orders", "work", &entry]);
-    site.get(&format!("{EVENT}?id=e%201")).await.is(200).says("data-state=\"ended\"");
+    let result = ["SET", "{orders}:result:work:{e 1}", "{\"card\":47}", "PX", "600000"];
+    site.server.command(&result);
+    let page = site.get(&format!("{EVENT}?id=e%201")).await;
+    page.is(200).says("data-state=\"ended\"").says("11 B, kept for 9 min").says_not("card");
 
     let letter = site.store_dead_letter("card 47 refused", "{}");
     for path in [format!("{GROUP}/dead"), format!("{GROUP}/dead/{letter}")] {
