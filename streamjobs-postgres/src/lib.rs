@@ -1,5 +1,6 @@
 #![doc = include_str!("../docs/front.md")]
 
+pub mod batches;
 pub mod letters;
 
 mod archive;
@@ -10,6 +11,7 @@ mod guard_row;
 mod key;
 mod limits;
 mod mark;
+mod members;
 mod metrics;
 mod migrate;
 mod once;
@@ -30,7 +32,7 @@ pub use self::mark::OnceMark;
 pub use self::migrate::{
     MigrationError, MigrationSql, SchemaError, migrate, migrate_schema, migrations,
 };
-pub use self::once::Once;
+pub use self::once::{Once, OnceMember};
 pub use self::outbox::{OutboxBacklog, Publisher, Relay, Relayed};
 pub use self::postgres::{Postgres, PostgresBuilder};
 pub use self::prune::{Keep, Pruned, Pruner};

@@ -55,6 +55,11 @@ pub(crate) fn outbox_backlog(events: u64, age: Duration) {
     gauge!(OUTBOX_AGE).set(age.as_secs_f64());
 }
 
+/// How many batches should have completed by now, at the last sweep of this process.
+pub(crate) fn unfinished_batches(batches: u64) {
+    gauge!(BATCHES_UNFINISHED).set(batches as f64);
+}
+
 /// Old rows of a table were deleted.
 pub(crate) fn pruned(table: &'static str, rows: u64) {
     counter!(PRUNED, "table" => table).increment(rows);
@@ -62,6 +67,7 @@ pub(crate) fn pruned(table: &'static str, rows: u64) {
 
 const ARCHIVED: &str = "streamjobs_postgres_archived_total";
 const ARCHIVE_REFUSED: &str = "streamjobs_postgres_archive_refused_total";
+const BATCHES_UNFINISHED: &str = "streamjobs_postgres_batches_unfinished";
 const COMMITS_UNCONFIRMED: &str = "streamjobs_postgres_commits_unconfirmed_total";
 const ERRORS: &str = "streamjobs_postgres_errors_total";
 const OUTBOX_AGE: &str = "streamjobs_postgres_outbox_age_seconds";

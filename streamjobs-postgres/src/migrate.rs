@@ -320,6 +320,7 @@ const STEPS: &[Step] = &[
     (4, "outbox_sequence", include_str!("../migrations/0004_outbox_sequence.sql")),
     (5, "dead_letters_open", include_str!("../migrations/0005_dead_letters_open.sql")),
     (6, "outbox_due", include_str!("../migrations/0006_outbox_due.sql")),
+    (7, "batches", include_str!("../migrations/0007_batches.sql")),
 ];
 
 const APPLIED: &str =

@@ -106,6 +106,9 @@ const NEEDED: &[Needed] = &[
     ("redrives", &["SELECT", "INSERT", "UPDATE"]),
     ("redrive_letters", &["SELECT", "INSERT", "UPDATE"]),
     ("outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("batches", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("batch_events", &["SELECT", "INSERT"]),
+    ("batch_members", &["SELECT", "INSERT", "UPDATE"]),
 ];
 
 const HISTORY: &str = "_migrations";

@@ -4,12 +4,15 @@ use sqlx::{Executor, PgConnection};
 use streamjobs::{GroupName, StreamName};
 
 use super::row::LetterRow;
-use crate::fault;
 use crate::postgres::Postgres;
+use crate::{fault, members};
 
 /// The newly stored dead letters of a statement: the reason of each, and whether the guard says
 /// that its job was done. Rows that existed before are not included.
 pub(super) type Stored = Vec<(String, bool)>;
+
+/// Reason, whether the guard says that the job was done, and the event id.
+type StoredRow = (String, bool, Option<String>);
 
 /// How many of the first rows one request takes: they must fit into memory on both sides, and the
 /// server scans all fields of the request to find those of a row.
@@ -34,8 +37,9 @@ pub(super) async fn insert(
     let stored = async {
         let mut transaction = postgres.begin_limited().await?;
         let stored = write(postgres, stream, group, rows, &mut transaction).await?;
+        end_members(postgres, group, &stored, &mut transaction).await?;
         (&mut *transaction).execute(postgres.commit()).await?;
-        Ok(stored)
+        Ok(stored.into_iter().map(|(reason, known_done, _)| (reason, known_done)).collect())
     };
     fault::within(postgres.timeout(), stored).await
 }
@@ -58,7 +62,7 @@ async fn write(
     group: &GroupName,
     rows: &[LetterRow],
     connection: &mut PgConnection,
-) -> Result<Stored, sqlx::Error> {
+) -> Result<Vec<StoredRow>, sqlx::Error> {
     let fields = || rows.iter().flat_map(|row| &row.fields);
     let names = fields().map(|(name, _)| &name[..]).collect::<Vec<_>>();
     let values = fields().map(|(_, value)| &value[..]).collect::<Vec<_>>();
@@ -72,7 +76,7 @@ async fn write(
         };
     }
     postgres
-        .query_as::<(String, bool)>(INSERT)
+        .query_as::<StoredRow>(INSERT)
         .bind(stream.as_str())
         .bind(group.as_str())
         .bind(names)
@@ -99,6 +103,21 @@ async fn write(
         .bind(column!(row => row.payload.as_deref()))
         .fetch_all(connection)
         .await
+}
+
+/// Ends the jobs of newly stored dead letters as members of batches. A job that the guard knows as done is not dead.
+async fn end_members(
+    postgres: &Postgres,
+    group: &GroupName,
+    stored: &[StoredRow],
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    let ended = stored.iter().filter_map(|(_, done, id)| Some((id.as_deref()?, !*done)));
+    let ended = ended.collect::<Vec<_>>();
+    if ended.is_empty() {
+        return Ok(());
+    }
+    members::end(postgres, connection, group, &ended).await
 }
 
 /// The fields of all rows are in one array, since Postgres has no arrays of arrays of different
@@ -137,7 +156,7 @@ FROM unnest(
     attempts, deliveries, consumer, entry_id, origin_id, published_at, first_delivery,
     last_delivery, buried_at, payload)
 ON CONFLICT (stream, group_name, letter_id, digest) DO NOTHING
-RETURNING reason, known_done";
+RETURNING reason, known_done, event_id";
 
 const CHUNK_BYTES_MAX: usize = 4 << 20;
 const CHUNK_FIELDS_MAX: usize = 4_000;

@@ -214,10 +214,15 @@ async fn insert(
     Ok(inserted.rows_affected() == 1)
 }
 
+/// Whether a statement of the transaction has failed before.
+pub(super) fn is_aborted(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.as_deref() == Some(ABORTED)
+}
+
 /// What an error of the commit means.
 fn explain(error: sqlx::Error) -> JobError {
-    let code = error.as_database_error().and_then(|error| error.code());
-    if code.as_deref() == Some(ABORTED) {
+    if is_aborted(&error) {
         return JobError::retry(
             "the transaction was rolled back: a statement failed and the handler ignored its error",
         );

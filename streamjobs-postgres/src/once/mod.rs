@@ -2,5 +2,7 @@
 
 mod batch;
 mod guard;
+mod member;
 
 pub use self::guard::Once;
+pub use self::member::OnceMember;

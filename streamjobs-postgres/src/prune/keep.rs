@@ -19,6 +19,8 @@ use thiserror::Error;
 pub struct Keep {
     pub(super) done: Duration,
     pub(super) letters: Option<Duration>,
+    pub(super) batches: Duration,
+    pub(super) unfinished: Duration,
     pub(super) interval: Duration,
     pub(super) batch: u32,
 }
@@ -39,6 +41,21 @@ impl Keep {
     /// least a minute. Without this setting, dead letters are never deleted.
     pub fn letters(mut self, age: Duration) -> Self {
         self.letters = Some(age);
+        self
+    }
+
+    /// How long a [batch](crate::batches) is kept after it has completed: 30 days by default, at least a minute.
+    ///
+    /// A dead member that is redriven after that makes no success any more. Batches that have not completed stay.
+    pub fn batches(mut self, age: Duration) -> Self {
+        self.batches = age;
+        self
+    }
+
+    /// How long after a [batch](crate::batches) was opened it should have completed: a day by default, at least a
+    /// minute. Each sweep counts those that have not, and the log warns of them.
+    pub fn unfinished_batches(mut self, age: Duration) -> Self {
+        self.unfinished = age;
         self
     }
 
@@ -64,7 +81,8 @@ impl Keep {
         if self.interval < INTERVAL_MIN {
             return Err(KeepError::Interval(self.interval));
         }
-        if let Some(age) = [Some(self.done), self.letters].into_iter().flatten().min()
+        let ages = [Some(self.done), self.letters, Some(self.batches), Some(self.unfinished)];
+        if let Some(age) = ages.into_iter().flatten().min()
             && age < AGE_MIN
         {
             return Err(KeepError::Age(age));
@@ -87,6 +105,8 @@ impl Default for Keep {
         Self {
             done: Duration::from_secs(7 * 24 * 60 * 60),
             letters: None,
+            batches: Duration::from_secs(30 * 24 * 60 * 60),
+            unfinished: Duration::from_secs(24 * 60 * 60),
             interval: Duration::from_secs(600),
             batch: 5_000,
         }

@@ -52,6 +52,10 @@ pub struct Pruned {
     pub retained: u64,
     /// Dead letters.
     pub letters: u64,
+    /// Batches that have completed.
+    pub batches: u64,
+    /// Not deleted: batches that should have completed by now, as far as they were counted, to 1,000.
+    pub unfinished_batches: u64,
 }
 
 impl Postgres {
@@ -98,6 +102,8 @@ impl Pruner {
         if let Some(age) = self.keep.letters {
             self.forget_letters(age, stop, pruned).await?;
         }
+        self.forget_batches(stop, pruned).await?;
+        pruned.unfinished_batches = self.unfinished_batches().await?;
         Ok(())
     }
 
@@ -161,6 +167,40 @@ impl Pruner {
         Ok(())
     }
 
+    async fn forget_batches(
+        &self,
+        stop: &CancellationToken,
+        pruned: &mut Pruned,
+    ) -> Result<(), sqlx::Error> {
+        // Each takes its members along.
+        let rows = i64::from(self.keep.batch.min(BATCHES_MAX));
+        let mut deleted = rows as u64;
+        while deleted >= rows as u64 && !stop.is_cancelled() {
+            let batch = async {
+                let mut transaction = self.postgres.begin_own().await?;
+                let delete = self.postgres.query(DELETE_BATCHES).bind(seconds(self.keep.batches));
+                let deleted = delete.bind(rows).execute(&mut *transaction).await?.rows_affected();
+                transaction.commit().await?;
+                Ok(deleted)
+            };
+            deleted = fault::within(STEP_MAX, batch).await?;
+            pruned.batches += deleted;
+            metrics::pruned("batches", deleted);
+        }
+        Ok(())
+    }
+
+    /// How many batches should have completed by now.
+    async fn unfinished_batches(&self) -> Result<u64, sqlx::Error> {
+        let count = async {
+            let mut reading = self.postgres.begin_reading().await?;
+            let count = self.postgres.query_scalar::<i64>(UNFINISHED_BATCHES);
+            count.bind(seconds(self.keep.unfinished)).fetch_one(&mut *reading).await
+        };
+        let count = fault::within(STEP_MAX, count).await?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
     async fn sweep_and_report(&self, context: &ServiceContext) {
         let mut pruned = Pruned::default();
         let swept =
@@ -170,9 +210,14 @@ impl Pruner {
             metrics::database_error(NAME);
             tracing::warn!(error = %error, "cannot delete old rows; the next sweep retries");
         }
-        if pruned.once + pruned.letters > 0 {
-            let Pruned { once, letters, retained, .. } = pruned;
-            tracing::info!(once, letters, retained, "old rows deleted");
+        if pruned.once + pruned.letters + pruned.batches > 0 {
+            let Pruned { once, letters, batches, retained, .. } = pruned;
+            tracing::info!(once, letters, batches, retained, "old rows deleted");
+        }
+        metrics::unfinished_batches(pruned.unfinished_batches);
+        if pruned.unfinished_batches > 0 {
+            let (batches, age) = (pruned.unfinished_batches, self.keep.unfinished);
+            tracing::warn!(batches, ?age, "batches were opened long ago and have not completed");
         }
     }
 }
@@ -248,7 +293,22 @@ const DONE: Kind = kind!("done_at IS NOT NULL", "done_at", "published_at");
 /// Work that was begun, not finished, and not taken over after it expired.
 const LEFT_BEHIND: Kind = kind!("done_at IS NULL", "expires_at", "expires_at");
 
+const DELETE_BATCHES: &str = "\
+DELETE FROM streamjobs.batches WHERE id = ANY (ARRAY(
+    SELECT id FROM streamjobs.batches
+    WHERE completed_at < clock_timestamp() - make_interval(secs => $1)
+    ORDER BY completed_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+const UNFINISHED_BATCHES: &str = "\
+SELECT count(*) FROM (
+    SELECT FROM streamjobs.batches
+    WHERE completed_at IS NULL AND opened_at < clock_timestamp() - make_interval(secs => $1)
+    LIMIT 1000) AS unfinished";
+
 const BEFORE: &str = "SELECT clock_timestamp() - make_interval(secs => $1)";
+
+/// A batch may have many members.
+const BATCHES_MAX: u32 = 100;
 
 /// The longest time for one step of a sweep.
 const STEP_MAX: Duration = Duration::from_secs(300);

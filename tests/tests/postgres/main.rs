@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     missing_docs,
     unreachable_pub,
     reason = "tests report errors by failing"
@@ -14,6 +15,8 @@ mod app;
 mod archive;
 mod batches;
 mod cancelled;
+mod completion;
+mod completion_page;
 mod crash;
 mod docs;
 mod durability;

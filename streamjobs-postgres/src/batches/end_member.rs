@@ -1,0 +1,41 @@
+//! Middleware that ends the membership of jobs whose handlers have no guard.
+
+use streamjobs::middleware::{Middleware, Next};
+use streamjobs::{Job, JobError, Requirements};
+
+use crate::postgres::Postgres;
+
+/// Ends the membership of each job that is done, after its handler has returned `Ok`: for handlers without
+/// [`OnceMember`](crate::OnceMember).
+///
+/// ```
+/// use streamjobs::{Event, JobError, handler};
+/// use streamjobs_postgres::batches::EndMember;
+/// # #[derive(Event, serde::Serialize, serde::Deserialize)]
+/// # #[event(stream = "pictures", type = "picture.uploaded")]
+/// # struct PictureUploaded { path: String }
+/// # async fn upload(_: &str) -> Result<(), JobError> { Ok(()) }
+///
+/// #[handler(group = "mirrors", wrap = EndMember)]
+/// async fn mirror(picture: PictureUploaded) -> Result<(), JobError> {
+///     upload(&picture.path).await
+/// }
+/// ```
+///
+/// # Delivery
+///
+/// At least once: the end is a transaction of its own, after the work and before the acknowledgement. If the process
+/// dies before it, or it fails, the job runs again, and ends then. An end that is repeated changes nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct EndMember;
+
+impl Middleware for EndMember {
+    async fn around(&self, job: Job, next: Next) -> Result<(), JobError> {
+        next.run().await?;
+        Postgres::of(&job)?.batches().end(&job).await
+    }
+
+    fn require(&self, requirements: &mut Requirements) {
+        requirements.state::<Postgres>();
+    }
+}
