@@ -59,6 +59,9 @@ pub enum Action {
     RunNow,
     /// Cancel scheduled events.
     CancelScheduled,
+    /// Cancel the jobs of an event, for one group or for all, and take that back. An event that waits
+    /// until it is due is removed.
+    Cancel,
     /// Redrive dead letters.
     Redrive,
     /// Delete dead letters.
@@ -69,13 +72,14 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Pause,
         Self::Reap,
         Self::Claim,
         Self::Release,
         Self::RunNow,
         Self::CancelScheduled,
+        Self::Cancel,
         Self::Redrive,
         Self::Purge,
         Self::RemoveConsumer,
@@ -91,6 +95,7 @@ impl Action {
             Self::Release => "release",
             Self::RunNow => "run_now",
             Self::CancelScheduled => "cancel_scheduled",
+            Self::Cancel => "cancel",
             Self::Redrive => "redrive",
             Self::Purge => "purge",
             Self::RemoveConsumer => "remove_consumer",

@@ -18,8 +18,8 @@ pub struct Audited {
     pub who: String,
     /// The action.
     pub action: Action,
-    /// The stream and the group. `None` for actions on the archive, which may span several, and
-    /// on scheduled events, which belong to no group.
+    /// The stream and the group. `None` for actions on the archive, which may span several, on
+    /// scheduled events, which belong to no group, and on the jobs of all groups.
     pub queue: Option<(String, String)>,
     /// What it was applied to, as text: entries, a consumer, a selection.
     pub target: String,

@@ -24,6 +24,8 @@ pub(crate) fn of(state: Shared) -> Router {
         .route("/streams/{stream}", get(pages::stream::show))
         .route("/streams/{stream}/replay", get(pages::stream::replay))
         .route("/streams/{stream}/event", get(pages::event::show))
+        .route("/streams/{stream}/event/cancel", post(actions::event::cancel))
+        .route("/streams/{stream}/event/uncancel", post(actions::event::uncancel))
         .route("/streams/{stream}/scheduled", get(pages::scheduled::show))
         .route("/streams/{stream}/scheduled/cancel", post(actions::scheduled::cancel))
         .route("/streams/{stream}/scheduled/run-now", post(actions::scheduled::run_now))

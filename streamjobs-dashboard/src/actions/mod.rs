@@ -4,6 +4,7 @@
 pub(crate) mod archive;
 pub(crate) mod dead;
 pub(crate) mod entries;
+pub(crate) mod event;
 pub(crate) mod group;
 pub(crate) mod scheduled;
 pub(crate) mod schedules;

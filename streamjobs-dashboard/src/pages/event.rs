@@ -8,10 +8,11 @@ use streamjobs::stream::{
     EntryAddress, EventReport, JobReport, JobState, KeptResult, PendingEntry,
 };
 
+use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Untrusted};
-use crate::layout::{View, empty};
+use crate::layout::{Button, View, button, empty};
 use crate::live;
 use crate::pages::event_link::search;
 use crate::pages::retries::error;
@@ -39,7 +40,10 @@ async fn view(ctx: &RequestContext, (name, asked): &(String, Fields)) -> Result<
         (search(ctx, name, id))
         @match &report {
             None => { (empty("Give an event id, or the id of an entry.")) },
-            Some(report) if !report.is_known() => { (unknown(report)) },
+            Some(report) if !report.is_known() => {
+                (unknown(report))
+                div.actions { (cancel(ctx, name, report, None)) }
+            },
             Some(report) => { (known(ctx, name, report)) },
         }
     };
@@ -103,8 +107,12 @@ fn known(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
                 }
                 @for mark in &report.cancelled {
                     (Untrusted(mark.group.as_deref().unwrap_or("all groups"))) " at " (format::moment(mark.at)) " "
+                    (uncancel(ctx, name, report, mark.group.as_deref())) " "
                 }
             }
+        }
+        @if report.cancelled.iter().all(|mark| mark.group.is_some()) {
+            div.actions { (cancel(ctx, name, report, None)) }
         }
         h2 { "Jobs" }
         @if report.jobs.is_empty() {
@@ -134,6 +142,7 @@ fn jobs(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
         div.scroll { table {
             thead { tr {
                 th { "Group" } th { "Job" } th.number { "Failures" } th { "Where" } th { "Last error" } th { "Result" }
+                @if ctx.access.may(Action::Cancel) { th { "Action" } }
             } }
             tbody { @for job in &report.jobs {
                 tr data-group=(Untrusted(&job.group)) data-state=(job.state.as_str()) {
@@ -143,6 +152,9 @@ fn jobs(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
                     td { (place(ctx, name, job)) }
                     td { @if job.state.error().is_some() { (error(ctx, job.state.error())) } }
                     td { @if let Some(result) = &job.result { (kept(result)) } }
+                    @if ctx.access.may(Action::Cancel) {
+                        td { @if may_run(report, job) { (cancel(ctx, name, report, Some(&job.group))) } }
+                    }
                 }
             } }
         } }
@@ -157,6 +169,53 @@ fn kept(result: &KeptResult) -> Markup {
             None => { "not kept: the server had no memory for it" },
         }
     }
+}
+
+/// Whether a job may run, as far as is known.
+fn may_run(report: &EventReport, job: &JobReport) -> bool {
+    let covers = |of: Option<&str>| of.is_none_or(|group| group == job.group);
+    let is_cancelled = report.cancelled.iter().any(|mark| covers(mark.group.as_deref()));
+    !is_cancelled && !matches!(job.state, JobState::Dead(_) | JobState::Ended)
+}
+
+/// The button that cancels the job of one group, or those of all.
+fn cancel(ctx: &RequestContext, name: &str, report: &EventReport, group: Option<&str>) -> Markup {
+    let (text, confirm) = match group {
+        Some(_) => {
+            ("Cancel", "Cancel the job of this group? If it waits, it ends without running.")
+        }
+        None => (
+            "Cancel in all groups",
+            "Cancel the jobs of this event in all groups? An event that waits for its time is removed; \
+             jobs that wait end without running.",
+        ),
+    };
+    let plan = Button { text, confirm: Some(confirm), danger: true, ..Button::default() };
+    marking(ctx, name, report, group, "cancel", plan)
+}
+
+/// The button that removes a mark.
+fn uncancel(ctx: &RequestContext, name: &str, report: &EventReport, group: Option<&str>) -> Markup {
+    let confirm = Some("Take the cancel back? Jobs that have not ended run again.");
+    let plan = Button { text: "Take back", confirm, ..Button::default() };
+    marking(ctx, name, report, group, "uncancel", plan)
+}
+
+fn marking(
+    ctx: &RequestContext,
+    name: &str,
+    report: &EventReport,
+    group: Option<&str>,
+    action: &str,
+    plan: Button<'_>,
+) -> Markup {
+    let entry = report.entry.map(|entry| entry.to_string());
+    let fields =
+        [("event", Some(report.event_id.as_str())), ("group", group), ("entry", entry.as_deref())];
+    let fields = fields.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let fields = fields.collect::<Vec<_>>();
+    let to = ctx.base.to(&["streams", name, "event", action]);
+    button(ctx, Action::Cancel, &to, &Button { fields: &fields, ..plan })
 }
 
 /// Where a job is, with a link to the list that shows it.

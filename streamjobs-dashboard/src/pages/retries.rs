@@ -38,6 +38,10 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
                         button type="submit" formaction=(ctx.base.to(&[&path[..], &["run-now"]].concat())) { "Run selected now" }
                     }
                 }
+                @if ctx.access.may(Action::Cancel) {
+                    input type="hidden" name="group" value=(name);
+                    input type="hidden" name="from" value="retries";
+                }
                 (table(ctx, stream, &page.jobs))
             }
             @if let Some(next) = &page.next {
@@ -55,6 +59,7 @@ fn table(ctx: &RequestContext, stream: &str, jobs: &[ScheduledRetry]) -> Markup 
             thead { tr {
                 @if may { th { input type="checkbox" data-all="id" aria-label="Select all jobs on this page"; } }
                 th { "Due" } th { "Type" } th { "Event" } th.number { "Failures" } th { "Last error" } th { "Original entry" }
+                @if ctx.access.may(Action::Cancel) { th { "Action" } }
             } }
             tbody { @for job in jobs {
                 tr id={ "s-" (job.id) } {
@@ -67,9 +72,23 @@ fn table(ctx: &RequestContext, stream: &str, jobs: &[ScheduledRetry]) -> Markup 
                     td.number { (job.attempts) }
                     td { (error(ctx, job.error.as_deref())) }
                     td.id { (job.origin.map_or("unknown".into(), |origin| origin.to_string())) }
+                    @if ctx.access.may(Action::Cancel) { td { (cancel(ctx, stream, job)) } }
                 }
             } }
         } }
+    }
+}
+
+/// The button of a row that cancels its job. The form of the table names the group.
+fn cancel(ctx: &RequestContext, stream: &str, job: &ScheduledRetry) -> Markup {
+    html! {
+        @if let Some(id) = &job.event_id {
+            button.danger type="submit" name="event" value=(id)
+                formaction=(ctx.base.to(&["streams", stream, "event", "cancel"]))
+                data-confirm="Cancel this job? It ends as a dead letter when its retry is due, without running again." {
+                "Cancel"
+            }
+        }
     }
 }
 

@@ -75,5 +75,10 @@ async fn actions_are_carried_out_with_the_right_to_operate() {
         site.post(&format!("{GROUP}/{action}"), &fields).await.is(303);
     }
     assert_eq!(site.server.length("{orders}:lane:work"), 1, "redriven");
+    for action in ["cancel", "uncancel"] {
+        let path = format!("/jobs/streams/orders/event/{action}");
+        site.post(&path, &[("event", "e-1"), ("group", "work")]).await.is(303);
+        site.post(&path, &[("event", "e-1")]).await.is(303);
+    }
     assert_eq!(refused(&site), Vec::<String>::new());
 }

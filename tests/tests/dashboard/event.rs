@@ -66,3 +66,66 @@ async fn an_entry_of_another_event_is_not_taken_for_this_one() {
     let page = site.get(&format!("{EVENT}?id=e-1&entry={second}")).await;
     page.is(200).says("<dd id=\"event-id\">e-1</dd>").says(&format!("start={first}"));
 }
+
+/// The events whose jobs are cancelled, with the group.
+async fn marks(site: &Site) -> Vec<(String, Option<String>)> {
+    let marks = site.client.stream("orders").unwrap().cancelled(0, 50).await.unwrap();
+    marks.into_iter().map(|mark| (mark.event_id, mark.group)).collect()
+}
+
+#[tokio::test]
+async fn jobs_of_an_event_are_cancelled_for_one_group_or_all_and_that_is_taken_back() {
+    let site = Site::start().await;
+    let words = ["XADD", "orders", "*", "type", "t", "data", "{}", "sj-id", "e \"1"];
+    let entry = site.server.query::<String>(&words);
+    let (page, id) = (format!("{EVENT}?id=e%20%221"), "e \"1");
+    site.get(&page).await.says("Cancel in all groups").says("data-confirm=\"Cancel the job");
+    site.get_as("guest", &page).await.is(200).says_not("event/cancel").says_not("Take back");
+    let cancel = format!("{EVENT}/cancel");
+    let fields = [("event", id), ("entry", entry.as_str()), ("group", "work")];
+    let one = site.post_as("cancel", &cancel, &fields).await;
+    assert!(one.is(303).notice().starts_with("Cancelled for work: jobs that wait"), "{one:?}");
+    let back = one.headers["location"].to_str().unwrap();
+    assert!(back.ends_with(&format!("streams/orders/event?id=e%20%221&entry={entry}")), "{back}");
+    assert_eq!(marks(&site).await, [(id.to_owned(), Some("work".to_owned()))]);
+    // The group's own button is gone, that for all groups and the one that takes it back are there.
+    let shown = site.get(&page).await;
+    shown.says("Take back").says("Cancel in all groups").says_not(">Cancel</button>");
+
+    let all = site.post(&cancel, &[("event", id)]).await;
+    assert!(all.is(303).notice().starts_with("Cancelled for all groups: "), "{all:?}");
+    assert_eq!(marks(&site).await.len(), 2);
+    site.get(&page).await.says_not("Cancel in all groups");
+    let (back, gone) = (format!("{EVENT}/uncancel"), "There was no cancel to take back.");
+    for fields in [&fields[..], &[("event", id)]] {
+        let answer = site.post_as("cancel", &back, fields).await;
+        assert!(answer.is(303).notice().starts_with("Took the cancel back."), "{answer:?}");
+        assert_eq!(site.post_as("cancel", &back, fields).await.is(303).notice(), gone);
+    }
+    assert_eq!(marks(&site).await, []);
+    let done = site.done.lock().unwrap().clone();
+    let told = done.iter().map(|done| (done.target.as_str(), done.queue.is_some()));
+    let told = told.collect::<Vec<_>>();
+    assert_eq!(told[0], ("cancel event e \"1", true));
+    assert_eq!(told[1], ("cancel event e \"1 of orders for all groups", false));
+    assert_eq!(told[5], ("take back the cancel of event e \"1 of orders for all groups", false));
+    assert!(done.iter().all(|done| done.action == streamjobs_dashboard::Action::Cancel));
+}
+
+#[tokio::test]
+async fn a_cancel_from_the_retries_leads_back_there_and_invalid_ones_change_nothing() {
+    let site = Site::start().await;
+    let cancel = format!("{EVENT}/cancel");
+    let fields = [("event", "e-1"), ("group", "work"), ("from", "retries")];
+    let answer = site.post(&cancel, &fields).await;
+    let back = answer.is(303).headers["location"].to_str().unwrap();
+    assert!(back.ends_with("streams/orders/groups/work/retries"), "{back}");
+    site.get(&format!("{EVENT}?id=unknown")).await.is(200).says("Cancel in all groups");
+    for fields in [&[][..], &[("event", "")], &[("event", "a\nb")], &[("group", "work")]] {
+        site.post(&cancel, fields).await.is(400).says("Invalid event id.");
+    }
+    let wrong = [("event", "e-2"), ("group", "a\nb")];
+    site.post(&cancel, &wrong).await.is(400).says("Invalid name");
+    site.post("/jobs/streams/hidden/event/cancel", &[("event", "e-2")]).await.is(404);
+    assert_eq!(marks(&site).await, [("e-1".to_owned(), Some("work".to_owned()))]);
+}

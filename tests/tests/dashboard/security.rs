@@ -34,7 +34,7 @@ const PAGES: [&str; 15] = [
 const STREAM: &str = "/jobs/streams/orders";
 
 /// Every address of an action, with the permission that it needs.
-const ACTIONS: [(&str, Action); 14] = [
+const ACTIONS: [(&str, Action); 16] = [
     ("/groups/work/pause", Action::Pause),
     ("/groups/work/resume", Action::Pause),
     ("/groups/work/reap", Action::Reap),
@@ -44,6 +44,8 @@ const ACTIONS: [(&str, Action); 14] = [
     ("/groups/work/dead/redrive", Action::Redrive),
     ("/groups/work/dead/purge", Action::Purge),
     ("/groups/work/consumers/ghost/remove", Action::RemoveConsumer),
+    ("/event/cancel", Action::Cancel),
+    ("/event/uncancel", Action::Cancel),
     ("/scheduled/run-now", Action::RunNow),
     ("/scheduled/cancel", Action::CancelScheduled),
     ("/schedules/run-now", Action::RunNow),
