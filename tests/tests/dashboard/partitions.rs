@@ -102,3 +102,14 @@ async fn a_pause_reaches_every_partition_and_one_of_some_can_be_ended_or_complet
     site.post(&format!("{GROUP}/resume"), &[]).await;
     assert_eq!(site.group().info().await.unwrap().paused, None);
 }
+
+#[tokio::test]
+async fn the_names_of_groups_are_those_of_all_partitions() {
+    let site = site().await;
+    site.server.command(&["XGROUP", "CREATE", NAMES[2], "audit", "0"]);
+    let orders = site.client.stream("orders").unwrap();
+    let names = orders.group_names().await.unwrap();
+    assert_eq!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["audit", "work"]);
+    let missing = site.client.stream("missing").unwrap().group_names().await;
+    assert!(missing.unwrap_err().to_string().contains("there is no stream missing"));
+}

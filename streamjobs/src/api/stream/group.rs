@@ -1,5 +1,7 @@
 //! Groups: their state, creating, moving, pausing and removing them.
 
+use std::collections::BTreeSet;
+
 use super::error::{StreamError, present, read_present};
 use super::handle::Stream;
 use super::part::GroupPart;
@@ -34,9 +36,28 @@ impl Stream {
         Ok(merge::groups(self.name(), self.parts.count(), read_present(groups).await?))
     }
 
+    /// The names of all groups on the stream, in order: with [`Group::info`], programs that show many
+    /// groups read the state of some of them at a time. Groups with a name that this crate does not
+    /// allow are left out.
+    ///
+    /// It sends two requests to each partition, however many groups there are.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such stream, or the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn group_names(&self) -> Result<Vec<GroupName>, StreamError> {
+        let names = self.parts.iter().map(|part| self.group_names_of(part)).collect();
+        let names = read_present(names).await?.into_iter().flatten();
+        Ok(names.collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
     pub(super) async fn groups_of(&self, part: &Part) -> Result<Vec<GroupInfo>, StreamError> {
         let mut groups = Vec::new();
-        for group in self.group_names(part).await? {
+        for group in self.group_names_of(part).await? {
             let queue = Queue { stream: part.stream.clone(), group };
             match GroupInfo::load(self.store.as_ref(), &queue).await {
                 Ok(info) => groups.push(info),
@@ -50,7 +71,7 @@ impl Stream {
         Ok(groups)
     }
 
-    pub(super) async fn group_names(&self, part: &Part) -> Result<Vec<GroupName>, StreamError> {
+    pub(super) async fn group_names_of(&self, part: &Part) -> Result<Vec<GroupName>, StreamError> {
         let missing = || StreamError::Missing { stream: part.stream.to_string() };
         self.sizes_of(part).await?.ok_or_else(missing)?;
         let names = self.store.group_names(&part.stream).await;

@@ -145,7 +145,7 @@ impl Stream {
         unfinished: Unfinished,
         is_spread: bool,
     ) -> Result<Option<Vec<GroupPart>>, StreamError> {
-        let groups = match self.group_names(part).await {
+        let groups = match self.group_names_of(part).await {
             Err(StreamError::Missing { .. }) => return Ok(None),
             groups => groups?,
         };
