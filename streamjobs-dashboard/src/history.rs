@@ -70,11 +70,21 @@ impl History {
 
     /// Rates over about ten seconds, because consumers report their counters every few seconds.
     pub(crate) fn rates(&self) -> Option<Rates> {
+        self.over(RECENT)
+    }
+
+    /// Rates since the oldest point that is not older than this, or since the one before the last.
+    fn over(&self, time: Duration) -> Option<Rates> {
         let last = self.points.back()?;
-        let recent = |point: &&Point| last.at.saturating_duration_since(point.at) <= RECENT;
+        let recent = |point: &&Point| last.at.saturating_duration_since(point.at) <= time;
         let before = self.points.iter().find(recent).filter(|point| point.at < last.at);
         let before = before.or_else(|| self.points.iter().rev().nth(1))?;
         Some(last.since(before))
+    }
+
+    /// Rates over the last minute, or over as much of it as is known.
+    pub(crate) fn minute(&self) -> Option<Rates> {
+        self.over(MINUTE)
     }
 
     /// Jobs done per second in each step of a few seconds, oldest first.
@@ -99,6 +109,7 @@ fn per_second(count: u64, seconds: f64) -> f64 {
 
 const KEPT: Duration = Duration::from_secs(300);
 const RECENT: Duration = Duration::from_secs(11);
+const MINUTE: Duration = Duration::from_secs(61);
 /// Consumers send a heartbeat every third of a lease; a shorter step would alternate between zero and
 /// a peak.
 const STEP: Duration = Duration::from_secs(5);

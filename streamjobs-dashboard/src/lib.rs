@@ -24,6 +24,7 @@ mod payload;
 mod request;
 mod routes;
 mod sampler;
+mod snapshot;
 mod state;
 
 pub use self::access::{Access, Action, Authorizer, Denied};

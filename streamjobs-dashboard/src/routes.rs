@@ -1,12 +1,13 @@
 //! The router: which address leads to which page or action.
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Query};
 use axum::http::Uri;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 
 use crate::fault::Fault;
+use crate::form::Fields;
 use crate::guard::guard;
 use crate::request::RequestContext;
 use crate::state::Shared;
@@ -72,9 +73,13 @@ fn archive() -> Router {
 }
 
 /// Also answers for the mount path with a trailing slash, where the application passes it on.
-async fn not_found(ctx: RequestContext, uri: Uri) -> Response {
+async fn not_found(
+    ctx: RequestContext,
+    uri: Uri,
+    Query(asked): Query<Vec<(String, String)>>,
+) -> Response {
     if uri.path().trim_matches('/').is_empty() {
-        return pages::overview::show(ctx).await;
+        return pages::overview::render(ctx, Fields(asked)).await;
     }
     layout::error_page(&ctx, &Fault::not_found("There is no page at this address."))
 }

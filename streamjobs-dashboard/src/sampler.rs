@@ -2,94 +2,24 @@
 //!
 //! All pages share one snapshot: it is taken when a page needs one and the last is older than the
 //! refresh interval. Without open pages no requests are sent, unless the application runs the
-//! sampler as a service.
+//! sampler as a service. One snapshot reads a limited number of streams and groups; where there are
+//! more, the next one goes on where it ended.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use streamjobs::service::{BoxFuture, Service, ServiceContext};
-use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, Liveness, Stream, StreamError};
-use streamjobs::{Client, StreamName};
+use streamjobs::stream::{Diagnosis, Stream, StreamError};
+use streamjobs::{Client, GroupName, StreamName};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::archived::{Archive, Archived, Counts};
+use crate::archived::{Archive, Archived};
 use crate::fault::Fault;
-use crate::format::Counted;
-use crate::history::{History, Point, Rates};
-
-/// The state of all streams at one moment.
-#[derive(Debug)]
-pub(crate) struct Snapshot {
-    taken: Instant,
-    pub(crate) streams: Vec<StreamSnapshot>,
-    /// Open letters of the archive. `None` without an archive.
-    pub(crate) archived: Option<Counts>,
-}
-
-impl Snapshot {
-    /// The streams of a stream's partitions; nothing of one that is not shown.
-    pub(crate) fn parts(&self, stream: &str) -> &[StreamName] {
-        let shown = self.streams.iter().find(|shown| shown.name.as_str() == stream);
-        shown.map_or(&[], |shown| &shown.parts)
-    }
-
-    /// Dead letters of a group: those in Redis and the open ones of the archive. `None` if Redis or
-    /// the archive did not tell its count; a lower bound if the archive did not count this group.
-    pub(crate) fn dead(&self, info: &GroupInfo) -> Option<Counted> {
-        let archived = match &self.archived {
-            None => Counted::default(),
-            Some(counts) => {
-                let counts = counts.as_ref().ok()?;
-                let counted = counts.of_all(self.parts(&info.stream), &info.group);
-                counted.unwrap_or(Counted { number: 0, more: true })
-            }
-        };
-        info.dead_letters.map(|number| Counted { number, more: false }.plus(archived))
-    }
-}
-
-/// A stream at that moment, or why it could not be read.
-#[derive(Debug)]
-pub(crate) struct StreamSnapshot {
-    pub(crate) name: StreamName,
-    /// The streams of its partitions, under which the archive keeps letters.
-    parts: Vec<StreamName>,
-    pub(crate) found: Result<StreamFound, Fault>,
-}
-
-#[derive(Debug)]
-pub(crate) struct StreamFound {
-    /// Entries added per second, recently. `None` until the second sample.
-    pub(crate) published: Option<f64>,
-    pub(crate) groups: Vec<GroupSnapshot>,
-}
-
-/// A group at that moment.
-#[derive(Debug)]
-pub(crate) struct GroupSnapshot {
-    pub(crate) info: GroupInfo,
-    pub(crate) consumers: Vec<ConsumerInfo>,
-    pub(crate) diagnosis: Diagnosis,
-    /// Jobs per second, recently. `None` until the second sample.
-    pub(crate) rates: Option<Rates>,
-    /// Jobs done per second over the last five minutes, oldest first.
-    pub(crate) done_history: Vec<f64>,
-}
-
-impl GroupSnapshot {
-    /// Running jobs, as reported by the consumers' heartbeats.
-    pub(crate) fn running(&self) -> u64 {
-        self.consumers.iter().filter_map(|consumer| consumer.in_flight).sum()
-    }
-
-    /// Jobs that the live consumers can run at once.
-    pub(crate) fn slots(&self) -> u64 {
-        let living = self.consumers.iter().filter(|consumer| consumer.liveness == Liveness::Alive);
-        living.filter_map(|consumer| consumer.slots).sum()
-    }
-}
+use crate::history::{History, Point};
+use crate::snapshot::{GroupSnapshot, Snapshot, StreamFound, StreamSnapshot};
 
 /// Takes snapshots and keeps recent ones.
 #[derive(Debug)]
@@ -104,10 +34,52 @@ pub(crate) struct Sampler {
 
 #[derive(Debug, Default)]
 struct SamplerState {
-    last: Option<Arc<Snapshot>>,
-    published: HashMap<StreamName, History>,
-    groups: HashMap<(StreamName, String), History>,
+    last: Option<(Instant, Arc<Snapshot>)>,
+    known: HashMap<StreamName, KnownStream>,
+    next: Place,
     archived: Archived,
+}
+
+/// What was read of a stream.
+#[derive(Debug, Default)]
+struct KnownStream {
+    history: History,
+    /// The names of its groups, or why it could not be read. `None` before its first turn.
+    names: Option<Result<Vec<GroupName>, Fault>>,
+    groups: HashMap<GroupName, KnownGroup>,
+}
+
+#[derive(Debug, Default)]
+struct KnownGroup {
+    history: History,
+    last: Option<Arc<GroupSnapshot>>,
+}
+
+/// Where a round goes on: the number of a stream, and the group after which.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Place {
+    stream: usize,
+    after: Option<GroupName>,
+}
+
+/// Which groups of a stream to read.
+#[derive(Debug)]
+struct Part {
+    after: Option<GroupName>,
+    until: Option<GroupName>,
+    /// At least one.
+    most: usize,
+}
+
+/// What a round has read.
+#[derive(Debug, Default)]
+struct Round {
+    /// The numbers of the streams, also of those that could not be read.
+    read: HashSet<usize>,
+    /// Whether there are more streams and groups than one round reads.
+    is_cut: bool,
+    /// Why the streams after the last one were not tried: the server does not answer.
+    stopped: Option<Fault>,
 }
 
 impl Sampler {
@@ -123,75 +95,156 @@ impl Sampler {
     /// The last snapshot, or a new one if that is older than the refresh interval.
     pub(crate) async fn sample(&self) -> Arc<Snapshot> {
         let mut cache = self.cache.lock().await;
-        if let Some(last) = cache.last.as_ref().filter(|last| last.taken.elapsed() < self.every) {
+        if let Some((taken, last)) = &cache.last
+            && taken.elapsed() < self.every
+        {
             return Arc::clone(last);
         }
-        let mut streams = Vec::with_capacity(self.streams.len());
-        let mut unavailable = None::<Fault>;
-        for name in &self.streams {
-            let found = match (&unavailable, self.client.stream(name.as_str())) {
-                // If the server did not answer for one stream, the others fail without another timeout.
-                (Some(fault), _) => Err(fault.clone()),
-                (None, Ok(stream)) => cache.sample_stream(&stream).await.map_err(Fault::from),
-                (None, Err(error)) => Err(error.into()),
+        let round = self.round(&mut cache).await;
+        let streams = self.streams.iter().enumerate().map(|(index, name)| {
+            let found = match &round.stopped {
+                Some(fault) if !round.read.contains(&index) => Err(fault.clone()),
+                _ => cache.known.get(name).map_or_else(|| Ok(unread()), KnownStream::found),
             };
-            unavailable = unavailable.or_else(|| {
-                found.as_ref().err().filter(|fault| fault.status.is_server_error()).cloned()
-            });
-            let parts = self.client.partitions(name);
-            streams.push(StreamSnapshot { name: name.clone(), parts, found });
-        }
+            StreamSnapshot { name: name.clone(), parts: self.client.partitions(name), found }
+        });
+        let streams = streams.collect();
         let archived = cache.archived.counts(self.archive.as_ref()).await.cloned();
-        let snapshot = Snapshot { taken: Instant::now(), streams, archived };
-        let snapshot = Arc::new(snapshot);
-        cache.last = Some(Arc::clone(&snapshot));
+        let snapshot = Arc::new(Snapshot { streams, archived, is_in_turns: round.is_cut });
+        cache.last = Some((Instant::now(), Arc::clone(&snapshot)));
         snapshot
+    }
+
+    /// Reads streams and groups from where the last round ended, until all were read or there were
+    /// [`ROUND_MAX`].
+    async fn round(&self, cache: &mut SamplerState) -> Round {
+        let (mut round, mut left, mut failures) = (Round::default(), ROUND_MAX, 0);
+        let Place { stream: first, mut after } = mem::take(&mut cache.next);
+        let (count, until) = (self.streams.len(), after.clone());
+        // The last one is the first again, where the round began in the middle of its groups.
+        for turn in 0..count + usize::from(until.is_some()) {
+            let index = (first + turn) % count;
+            let Some(name) = self.streams.get(index) else { break };
+            if left < 2 {
+                cache.next = Place { stream: index, after: None };
+                round.is_cut = true;
+                break;
+            }
+            let known = cache.known.entry(name.clone()).or_default();
+            let part = Part {
+                after: after.take(),
+                until: until.clone().filter(|_| turn == count),
+                most: left - 1,
+            };
+            let began = Instant::now();
+            let read = match self.client.stream(name.as_str()) {
+                Ok(stream) => known.read(&stream, part).await.map_err(Fault::from),
+                Err(error) => Err(error.into()),
+            };
+            round.read.insert(index);
+            match read {
+                Ok((groups, None)) => left = left.saturating_sub(groups + 1),
+                Ok((_, Some(last))) => {
+                    cache.next = Place { stream: index, after: Some(last) };
+                    round.is_cut = true;
+                    break;
+                }
+                Err(fault) => {
+                    known.names = Some(Err(fault.clone()));
+                    failures += usize::from(fault.status.is_server_error());
+                    left -= 1;
+                    // Each of the others would wait for the same timeout.
+                    if failures == FAILURES_MAX || failures > 0 && began.elapsed() >= SLOW {
+                        round.stopped = Some(fault);
+                        break;
+                    }
+                }
+            }
+        }
+        round
     }
 }
 
-impl SamplerState {
-    async fn sample_stream(&mut self, stream: &Stream) -> Result<StreamFound, StreamError> {
+impl KnownStream {
+    /// Reads the stream and some of its groups. Returns how many those were, and the last of them if
+    /// there are more.
+    async fn read(
+        &mut self,
+        stream: &Stream,
+        part: Part,
+    ) -> Result<(usize, Option<GroupName>), StreamError> {
         let sizes = stream.sizes().await?;
-        let now = Instant::now();
-        let mut point = Point::new(now);
+        let mut point = Point::new(Instant::now());
         point.count("", sizes.added, 0);
-        let history = self.published.entry(stream.name().clone()).or_default();
-        history.add(point);
-        let published = history.rates().map(|rates| rates.done);
-        let mut groups = Vec::new();
-        for info in stream.groups().await? {
-            match self.sample_group(stream, info).await {
-                Ok(sampled) => groups.push(sampled),
+        self.history.add(point);
+        let mut names = stream.group_names().await?;
+        self.groups.retain(|name, _| names.binary_search(name).is_ok());
+        let is_due = |name: &&GroupName| {
+            part.after.as_ref().is_none_or(|after| *name > after)
+                && part.until.as_ref().is_none_or(|until| *name <= until)
+        };
+        let due = names.iter().filter(is_due).cloned().collect::<Vec<_>>();
+        let read = due.len().min(part.most);
+        for name in due.iter().take(read) {
+            match self.read_group(stream, name).await {
+                Ok(()) => {}
                 // The group was destroyed meanwhile.
-                Err(StreamError::GroupMissing { .. }) => {}
+                Err(StreamError::GroupMissing { .. }) => {
+                    self.groups.remove(name);
+                    names.retain(|known| known != name);
+                }
                 Err(error) => return Err(error),
             }
         }
-        let named = |(of, group): &(StreamName, String)| {
-            of != stream.name() || groups.iter().any(|sampled| sampled.info.group == *group)
-        };
-        self.groups.retain(|queue, _| named(queue));
-        Ok(StreamFound { published, groups })
+        self.names = Some(Ok(names));
+        let last = (due.len() > read).then(|| due.into_iter().nth(read.saturating_sub(1)));
+        Ok((read, last.flatten()))
     }
 
-    async fn sample_group(
-        &mut self,
-        stream: &Stream,
-        info: GroupInfo,
-    ) -> Result<GroupSnapshot, StreamError> {
-        let consumers = stream.group(&info.group)?.consumers().await?;
+    async fn read_group(&mut self, stream: &Stream, name: &GroupName) -> Result<(), StreamError> {
+        let group = stream.group(name.as_str())?;
+        let info = group.info().await?;
+        let consumers = group.consumers().await?;
         let mut point = Point::new(Instant::now());
         for consumer in &consumers {
             let (done, failed) =
                 (consumer.done.unwrap_or_default(), consumer.failed.unwrap_or_default());
             point.count(&consumer.name, done, failed);
         }
-        let history = self.groups.entry((stream.name().clone(), info.group.clone())).or_default();
-        history.add(point);
+        let known = self.groups.entry(name.clone()).or_default();
+        known.history.add(point);
         let diagnosis = Diagnosis::of(&info, &consumers);
-        let (rates, done_history) = (history.rates(), history.done());
-        Ok(GroupSnapshot { info, consumers, diagnosis, rates, done_history })
+        let history = &known.history;
+        let (rates, minute, done_history) = (history.rates(), history.minute(), history.done());
+        let read = GroupSnapshot { info, consumers, diagnosis, rates, minute, done_history };
+        known.last = Some(Arc::new(read));
+        Ok(())
     }
+
+    /// What is known of it.
+    fn found(&self) -> Result<StreamFound, Fault> {
+        let names = match &self.names {
+            None => return Ok(unread()),
+            Some(Err(fault)) => return Err(fault.clone()),
+            Some(Ok(names)) => names,
+        };
+        let mut groups = Vec::with_capacity(names.len());
+        let mut is_partial = false;
+        for name in names {
+            match self.groups.get(name).map(|known| &known.last) {
+                Some(Some(last)) => groups.push(Arc::clone(last)),
+                // It waits for its turn.
+                _ => is_partial = true,
+            }
+        }
+        let published = self.history.rates().map(|rates| rates.done);
+        Ok(StreamFound { published, groups, is_partial })
+    }
+}
+
+/// A stream that waits for its first turn.
+fn unread() -> StreamFound {
+    StreamFound { published: None, groups: Vec::new(), is_partial: true }
 }
 
 /// Samples in the background, so that history exists before the first page is opened.
@@ -212,3 +265,10 @@ impl Service for SamplerService {
         })
     }
 }
+
+/// Streams and groups that one snapshot reads, each with two or three requests to every partition.
+pub(crate) const ROUND_MAX: usize = 100;
+/// Streams that fail before the others are not tried: not one, because it may be a key of another type.
+const FAILURES_MAX: usize = 3;
+/// A failure that took as long was a timeout.
+const SLOW: Duration = Duration::from_millis(500);

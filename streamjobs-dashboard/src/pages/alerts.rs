@@ -9,7 +9,7 @@ use crate::fault::Fault;
 use crate::format::{self, Untrusted};
 use crate::layout::{View, empty};
 use crate::live;
-use crate::pages::overview;
+use crate::pages::{group_parts, overview};
 use crate::request::RequestContext;
 
 pub(crate) async fn show(ctx: RequestContext) -> Response {
@@ -45,7 +45,7 @@ fn alerts(ctx: &RequestContext, alerts: &[RecordedAlert]) -> Markup {
                             @if alert.raised { span.state.bad { (alert.condition.as_str()) } }
                             @else { span.state { (alert.condition.as_str()) " resolved" } }
                         }
-                        td { a href=(overview::link(&ctx.base, &alert.stream, &alert.group)) {
+                        td { a href=(group_parts::link(&ctx.base, &alert.stream, &alert.group)) {
                             (Untrusted(&alert.group)) " on " (Untrusted(&alert.stream))
                         } }
                         td { (Untrusted(&alert.text)) }

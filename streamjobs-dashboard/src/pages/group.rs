@@ -10,9 +10,9 @@ use crate::form::GroupQuery;
 use crate::format::{self, Untrusted};
 use crate::layout::{Button, View, button, empty};
 use crate::live;
-use crate::pages::overview;
+use crate::pages::{group_parts, overview};
 use crate::request::RequestContext;
-use crate::sampler::Snapshot;
+use crate::snapshot::Snapshot;
 
 pub(crate) async fn show(ctx: RequestContext, asked: GroupQuery) -> Response {
     live::render_or_follow(ctx, asked, |ctx, asked| Box::pin(view(ctx, asked))).await
@@ -26,10 +26,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     let next = group.retries(None, 1).await?.jobs.into_iter().next();
     let diagnosis = Diagnosis::of(&info, &consumers);
     let snapshot = ctx.state.sampler.sample().await;
-    let sampled = snapshot.streams.iter().find(|sampled| sampled.name.as_str() == stream);
-    let sampled = sampled.and_then(|sampled| sampled.found.as_ref().ok());
-    let sampled =
-        sampled.and_then(|found| found.groups.iter().find(|group| group.info.group == *name));
+    let sampled = snapshot.group(stream, name);
     let body = html! {
         h1 { "Group " (Untrusted(name)) " on " (Untrusted(stream)) }
         (banner(ctx, &diagnosis))
@@ -54,7 +51,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
             }
         }
         @if let Some(sampled) = sampled.filter(|sampled| sampled.done_history.len() > 1) {
-            (overview::spark(&sampled.done_history))
+            (group_parts::spark(&sampled.done_history))
         }
         dl.fields {
             dt { "Last delivered" } dd #cursor { code { (info.cursor.to_string()) } }
@@ -154,7 +151,7 @@ pub(crate) fn trail_below(
     group: &str,
 ) -> Vec<(String, String)> {
     let mut trail = trail(ctx, stream);
-    trail.push((group.to_owned(), overview::link(&ctx.base, stream, group)));
+    trail.push((group.to_owned(), group_parts::link(&ctx.base, stream, group)));
     trail
 }
 

@@ -8,11 +8,11 @@ use streamjobs::stream::{ConsumerInfo, Liveness};
 
 use crate::fault::Fault;
 use crate::format::{self, Untrusted};
-use crate::layout::{View, empty, fault_box};
+use crate::layout::{View, empty};
 use crate::live;
-use crate::pages::{group, overview};
+use crate::pages::{group, group_parts, overview};
 use crate::request::RequestContext;
-use crate::sampler::Snapshot;
+use crate::snapshot::Snapshot;
 
 /// Host and process id as reported by heartbeats. Consumers without a heartbeat share one entry.
 type Process = (String, u32);
@@ -54,10 +54,9 @@ fn by_process(snapshot: &Snapshot) -> BTreeMap<Process, Vec<ProcessConsumer<'_>>
 
 fn body(ctx: &RequestContext, snapshot: &Snapshot) -> Markup {
     let processes = by_process(snapshot);
-    let faults = snapshot.streams.iter().filter_map(|stream| stream.found.as_ref().err());
     html! {
         h1 { "Processes" }
-        @for fault in faults.filter(|fault| fault.status.is_server_error()) { (fault_box(fault)) }
+        @for (fault, streams) in snapshot.failures() { (overview::fault_box_of(fault, &streams)) }
         @if processes.is_empty() {
             (empty("No process works on these streams. Start one with their handlers."))
         }
@@ -102,7 +101,7 @@ fn consumers(ctx: &RequestContext, seen: &[ProcessConsumer<'_>]) -> Markup {
             tbody { @for ProcessConsumer { stream, group, consumer } in seen.iter().take(CONSUMERS_MAX) {
                 tr {
                     td.id { (Untrusted(&consumer.name)) }
-                    td { a href=(overview::link(&ctx.base, stream, group)) { (Untrusted(group)) " on " (Untrusted(stream)) } }
+                    td { a href=(group_parts::link(&ctx.base, stream, group)) { (Untrusted(group)) " on " (Untrusted(stream)) } }
                     td { (group::liveness(consumer.liveness)) }
                     td.number { (consumer.last_heartbeat.map_or("–".into(), format::span)) }
                     td.number { (format::known(consumer.in_flight, UNREPORTED)) " / " (format::known(consumer.slots, UNREPORTED)) }

@@ -11,24 +11,30 @@ use crate::form::Fields;
 use crate::format::{self, Untrusted};
 use crate::layout::{View, empty};
 use crate::live;
-use crate::pages::{event_link, overview, partitions};
+use crate::pages::fleet::{self, FleetPage};
+use crate::pages::{event_link, partitions};
 use crate::payload::SHOWN_MAX;
 use crate::request::RequestContext;
 
-pub(crate) async fn show(ctx: RequestContext, Path(name): Path<String>) -> Response {
-    live::render_or_follow(ctx, name, |ctx, name| Box::pin(view(ctx, name))).await
+pub(crate) async fn show(
+    ctx: RequestContext,
+    Path(name): Path<String>,
+    Query(asked): Query<Vec<(String, String)>>,
+) -> Response {
+    let asked = (name, Fields(asked));
+    live::render_or_follow(ctx, asked, |ctx, asked| Box::pin(view(ctx, asked))).await
 }
 
-async fn view(ctx: &RequestContext, name: &str) -> Result<View, Fault> {
+async fn view(ctx: &RequestContext, (name, asked): &(String, Fields)) -> Result<View, Fault> {
     let stream = ctx.state.stream(name)?;
     let info = stream.info().await?;
     let newest = stream.newest_previews(TAIL, SHOWN_MAX).await?;
     let parts = partitions::read(&stream).await?;
     let scheduled = ctx.state.scheduled(name)?.count().await?;
     let snapshot = ctx.state.sampler.sample().await;
-    let sampled = snapshot.streams.iter().find(|sampled| sampled.name.as_str() == name);
-    let sampled = sampled.and_then(|sampled| sampled.found.as_ref().ok());
+    let sampled = snapshot.stream(name);
     let published = sampled.and_then(|found| found.published);
+    let groups = FleetPage { ctx, path: &["streams", name], stream: Some(name), asked };
     let body = html! {
         h1 { "Stream " (Untrusted(name)) }
         dl.tiles {
@@ -48,7 +54,7 @@ async fn view(ctx: &RequestContext, name: &str) -> Result<View, Fault> {
             dt { "Last generated id" } dd { (info.last_id.to_string()) }
         }
         h2 { "Groups" }
-        @if let Some(found) = sampled { (overview::groups(&ctx.base, name, &snapshot, found)) }
+        @if sampled.is_some() { (fleet::section(groups, &snapshot)?) }
         (partitions::table(&parts))
         h2 { "Find an event" }
         (event_link::search(ctx, name, ""))

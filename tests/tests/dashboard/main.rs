@@ -17,6 +17,7 @@ mod bounded;
 mod browser;
 mod driver;
 mod event;
+mod fleet;
 mod live;
 mod pages;
 mod partitions;

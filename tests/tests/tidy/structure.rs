@@ -108,7 +108,8 @@ const ORDERS: [(&str, &str, Layers); 6] = [
         "",
         &[
             &["access", "base", "fault", "format", "history"],
-            &["alerts", "archived", "assets", "audit", "auth", "csrf", "payload", "sampler"],
+            &["alerts", "archived", "assets", "audit", "auth", "csrf", "payload", "snapshot"],
+            &["sampler"],
             &["notice", "request", "state"],
             &["layout"],
             &["form", "guard", "live"],
