@@ -6,8 +6,10 @@
   const live = document.getElementById("live");
   const liveness = document.getElementById("liveness");
   const pause = document.getElementById("pause");
+  const changes = document.getElementById("changes");
   let source = null;
   let timer = null;
+  document.documentElement.classList.add("script");
 
   function show(word, state) {
     liveness.textContent = word;
@@ -29,7 +31,20 @@
   function draw(html) {
     const part = document.createElement("template");
     part.innerHTML = html;
+    const before = problems();
     Idiomorph.morph(live, part.content.childNodes, morphing);
+    const after = problems();
+    if (before !== after) tell(after);
+  }
+
+  // The groups with problems and which they are, without figures, which change with each update.
+  function problems() {
+    const all = [...live.querySelectorAll("section.banner [data-problem]")];
+    return all.map((item) => `${item.dataset.problem} ${item.querySelector("a")?.textContent ?? ""}`).join(", ");
+  }
+
+  function tell(found) {
+    changes.textContent = found === "" ? "No problems." : `Problems: ${found.replaceAll("_", " ")}`;
   }
 
   function follow() {
@@ -43,8 +58,20 @@
     });
     source.addEventListener("same", () => show("live", "live"));
     source.addEventListener("fault", (event) => {
-      // Keep the last values, marked as stale, below the error.
       show("error", "fault");
+      // A page that is nothing but an error shows this one in its place.
+      const whole = live.querySelector("[data-error]");
+      if (whole) {
+        const part = document.createElement("template");
+        part.innerHTML = event.data;
+        const heading = part.content.querySelector("h2");
+        live.querySelector("h1").textContent = heading.textContent;
+        heading.remove();
+        const text = part.content.querySelector(".fault").innerHTML;
+        if (whole.innerHTML !== text) whole.innerHTML = text;
+        return;
+      }
+      // Keep the last values, marked as stale, below the error.
       live.classList.add("stale");
       let box = document.getElementById("stale");
       if (!box) {
@@ -52,7 +79,9 @@
         box.id = "stale";
         live.before(box);
       }
-      box.innerHTML = event.data;
+      // The same error again is not told again.
+      if (box.dataset.text !== event.data) box.innerHTML = event.data;
+      box.dataset.text = event.data;
     });
     source.onerror = () => {
       if (source && source.readyState === EventSource.CLOSED) {
@@ -77,11 +106,10 @@
 
   function apply() {
     pause.hidden = false;
-    pause.textContent = paused() ? "Resume" : "Pause";
-    pause.setAttribute("aria-pressed", String(paused()));
+    pause.textContent = paused() ? "Resume updates" : "Pause updates";
     if (paused() || document.hidden) {
       stop();
-      show(paused() ? "paused" : "in background", "paused");
+      show(paused() ? "updates paused" : "in background", "paused");
     } else if (!source) {
       follow();
     }

@@ -1,5 +1,7 @@
 //! The frame around every page, error pages, and parts that pages share.
 
+use std::fmt::Display;
+
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
@@ -29,7 +31,10 @@ pub(crate) fn page(ctx: &RequestContext, view: &View) -> Response {
 /// A page that shows an error and nothing else.
 pub(crate) fn error_page(ctx: &RequestContext, fault: &Fault) -> Response {
     let title = fault.heading.to_owned();
-    let body = html! { (fault_box(fault)) };
+    let body = html! {
+        h1 { (fault.heading) }
+        section.fault role="alert" data-error { (fault_text(fault)) }
+    };
     let view = View { title, trail: Vec::new(), body };
     (fault.status, page(ctx, &view)).into_response()
 }
@@ -39,10 +44,16 @@ pub(crate) fn fault_box(fault: &Fault) -> Markup {
     html! {
         section.fault role="alert" {
             h2 { (fault.heading) }
-            p { (Untrusted(&fault.text)) }
-            @if fault.status == StatusCode::SERVICE_UNAVAILABLE {
-                p.hint { "No values are shown, because they would be wrong. The page retries automatically." }
-            }
+            (fault_text(fault))
+        }
+    }
+}
+
+fn fault_text(fault: &Fault) -> Markup {
+    html! {
+        p { (Untrusted(&fault.text)) }
+        @if fault.status == StatusCode::SERVICE_UNAVAILABLE {
+            p.hint { "No values are shown, because they would be wrong. The page retries automatically." }
         }
     }
 }
@@ -80,6 +91,20 @@ pub(crate) fn token(ctx: &RequestContext) -> Markup {
     html! { input type="hidden" name=(TOKEN_FIELD) value=(ctx.token.as_str()); }
 }
 
+/// The box that selects a row for the buttons of its form. `what` says of which kind the row is.
+pub(crate) fn select(id: impl Display, what: &str) -> Markup {
+    html! {
+        label.check { input type="checkbox" name="id" value=(id) aria-label={ (what) (id) }; }
+    }
+}
+
+/// The box that selects all rows of a page. Without JavaScript it is not shown.
+pub(crate) fn select_all(label: &str) -> Markup {
+    html! {
+        label.check.needs-script { input type="checkbox" data-all="id" aria-label=(label); }
+    }
+}
+
 /// The text in place of an empty list.
 pub(crate) fn empty(text: &str) -> Markup {
     html! { p.empty { (text) } }
@@ -104,6 +129,8 @@ fn document(ctx: &RequestContext, view: &View) -> Markup {
             body data-refresh=(ctx.state.refresh.as_millis()) {
                 a.skip href="#main" { "Skip to content" }
                 (header(ctx))
+                // What a screen reader is told of updates: whole tables would be read again and again.
+                p.hidden #changes aria-live="polite" {}
                 @if let Some(notice) = &ctx.notice {
                     p.notice role="status" { (Untrusted(notice)) }
                 }
@@ -122,7 +149,10 @@ fn header(ctx: &RequestContext) -> Markup {
     html! {
         header.top {
             a.brand href=(base.root()) { "streamjobs" }
-            nav aria-label="Pages" {
+            // On a narrow screen, the button opens it; elsewhere, and in browsers without popovers, it
+            // is always shown.
+            button #menu-button type="button" popovertarget="menu" { "Menu" }
+            nav #menu popover aria-label="Pages" {
                 a href=(base.root()) data-key="o" { "Overview" }
                 @if ctx.state.has_archive() {
                     a href=(base.to(&["archive"])) data-key="d" { "Dead letters" }
@@ -132,7 +162,7 @@ fn header(ctx: &RequestContext) -> Markup {
             }
             div.live {
                 span #liveness role="status" { "static" }
-                button #pause type="button" hidden { "Pause" }
+                button #pause type="button" hidden { "Pause updates" }
             }
         }
     }
@@ -153,8 +183,11 @@ fn footer(ctx: &RequestContext) -> Markup {
     html! {
         footer {
             p {
-                "Signed in as " (Untrusted(ctx.access.who())) " · Keys: " kbd { "p" } " pause, " kbd { "/" } " filter, " kbd { "o" } " overview, "
-                kbd { "c" } " processes, " kbd { "a" } " alerts, " kbd { "d" } " dead letters"
+                "Signed in as " (Untrusted(ctx.access.who()))
+                span.keys {
+                    " · Keys: " kbd { "p" } " pause updates, " kbd { "/" } " filter, " kbd { "o" } " overview, "
+                    kbd { "c" } " processes, " kbd { "a" } " alerts, " kbd { "d" } " dead letters"
+                }
             }
         }
     }

@@ -287,6 +287,25 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", dark).await
     }
 
+    /// Prefers the light, as is the case from the start.
+    ///
+    /// # Errors
+    ///
+    /// If the browser refuses.
+    pub async fn prefer_light(&self) -> Result<(), BrowserError> {
+        let light = json!({ "features": [{ "name": "prefers-color-scheme", "value": "light" }] });
+        self.devtools("Emulation.setEmulatedMedia", light).await
+    }
+
+    /// A picture of what the page shows, as PNG.
+    ///
+    /// # Errors
+    ///
+    /// If the browser does not take one.
+    pub async fn picture(&self) -> Result<Vec<u8>, BrowserError> {
+        self.client.screenshot().await.map_err(|source| failed("take a picture", source))
+    }
+
     /// What the browser complained of since the last call: errors of scripts, and whatever its policy
     /// forbade.
     ///

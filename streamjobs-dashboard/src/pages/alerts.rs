@@ -36,8 +36,8 @@ fn alerts(ctx: &RequestContext, alerts: &[RecordedAlert]) -> Markup {
         @if alerts.is_empty() {
             (empty("No alerts since this process started, or no runtime is connected to this dashboard."))
         } @else {
-            div.scroll { table {
-                thead { tr { th { "When" } th { "Alert" } th { "Group" } th { "Details" } } }
+            div.scroll tabindex="0" role="region" aria-label="Alerts" { table {
+                thead { tr { th scope="col" { "When" } th scope="col" { "Alert" } th scope="col" { "Group" } th scope="col" { "Details" } } }
                 tbody { @for RecordedAlert { at, alert } in alerts {
                     tr data-alert=(alert.condition.as_str()) {
                         td { (format::moment_at(*at)) }
@@ -61,8 +61,8 @@ fn actions(actions: &[Audited]) -> Markup {
         @if actions.is_empty() {
             (empty("No actions since this process started. All actions are logged with the target streamjobs::audit."))
         } @else {
-            div.scroll { table {
-                thead { tr { th { "When" } th { "User" } th { "Action" } th { "Group" } th { "Target" } th { "Result" } } }
+            div.scroll tabindex="0" role="region" aria-label="Actions" { table {
+                thead { tr { th scope="col" { "When" } th scope="col" { "User" } th scope="col" { "Action" } th scope="col" { "Group" } th scope="col" { "Target" } th scope="col" { "Result" } } }
                 tbody { @for action in actions {
                     tr data-action=(action.action) {
                         td { (format::moment_at(action.at)) }

@@ -14,7 +14,7 @@ use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Counted, Untrusted};
-use crate::layout::{Button, View, button, empty, token};
+use crate::layout::{Button, View, button, empty, select, select_all, token};
 use crate::live;
 use crate::pages::event_link;
 use crate::pages::retries::error;
@@ -141,8 +141,8 @@ fn kinds_table(ctx: &RequestContext, asked: &Fields, found: &KindsView) -> Marku
             (empty("No open letters match the filter."))
         } @else {
             div.actions { (dry_run_button(ctx, "Redrive all matching…", &pairs(asked, &[]))) }
-            div.scroll { table #kinds {
-                thead { tr { th.number { "Letters" } th { "Group" } th { "Reason" } th { "Type" } th { "Latest error" } th { "Last seen" } th {} } }
+            div.scroll tabindex="0" role="region" aria-label="Kinds of failure" { table #kinds {
+                thead { tr { th.number scope="col" { "Letters" } th scope="col" { "Group" } th scope="col" { "Reason" } th scope="col" { "Type" } th scope="col" { "Latest error" } th scope="col" { "Last seen" } th scope="col" { span.hidden { "Action" } } } }
                 tbody { @for kind in kinds.iter().take(KINDS_SHOWN) {
                     tr data-fingerprint=(kind.fingerprint) {
                         td.number { (format::count(kind.letters)) }
@@ -180,10 +180,10 @@ fn list(ctx: &RequestContext, Page { letters, next, .. }: &Page) -> Markup {
                     label { "Reason " input name="why" maxlength="200" placeholder="bank API is back, ticket 4711"; }
                     button type="submit" formaction=(ctx.base.to(&["archive", "redrive"])) { "Redrive selected" }
                 } }
-                div.scroll { table {
+                div.scroll tabindex="0" role="region" aria-label="Letters" { table {
                     thead { tr {
-                        @if ctx.access.may(Action::Redrive) { th { input type="checkbox" data-all="id" aria-label="Select all letters on this page"; } }
-                        th { "Letter" } th { "Dead-lettered" } th { "Group" } th { "Reason" } th { "Type" } th.number { "Attempts" } th { "Error" } th { "State" }
+                        @if ctx.access.may(Action::Redrive) { th scope="col" { (select_all("Select all letters on this page")) } }
+                        th scope="col" { "Letter" } th scope="col" { "Dead-lettered" } th scope="col" { "Group" } th scope="col" { "Reason" } th scope="col" { "Type" } th.number scope="col" { "Attempts" } th scope="col" { "Error" } th scope="col" { "State" }
                     } }
                     tbody { @for letter in letters { (row(ctx, letter)) } }
                 } }
@@ -196,7 +196,7 @@ fn row(ctx: &RequestContext, letter: &ArchivedLetter) -> Markup {
     let id = letter.id.to_string();
     html! {
         tr id={ "l-" (id) } data-letter=(id) {
-            @if ctx.access.may(Action::Redrive) { td { input type="checkbox" name="id" value=(id) aria-label={ "Letter " (id) }; } }
+            @if ctx.access.may(Action::Redrive) { td { (select(&id, "Letter ")) } }
             td.id { a href=(ctx.base.to(&["archive", &id])) { (id) } }
             td { (format::moment_at(letter.dead_lettered_at)) }
             td { (Untrusted(&letter.group)) " on " (Untrusted(&letter.stream)) }
@@ -223,8 +223,8 @@ fn redrives_table(ctx: &RequestContext, redrives: &[Redrive]) -> Markup {
         @if redrives.is_empty() {
             (empty("No redrives yet."))
         } @else {
-            div.scroll { table #redrives {
-                thead { tr { th { "Requested" } th { "By" } th { "Reason" } th { "State" } th.number { "Redriven" } th.number { "Failed" } th.number { "Skipped" } th.number { "Waiting" } th {} } }
+            div.scroll tabindex="0" role="region" aria-label="Redrives" { table #redrives {
+                thead { tr { th scope="col" { "Requested" } th scope="col" { "By" } th scope="col" { "Reason" } th scope="col" { "State" } th.number scope="col" { "Redriven" } th.number scope="col" { "Failed" } th.number scope="col" { "Skipped" } th.number scope="col" { "Waiting" } th scope="col" { span.hidden { "Action" } } } }
                 tbody { @for redrive in redrives {
                     tr data-redrive=(redrive.id) {
                         td { (format::moment_at(redrive.requested_at)) }

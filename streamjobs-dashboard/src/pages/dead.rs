@@ -13,7 +13,7 @@ use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::{Fields, GroupQuery};
 use crate::format::{self, Untrusted};
-use crate::layout::{Button, View, button, empty, token};
+use crate::layout::{Button, View, button, empty, select, select_all, token};
 use crate::live;
 use crate::pages::retries::error;
 use crate::pages::{event_link, group};
@@ -127,8 +127,8 @@ fn kinds(
             p #reasons { @for (reason, count) in reasons {
                 a href=(ctx.base.with_query(&path(stream, group), &[("reason", reason)])) { (reason) } ": " (count) "  "
             } }
-            div.scroll { table #kinds {
-                thead { tr { th.number { "Letters" } th { "Reason" } th { "Type" } th { "Latest error" } th { "Last seen" } th {} } }
+            div.scroll tabindex="0" role="region" aria-label="Kinds of failure" { table #kinds {
+                thead { tr { th.number scope="col" { "Letters" } th scope="col" { "Reason" } th scope="col" { "Type" } th scope="col" { "Latest error" } th scope="col" { "Last seen" } th scope="col" { span.hidden { "Action" } } } }
                 tbody { @for (fingerprint, kind) in kinds.iter().take(KINDS_SHOWN) {
                     tr data-fingerprint=(fingerprint) {
                         td.number { a href=(ctx.base.with_query(&path(stream, group), &[("fingerprint", fingerprint)])) { (kind.letters) } }
@@ -183,10 +183,10 @@ fn list(
                             data-confirm="Delete the selected dead letters? This cannot be undone." { "Purge selected" }
                     }
                 } }
-                div.scroll { table {
+                div.scroll tabindex="0" role="region" aria-label="Letters" { table {
                     thead { tr {
-                        @if may { th { input type="checkbox" data-all="id" aria-label="Select all letters on this page"; } }
-                        th { "Letter" } th { "Dead-lettered" } th { "Event" } th { "Reason" } th { "Type" } th.number { "Attempts" } th.number { "Payload" } th { "Error" }
+                        @if may { th scope="col" { (select_all("Select all letters on this page")) } }
+                        th scope="col" { "Letter" } th scope="col" { "Dead-lettered" } th scope="col" { "Event" } th scope="col" { "Reason" } th scope="col" { "Type" } th.number scope="col" { "Attempts" } th.number scope="col" { "Payload" } th scope="col" { "Error" }
                     } }
                     tbody { @for letter in letters { (row(ctx, stream, group, letter, may)) } }
                 } }
@@ -205,7 +205,7 @@ fn row(
     let id = letter.address().to_string();
     html! {
         tr id={ "d-" (id) } data-letter=(id) {
-            @if may { td { input type="checkbox" name="id" value=(id) aria-label={ "Letter " (id) }; } }
+            @if may { td { (select(&id, "Letter ")) } }
             td.id { a href=(ctx.base.to(&below(stream, group, &id))) { (id) } }
             td { (format::moment(letter.id.milliseconds())) }
             td.id { (event_link(ctx, stream, letter.event_id.as_ref(), letter.origin, letter.partition)) }

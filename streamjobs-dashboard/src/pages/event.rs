@@ -139,10 +139,10 @@ fn entry(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
 
 fn jobs(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" role="region" aria-label="Jobs" { table {
             thead { tr {
-                th { "Group" } th { "Job" } th.number { "Failures" } th { "Where" } th { "Last error" } th { "Result" }
-                @if ctx.access.may(Action::Cancel) { th { "Action" } }
+                th scope="col" { "Group" } th scope="col" { "Job" } th.number scope="col" { "Failures" } th scope="col" { "Where" } th scope="col" { "Last error" } th scope="col" { "Result" }
+                @if ctx.access.may(Action::Cancel) { th scope="col" { "Action" } }
             } }
             tbody { @for job in &report.jobs {
                 tr data-group=(Untrusted(&job.group)) data-state=(job.state.as_str()) {

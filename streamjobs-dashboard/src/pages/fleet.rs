@@ -53,7 +53,7 @@ pub(crate) fn section(page: FleetPage<'_>, snapshot: &Snapshot) -> Result<Markup
                 (true, false) => "No group reads these streams. Their entries are kept and not processed.",
             }))
         } @else {
-            div.scroll { table.fleet #fleet role="table" {
+            div.scroll tabindex="0" role="region" aria-label="Groups" { table.fleet #fleet role="table" {
                 caption.hidden { "Groups. Done and failed are the rates of the last minute." }
                 thead role="rowgroup" { tr role="row" {
                     @for column in &columns { (heading(page, &order, *column)) }

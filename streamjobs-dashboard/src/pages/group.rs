@@ -164,7 +164,7 @@ fn banner(ctx: &RequestContext, diagnosis: &Diagnosis) -> Markup {
         @if diagnosis.is_healthy() {
             section.healthy { p { "No problems detected." } }
         } @else {
-            section.banner role="alert" {
+            section.banner aria-label="Problems" {
                 h2 { "Problems" }
                 ul { @for problem in &diagnosis.problems {
                     li data-problem=(problem.as_str()) { (Untrusted(&overview::text_of(ctx, problem))) }
@@ -176,7 +176,7 @@ fn banner(ctx: &RequestContext, diagnosis: &Diagnosis) -> Markup {
 
 fn actions(ctx: &RequestContext, info: &GroupInfo) -> Markup {
     let reap = Button { text: "Claim idle entries", ..Button::default() };
-    let resume = Button { text: "Resume", ..Button::default() };
+    let resume = Button { text: "Resume work", ..Button::default() };
     let reset = Button { text: "Reset the rate", ..Button::default() };
     let lift = Button {
         text: "Lift the rate in all processes",
@@ -184,7 +184,7 @@ fn actions(ctx: &RequestContext, info: &GroupInfo) -> Markup {
         ..Button::default()
     };
     let pause = Button {
-        text: "Pause in all processes",
+        text: "Pause work in all processes",
         confirm: Some("Pause this group in all processes? Running jobs finish; no new jobs start."),
         ..Button::default()
     };
@@ -213,12 +213,12 @@ fn consumers_table(ctx: &RequestContext, info: &GroupInfo, consumers: &[Consumer
         @if consumers.is_empty() {
             (empty("This group has no consumers. Start a process with its handlers."))
         } @else {
-            div.scroll {
+            div.scroll tabindex="0" role="region" aria-label="Consumers" {
                 table {
                     thead { tr {
-                        th { "Consumer" } th { "State" } th { "Process" } th.number { "Last heartbeat" }
-                        th.number { "Running" } th.number { "Pending" } th.number { "Done" }
-                        th.number { "Failed" } th.number { "Claimed" } th.number { "Idle" } th {}
+                        th scope="col" { "Consumer" } th scope="col" { "State" } th scope="col" { "Process" } th.number scope="col" { "Last heartbeat" }
+                        th.number scope="col" { "Running" } th.number scope="col" { "Pending" } th.number scope="col" { "Done" }
+                        th.number scope="col" { "Failed" } th.number scope="col" { "Claimed" } th.number scope="col" { "Idle" } th scope="col" { span.hidden { "Action" } }
                     } }
                     tbody { @for consumer in consumers.iter().take(CONSUMERS_MAX) {
                         (consumer_row(ctx, info, consumer))

@@ -40,9 +40,9 @@ async fn view(ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
     let page = FleetPage { ctx, path: &["overview"], stream: None, asked };
     let body = html! {
         h1 { "Overview" }
+        (tiles(snapshot))
         (banner(ctx, snapshot))
         @if let Some(Err(fault)) = &snapshot.archived { (fault_box(fault)) }
-        (tiles(snapshot))
         @if snapshot.streams.is_empty() {
             (empty("This program has no handlers, so there are no streams to show. List them \
                       with `Dashboard::builder(…).streams(…)`."))
@@ -110,7 +110,7 @@ pub(crate) fn banner(ctx: &RequestContext, snapshot: &Snapshot) -> Markup {
                 }
             } }
         } @else if !unhealthy.is_empty() {
-            section.banner role="alert" {
+            section.banner aria-label="Problems" {
                 h2 { "Problems" }
                 ul {
                     @for group in unhealthy.iter().take(PROBLEMS_MAX) { (problems(ctx, group)) }

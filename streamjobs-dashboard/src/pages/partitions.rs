@@ -48,11 +48,11 @@ pub(crate) fn table(partitions: &PartitionsFound) -> Markup {
     html! {
         @if !partitions.first.is_empty() {
             h2 { "Partitions" }
-            div.scroll { table #partitions {
+            div.scroll tabindex="0" role="region" aria-label="Partitions" { table #partitions {
                 thead { tr {
-                    th.number { "Partition" } th { "Stream" } th.number { "Entries" }
-                    th.number { "Waiting" } th.number { "Pending" } th.number { "Retries" }
-                    th.number { "Dead letters" } th { "Paused" }
+                    th.number scope="col" { "Partition" } th scope="col" { "Stream" } th.number scope="col" { "Entries" }
+                    th.number scope="col" { "Waiting" } th.number scope="col" { "Pending" } th.number scope="col" { "Retries" }
+                    th.number scope="col" { "Dead letters" } th scope="col" { "Paused" }
                 } }
                 tbody { @for (number, partition) in partitions.first.iter().enumerate() {
                     (row(number, partition))

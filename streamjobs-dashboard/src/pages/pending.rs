@@ -10,7 +10,7 @@ use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::{Fields, GroupQuery};
 use crate::format::{self, Untrusted};
-use crate::layout::{View, empty, token};
+use crate::layout::{View, empty, select, select_all, token};
 use crate::live;
 use crate::pages::{event_link, group};
 use crate::request::RequestContext;
@@ -123,10 +123,10 @@ fn entries(
                 (token(ctx))
                 @if in_lane { input type="hidden" name="lane" value="1"; }
                 @if may { (actions(ctx, &to, consumers)) }
-                div.scroll { table {
+                div.scroll tabindex="0" role="region" aria-label="Pending entries" { table {
                     thead { tr {
-                        @if may { th { input type="checkbox" data-all="id" aria-label="Select all entries on this page"; } }
-                        th { "Entry" } th { "Consumer" } th.number { "Idle" } th.number { "Deliveries" } th { "Progress" }
+                        @if may { th scope="col" { (select_all("Select all entries on this page")) } }
+                        th scope="col" { "Entry" } th scope="col" { "Consumer" } th.number scope="col" { "Idle" } th.number scope="col" { "Deliveries" } th scope="col" { "Progress" }
                     } }
                     tbody { @for entry in &page.entries { (row(ctx, stream, entry, may, in_lane)) } }
                 } }
@@ -173,7 +173,7 @@ fn row(
     let id = entry.address().to_string();
     html! {
         tr id={ "p-" (id) } data-entry=(id) {
-            @if may { td { input type="checkbox" name="id" value=(id) aria-label={ "Entry " (id) }; } }
+            @if may { td { (select(&id, "Entry ")) } }
             // The lane has ids of its own.
             td.id { @if in_lane { (id) } @else { a href=(event_link::link_of(ctx, stream, &id)) title="What became of this event" { (id) } } }
             td.id { @if entry.consumer.is_empty() { span.unknown { "released" } } @else { (Untrusted(&entry.consumer)) } }

@@ -93,10 +93,10 @@ fn facts(seen: &[ProcessConsumer<'_>]) -> Markup {
 
 fn consumers(ctx: &RequestContext, seen: &[ProcessConsumer<'_>]) -> Markup {
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" role="region" aria-label="Consumers" { table {
             thead { tr {
-                th { "Consumer" } th { "Group" } th { "State" } th.number { "Last heartbeat" }
-                th.number { "Running" } th.number { "Pending" } th.number { "Done" } th.number { "Failed" }
+                th scope="col" { "Consumer" } th scope="col" { "Group" } th scope="col" { "State" } th.number scope="col" { "Last heartbeat" }
+                th.number scope="col" { "Running" } th.number scope="col" { "Pending" } th.number scope="col" { "Done" } th.number scope="col" { "Failed" }
             } }
             tbody { @for ProcessConsumer { stream, group, consumer } in seen.iter().take(CONSUMERS_MAX) {
                 tr {

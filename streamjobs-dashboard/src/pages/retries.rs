@@ -8,7 +8,7 @@ use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::GroupQuery;
 use crate::format::{self, Untrusted};
-use crate::layout::{View, empty, token};
+use crate::layout::{View, empty, select, select_all, token};
 use crate::live;
 use crate::pages::{event_link, group};
 use crate::payload::cut;
@@ -55,15 +55,15 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
 fn table(ctx: &RequestContext, stream: &str, jobs: &[ScheduledRetry]) -> Markup {
     let may = ctx.access.may(Action::RunNow);
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" role="region" aria-label="Jobs that wait for a retry" { table {
             thead { tr {
-                @if may { th { input type="checkbox" data-all="id" aria-label="Select all jobs on this page"; } }
-                th { "Due" } th { "Type" } th { "Event" } th.number { "Failures" } th { "Last error" } th { "Original entry" }
-                @if ctx.access.may(Action::Cancel) { th { "Action" } }
+                @if may { th scope="col" { (select_all("Select all jobs on this page")) } }
+                th scope="col" { "Due" } th scope="col" { "Type" } th scope="col" { "Event" } th.number scope="col" { "Failures" } th scope="col" { "Last error" } th scope="col" { "Original entry" }
+                @if ctx.access.may(Action::Cancel) { th scope="col" { "Action" } }
             } }
             tbody { @for job in jobs {
                 tr id={ "s-" (job.id) } {
-                    @if may { td { input type="checkbox" name="id" value=(job.id) aria-label={ "Job " (job.id) }; } }
+                    @if may { td { (select(&job.id, "Job ")) } }
                     td title=(format::moment(job.due)) {
                         @if job.due_in.is_zero() { "now" } @else { "in " (format::span(job.due_in)) }
                     }

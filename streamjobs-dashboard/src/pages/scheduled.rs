@@ -9,7 +9,7 @@ use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Untrusted};
-use crate::layout::{View, empty, token};
+use crate::layout::{View, empty, select, select_all, token};
 use crate::live;
 use crate::pages::event_link;
 use crate::request::RequestContext;
@@ -67,14 +67,14 @@ async fn view(ctx: &RequestContext, (stream, asked): &(String, Fields)) -> Resul
 fn table(ctx: &RequestContext, stream: &str, events: &[ScheduledEvent]) -> Markup {
     let may = ctx.access.may(Action::RunNow) || ctx.access.may(Action::CancelScheduled);
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" role="region" aria-label="Scheduled events" { table {
             thead { tr {
-                @if may { th { input type="checkbox" data-all="id" aria-label="Select all events on this page"; } }
-                th { "Due" } th { "Type" } th { "Event" } th { "Key" } th.number { "Size" }
+                @if may { th scope="col" { (select_all("Select all events on this page")) } }
+                th scope="col" { "Due" } th scope="col" { "Type" } th scope="col" { "Event" } th scope="col" { "Key" } th.number scope="col" { "Size" }
             } }
             tbody { @for event in events {
                 tr id={ "s-" (event.name.as_str()) } {
-                    @if may { td { input type="checkbox" name="id" value=(event.name.as_str()) aria-label={ "Event " (event.id.as_str()) }; } }
+                    @if may { td { (select(event.name.as_str(), "Event ")) } }
                     td title=(format::moment(event.due)) {
                         @if event.due_in.is_zero() { "now" } @else { "in " (format::span(event.due_in)) }
                     }

@@ -9,7 +9,7 @@ use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Untrusted};
-use crate::layout::{View, empty, token};
+use crate::layout::{View, empty, select, select_all, token};
 use crate::live;
 use crate::request::RequestContext;
 
@@ -66,15 +66,15 @@ async fn view(ctx: &RequestContext, (stream, asked): &(String, Fields)) -> Resul
 fn table(ctx: &RequestContext, schedules: &[ScheduleInfo]) -> Markup {
     let may = ctx.access.may(Action::RunNow) || ctx.access.may(Action::Pause);
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" role="region" aria-label="Schedules" { table {
             thead { tr {
-                @if may { th { input type="checkbox" data-all="id" aria-label="Select all schedules on this page"; } }
-                th { "Name" } th { "When" } th { "Next" } th { "Last" } th.number { "Late" }
-                th.number { "Fired" } th.number { "Missed" } th.number { "Skipped" }
+                @if may { th scope="col" { (select_all("Select all schedules on this page")) } }
+                th scope="col" { "Name" } th scope="col" { "When" } th scope="col" { "Next" } th scope="col" { "Last" } th.number scope="col" { "Late" }
+                th.number scope="col" { "Fired" } th.number scope="col" { "Missed" } th.number scope="col" { "Skipped" }
             } }
             tbody { @for info in schedules {
                 tr id={ "s-" (info.name) } {
-                    @if may { td { input type="checkbox" name="id" value=(info.name) aria-label={ "Schedule " (info.name) }; } }
+                    @if may { td { (select(&info.name, "Schedule ")) } }
                     td { (info.name) }
                     td title=(info.schedule.as_ref().map(Schedule::timing).unwrap_or_default()) {
                         (info.schedule.as_ref().map_or("cannot be read".into(), Schedule::in_words))
@@ -110,10 +110,10 @@ fn overlap(info: &ScheduleInfo) -> String {
 
 fn history(firings: &[FiringInfo]) -> Markup {
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" role="region" aria-label="Last firings" { table {
             thead { tr {
-                th { "At" } th { "Name" } th { "Due" } th.number { "Late" } th.number { "Published" }
-                th.number { "Missed" } th.number { "Skipped" } th { "By" }
+                th scope="col" { "At" } th scope="col" { "Name" } th scope="col" { "Due" } th.number scope="col" { "Late" } th.number scope="col" { "Published" }
+                th.number scope="col" { "Missed" } th.number scope="col" { "Skipped" } th scope="col" { "By" }
             } }
             tbody { @for firing in firings {
                 tr {

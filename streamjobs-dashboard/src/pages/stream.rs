@@ -154,9 +154,9 @@ fn entries(ctx: &RequestContext, stream: &str, entries: &[EntryPreview]) -> Mark
         @if entries.is_empty() {
             (empty("No entries."))
         } @else {
-            div.scroll {
+            div.scroll tabindex="0" role="region" aria-label="Entries" {
                 table {
-                    thead { tr { th { "Entry" } th { "Added" } th { "Type and fields" } } }
+                    thead { tr { th scope="col" { "Entry" } th scope="col" { "Added" } th scope="col" { "Type and fields" } } }
                     tbody { @for entry in entries {
                         tr id={ "e-" (entry.address()) } {
                             @let id = entry.address().to_string();

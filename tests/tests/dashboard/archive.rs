@@ -66,6 +66,9 @@ async fn the_archive_shows_kinds_and_details_of_letters() {
     let id =
         some.text.split("data-letter=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let one = site.get(&format!("/jobs/archive/{id}")).await;
+    for page in [&page, &one] {
+        crate::accessible::check("/jobs/archive", &page.text);
+    }
     one.is(200).says("12345678901234567890").says("event-1").says("5 failed; delivered 5 times");
     site.get_as("blind", &format!("/jobs/archive/{id}")).await.says_not("canary").says_not("bank");
     let first = site.get("/jobs/archive?limit=3").await;
@@ -99,6 +102,7 @@ async fn archived_letters_are_redriven_after_a_dry_run_with_user_and_reason() {
         .says("Nothing has been changed yet")
         .says("archived before you press the button");
     assert_eq!(site.server.length("{orders}:lane:work"), 0);
+    crate::accessible::check(path, &dry.text);
     site.post_as("guest", path, &[("all", "1")]).await.is(403);
     site.post(path, &[]).await.is(400).says("No letter is selected");
     let fields = [("fingerprint", kind), ("all", "1"), ("why", "ticket 4711")];
@@ -106,6 +110,7 @@ async fn archived_letters_are_redriven_after_a_dry_run_with_user_and_reason() {
     assert_eq!(done.is(303).notice(), "Redrove 3 jobs.");
     assert_eq!(site.server.length("{orders}:lane:work"), 3);
     let page = site.get("/jobs/archive").await;
+    crate::accessible::check("/jobs/archive", &page.text);
     page.says("<span id=\"open\">1</span>").says("ticket 4711").says("finished");
     site.get("/jobs/archive?state=redriven")
         .await

@@ -2,51 +2,10 @@
 
 use std::time::Duration;
 
-use axum::Router;
-use streamjobs::StreamName;
-use streamjobs_dashboard::{Access, Dashboard};
 use streamjobs_tests::browser::Browser;
-use tokio::net::TcpListener;
 
-use crate::site::Site;
-
-/// The dashboard of a site on a local port, and a browser.
-struct Session {
-    site: Site,
-    browser: Browser,
-    address: String,
-    _serving: tokio::task::JoinSet<()>,
-}
-
-const GROUP: &str = "/jobs/streams/orders/groups/work";
-
-impl Session {
-    async fn start() -> Self {
-        let site = Site::start().await;
-        let all =
-            |_: &axum::http::request::Parts| Ok(Access::read_only("me").payloads().allow_all());
-        let streams = [StreamName::new("orders").unwrap()];
-        let dashboard = Dashboard::builder(site.client.clone(), all).streams(streams).build();
-        let app = Router::new().nest("/jobs", dashboard.router());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let mut serving = tokio::task::JoinSet::new();
-        serving.spawn(async move { axum::serve(listener, app).await.unwrap() });
-        let browser = Browser::start().await.unwrap();
-        Self { site, browser, address, _serving: serving }
-    }
-
-    async fn open(&self, path: &str) {
-        self.browser.open(&format!("{}{path}", self.address)).await.unwrap();
-    }
-
-    /// The browser's console has no errors.
-    async fn has_no_errors(&self) {
-        let complaints = self.browser.complaints().await.unwrap();
-        let own = complaints.iter().filter(|text| !text.contains("responded with a status"));
-        assert_eq!(own.collect::<Vec<_>>(), Vec::<&String>::new());
-    }
-}
+use crate::session::Session;
+use crate::site::GROUP;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_untrusted_text_can_be_executed() {
@@ -260,5 +219,33 @@ async fn every_page_fits_a_phone_and_has_a_dark_mode() {
         let seen = browser.run(seen).await.unwrap();
         assert_eq!(seen, serde_json::json!([true, true, true]), "{path}");
     }
+    session.has_no_errors().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_is_shown_once_and_changes_are_told() {
+    let session = Session::start().await;
+    let browser = &session.browser;
+    session.open("/jobs").await;
+    browser.shows("#liveness", "live").await;
+    session.site.store_dead_letter("no", "{}");
+    let told = "return document.getElementById('changes').textContent === 'Problems: dead letters work on orders'";
+    browser.until("the problem is told", told).await;
+    // A pause of the page and a pause of the work have different names.
+    session.open(GROUP).await;
+    browser.shows("#pause", "Pause updates").await;
+    browser.shows("form[action$='/pause'] button", "Pause work in all processes").await;
+    // A page that could not be read shows why, and is not told the same again.
+    session.site.server.kill();
+    session.open(GROUP).await;
+    browser.shows("h1", "Redis did not answer").await;
+    browser.shows("#liveness", "error").await;
+    assert_eq!(browser.count("[role=alert]").await.unwrap(), 1);
+    session.site.server.restart().unwrap();
+    browser.shows("h1", "Not found").await;
+    assert_eq!(browser.count("[role=alert]").await.unwrap(), 1);
+    session.site.group().create(streamjobs::config::Start::Beginning).await.unwrap();
+    browser.shows("#liveness", "live").await;
+    browser.until("the error is gone", "return !document.querySelector('[role=alert]')").await;
     session.has_no_errors().await;
 }

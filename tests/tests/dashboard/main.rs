@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod accessible;
 mod actions;
 mod archive;
 mod bounded;
@@ -19,8 +20,11 @@ mod driver;
 mod event;
 mod fleet;
 mod live;
+mod markup;
 mod pages;
 mod partitions;
 mod proxied;
+mod screens;
 mod security;
+mod session;
 mod site;

@@ -95,10 +95,10 @@ async fn a_pause_reaches_every_partition_and_one_of_some_can_be_ended_or_complet
     let second = site.client.stream("orders").unwrap().partitions().remove(1);
     second.group("work").unwrap().pause().await.unwrap();
     let page = site.get(GROUP).await;
-    page.says("paused in 1").says("Resume").says("Pause in all processes");
+    page.says("paused in 1").says("Resume").says("Pause work in all processes");
     site.post(&format!("{GROUP}/pause"), &[]).await;
     assert_eq!(site.group().info().await.unwrap().paused_in, 3);
-    site.get(GROUP).await.says("Resume").says_not("Pause in all processes");
+    site.get(GROUP).await.says("Resume").says_not("Pause work in all processes");
     site.post(&format!("{GROUP}/resume"), &[]).await;
     assert_eq!(site.group().info().await.unwrap().paused, None);
 }
