@@ -33,6 +33,7 @@
     part.innerHTML = html;
     const before = problems();
     Idiomorph.morph(live, part.content.childNodes, morphing);
+    times();
     const after = problems();
     if (before !== after) tell(after);
   }
@@ -45,6 +46,28 @@
 
   function tell(found) {
     changes.textContent = found === "" ? "No problems." : `Problems: ${found.replaceAll("_", " ")}`;
+  }
+
+  // Exact times are shown in the zone of the reader. Those of a page that is not updated go on by the
+  // clock of the server, because that of the browser may be wrong.
+  const ahead = Number(document.body.dataset.now) - Date.now();
+  const zoned = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+
+  function times() {
+    for (const time of document.querySelectorAll("time[data-relative]")) {
+      const at = Date.parse(time.dateTime);
+      time.title = zoned.format(at);
+      if (!source) time.textContent = relative(at - Date.now() - ahead);
+    }
+  }
+
+  function relative(millis) {
+    const seconds = Math.floor(Math.abs(millis) / 1000);
+    if (seconds === 0) return "now";
+    const units = [[172800, 86400, "d"], [7200, 3600, "h"], [120, 60, "min"], [0, 1, "s"]];
+    const [, unit, name] = units.find(([least]) => seconds >= least);
+    const span = `${Math.floor(seconds / unit)} ${name}`;
+    return millis > 0 ? `in ${span}` : `${span} ago`;
   }
 
   function follow() {
@@ -155,6 +178,8 @@
     }
   });
 
+  times();
+  setInterval(times, 10000);
   if (document.querySelector("[data-still]")) show("static", "paused");
   else apply();
 })();

@@ -52,17 +52,71 @@ pub(crate) fn span(duration: Duration) -> String {
 
 /// A time in milliseconds since 1970, as UTC to the second.
 pub(crate) fn moment(millis: u64) -> String {
-    let timestamp = i64::try_from(millis).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    match timestamp {
+    match timestamp(millis) {
         Some(timestamp) => timestamp.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
         None => format!("{millis} ms"),
     }
 }
 
-/// A time as UTC to the second.
-pub(crate) fn moment_at(time: SystemTime) -> String {
+/// A time in milliseconds since 1970, as how long ago it was or in how long it comes. The exact time is
+/// its title, which the script shows in the zone of the browser.
+pub(crate) fn when(millis: u64) -> Markup {
+    // The clock of the server that wrote it may be ahead of this one.
+    let now = now();
+    let is_skew = millis.saturating_sub(now) < SKEW_MAX;
+    when_from(if is_skew { now.max(millis) } else { now }, millis)
+}
+
+/// As [`when`].
+pub(crate) fn when_at(time: SystemTime) -> Markup {
+    when(millis_of(time))
+}
+
+/// As [`when`], with the exact time beside it.
+pub(crate) fn when_exactly(millis: u64) -> Markup {
+    html! { (when(millis)) " " span.soft { (moment(millis)) } }
+}
+
+/// When something is due, where the server says in how long that is.
+pub(crate) fn due(millis: u64, due_in: Duration) -> Markup {
+    let since = u64::try_from(due_in.as_millis()).unwrap_or(u64::MAX);
+    when_from(millis.saturating_sub(since), millis)
+}
+
+fn when_from(now: u64, millis: u64) -> Markup {
+    let exact = moment(millis);
+    let text = relative(now, millis);
+    match timestamp(millis) {
+        Some(at) => html! { time datetime=(at) title=(exact) data-relative { (text) } },
+        None => html! { (exact) },
+    }
+}
+
+/// A time as seen from another. The script does the same for pages that are not updated.
+fn relative(now: u64, millis: u64) -> String {
+    let seconds = now.abs_diff(millis) / 1_000;
+    let span = match seconds {
+        0 => return "now".to_owned(),
+        1..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    };
+    if millis > now { format!("in {span}") } else { format!("{span} ago") }
+}
+
+/// The time of this machine in milliseconds since 1970.
+pub(crate) fn now() -> u64 {
+    millis_of(SystemTime::now())
+}
+
+fn millis_of(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    moment(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn timestamp(millis: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(millis).ok()?).ok()
 }
 
 /// A number with thousands separated by a thin space.
@@ -138,6 +192,9 @@ pub(crate) fn beginning(text: &str, bytes_max: usize) -> &str {
     text.get(..end.unwrap_or_default()).unwrap_or_default()
 }
 
+/// Milliseconds that clocks may differ by without an event of the past being said to come.
+const SKEW_MAX: u64 = 60_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +219,22 @@ mod tests {
         let spans = [(0, 250), (3, 290), (11, 0), (119, 0), (600, 0), (7_260, 0), (200_000, 0)];
         let spans = spans.map(|(s, ms)| span(Duration::from_millis(s * 1_000 + ms)));
         assert_eq!(spans, ["250 ms", "3.2 s", "11 s", "119 s", "10 min", "2 h 1 min", "2 d 7 h"]);
+    }
+
+    #[test]
+    fn a_time_is_relative_and_has_its_exact_time_for_people_and_programs() {
+        let minute = 60_000;
+        let shown = when_from(10 * minute, 5 * minute).into_string();
+        let expected = "<time datetime=\"1970-01-01T00:05:00Z\" title=\"1970-01-01 00:05:00 UTC\" \
+             data-relative>5 min ago</time>";
+        assert_eq!(shown, expected);
+        let spans = [0, 999, 1_000, 119_000, 120_000, 7_200_000, 172_800_000];
+        let ago = spans.map(|ms| relative(ms, 0));
+        assert_eq!(ago, ["now", "now", "1 s ago", "119 s ago", "2 min ago", "2 h ago", "2 d ago"]);
+        assert_eq!(relative(0, 3_599_999), "in 59 min");
+        assert_eq!(when(u64::MAX).into_string(), format!("{} ms", u64::MAX));
+        let due = due(10 * minute, Duration::from_secs(60)).into_string();
+        assert!(due.contains(">in 60 s<") && due.contains("00:10:00"), "{due}");
     }
 
     #[test]

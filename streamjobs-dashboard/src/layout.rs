@@ -10,7 +10,7 @@ use crate::access::Action;
 use crate::assets;
 use crate::csrf::TOKEN_FIELD;
 use crate::fault::Fault;
-use crate::format::Untrusted;
+use crate::format::{self, Untrusted};
 use crate::request::RequestContext;
 
 /// A page: its title, its breadcrumbs and its body.
@@ -126,7 +126,7 @@ fn document(ctx: &RequestContext, view: &View) -> Markup {
                 script src=(assets::link(base, &assets::MORPH)) defer {}
                 script src=(assets::link(base, &assets::SCRIPT)) defer {}
             }
-            body data-refresh=(ctx.state.refresh.as_millis()) {
+            body data-refresh=(ctx.state.refresh.as_millis()) data-now=(format::now()) {
                 a.skip href="#main" { "Skip to content" }
                 (header(ctx))
                 // What a screen reader is told of updates: whole tables would be read again and again.

@@ -1,8 +1,9 @@
 //! The router: which address leads to which page or action.
 
 use axum::extract::{DefaultBodyLimit, Query};
-use axum::http::Uri;
-use axum::response::Response;
+use axum::http::header::LOCATION;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 
@@ -72,16 +73,32 @@ fn archive() -> Router {
         .route("/{letter}", get(pages::archive::one))
 }
 
-/// Also answers for the mount path with a trailing slash, where the application passes it on.
+/// Also answers for the mount path with a trailing slash, where the application passes it on, and leads
+/// from an address with a slash at its end to the one without.
 async fn not_found(
     ctx: RequestContext,
+    method: Method,
     uri: Uri,
     Query(asked): Query<Vec<(String, String)>>,
 ) -> Response {
-    if uri.path().trim_matches('/').is_empty() {
+    let path = uri.path();
+    if path.trim_matches('/').is_empty() {
         return pages::overview::render(ctx, Fields(asked)).await;
     }
+    if method == Method::GET
+        && let Some(to) = without_slash(path)
+    {
+        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        return (StatusCode::PERMANENT_REDIRECT, [(LOCATION, format!("{to}{query}"))])
+            .into_response();
+    }
     layout::error_page(&ctx, &Fault::not_found("There is no page at this address."))
+}
+
+/// The address without the slash at its end, relative to the one with it.
+fn without_slash(path: &str) -> Option<String> {
+    let (_, last) = path.strip_suffix('/')?.rsplit_once('/')?;
+    (!last.is_empty() && last != "." && last != "..").then(|| format!("../{last}"))
 }
 
 const BODY_MAX: usize = 64 * 1024;

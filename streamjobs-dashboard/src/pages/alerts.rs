@@ -40,7 +40,7 @@ fn alerts(ctx: &RequestContext, alerts: &[RecordedAlert]) -> Markup {
                 thead { tr { th scope="col" { "When" } th scope="col" { "Alert" } th scope="col" { "Group" } th scope="col" { "Details" } } }
                 tbody { @for RecordedAlert { at, alert } in alerts {
                     tr data-alert=(alert.condition.as_str()) {
-                        td { (format::moment_at(*at)) }
+                        td { (format::when_at(*at)) }
                         td {
                             @if alert.raised { span.state.bad { (alert.condition.as_str()) } }
                             @else { span.state { (alert.condition.as_str()) " resolved" } }
@@ -65,7 +65,7 @@ fn actions(actions: &[Audited]) -> Markup {
                 thead { tr { th scope="col" { "When" } th scope="col" { "User" } th scope="col" { "Action" } th scope="col" { "Group" } th scope="col" { "Target" } th scope="col" { "Result" } } }
                 tbody { @for action in actions {
                     tr data-action=(action.action) {
-                        td { (format::moment_at(action.at)) }
+                        td { (format::when_at(action.at)) }
                         td { (Untrusted(&action.who)) }
                         td { (action.action) }
                         td { @if let Some((stream, group)) = &action.queue { (Untrusted(group)) " on " (Untrusted(stream)) } @else { "archive" } }

@@ -150,7 +150,7 @@ fn kinds_table(ctx: &RequestContext, asked: &Fields, found: &KindsView) -> Marku
                         td { (Untrusted(&kind.reason)) }
                         td { (Untrusted(kind.event_type.as_deref().unwrap_or("unknown"))) }
                         td { (error(ctx, kind.error.as_deref())) }
-                        td { (format::moment_at(kind.last_seen)) }
+                        td { (format::when_at(kind.last_seen)) }
                         td { (dry_run_button(ctx, "Redrive…", &[
                             ("fingerprint", &kind.fingerprint), ("stream", &kind.stream), ("group", &kind.group),
                         ])) }
@@ -198,7 +198,7 @@ fn row(ctx: &RequestContext, letter: &ArchivedLetter) -> Markup {
         tr id={ "l-" (id) } data-letter=(id) {
             @if ctx.access.may(Action::Redrive) { td { (select(&id, "Letter ")) } }
             td.id { a href=(ctx.base.to(&["archive", &id])) { (id) } }
-            td { (format::moment_at(letter.dead_lettered_at)) }
+            td { (format::when_at(letter.dead_lettered_at)) }
             td { (Untrusted(&letter.group)) " on " (Untrusted(&letter.stream)) }
             td { (Untrusted(&letter.reason)) }
             td { (Untrusted(letter.event_type.as_deref().unwrap_or("unknown"))) }
@@ -227,7 +227,7 @@ fn redrives_table(ctx: &RequestContext, redrives: &[Redrive]) -> Markup {
                 thead { tr { th scope="col" { "Requested" } th scope="col" { "By" } th scope="col" { "Reason" } th scope="col" { "State" } th.number scope="col" { "Redriven" } th.number scope="col" { "Failed" } th.number scope="col" { "Skipped" } th.number scope="col" { "Waiting" } th scope="col" { span.hidden { "Action" } } } }
                 tbody { @for redrive in redrives {
                     tr data-redrive=(redrive.id) {
-                        td { (format::moment_at(redrive.requested_at)) }
+                        td { (format::when_at(redrive.requested_at)) }
                         td { (Untrusted(&redrive.by)) }
                         td { (Untrusted(&redrive.why)) }
                         td { (redrive_state(redrive.state)) }
@@ -287,7 +287,7 @@ async fn one_view(ctx: &RequestContext, id: &str) -> Result<View, Fault> {
         confirm: Some("Delete all letters of this event? This cannot be undone."),
         danger: true,
     };
-    let when = |time: Option<SystemTime>| time.map_or("unknown".into(), format::moment_at);
+    let when = |time: Option<SystemTime>| time.map_or_else(|| html! { "unknown" }, format::when_at);
     let body = html! {
         h1 { "Letter " (text) " " (state_of(&letter)) }
         div.actions {
@@ -305,8 +305,8 @@ async fn one_view(ctx: &RequestContext, id: &str) -> Result<View, Fault> {
             dt { "Consumer" } dd { (Untrusted(letter.consumer.as_deref().unwrap_or("unknown"))) }
             dt { "First delivered" } dd { (when(letter.first_delivery)) }
             dt { "Last delivered" } dd { (when(letter.last_delivery)) }
-            dt { "Dead-lettered" } dd { (format::moment_at(letter.dead_lettered_at)) }
-            dt { "Archived" } dd { (format::moment_at(letter.archived_at)) }
+            dt { "Dead-lettered" } dd { (format::when_at(letter.dead_lettered_at)) }
+            dt { "Archived" } dd { (format::when_at(letter.archived_at)) }
             @if letter.redriven_at.is_some() { dt { "Redriven" } dd { (when(letter.redriven_at)) } }
         }
         h2 { "Event" }

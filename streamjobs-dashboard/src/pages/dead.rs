@@ -135,7 +135,7 @@ fn kinds(
                         td { (kind.newest.reason.as_str()) }
                         td { (Untrusted(kind.newest.event_type.as_deref().unwrap_or("unknown"))) }
                         td { (error(ctx, kind.newest.error.as_deref())) }
-                        td { (format::moment(kind.newest.id.milliseconds())) }
+                        td { (format::when(kind.newest.id.milliseconds())) }
                         td { (dry_runs(ctx, stream, group, &[("fingerprint", fingerprint)])) }
                     }
                 } }
@@ -207,7 +207,7 @@ fn row(
         tr id={ "d-" (id) } data-letter=(id) {
             @if may { td { (select(&id, "Letter ")) } }
             td.id { a href=(ctx.base.to(&below(stream, group, &id))) { (id) } }
-            td { (format::moment(letter.id.milliseconds())) }
+            td { (format::when(letter.id.milliseconds())) }
             td.id { (event_link(ctx, stream, letter.event_id.as_ref(), letter.origin, letter.partition)) }
             td { span.state.bad { (letter.reason.as_str()) } }
             td { (Untrusted(letter.event_type.as_deref().unwrap_or("unknown"))) }
@@ -264,9 +264,9 @@ async fn one_view(ctx: &RequestContext, (stream, name, id): &LetterPath) -> Resu
             dt { "Last entry" } dd { (letter.entry_id.map_or_else(unknown, |id| id.to_string())) }
             dt { "Event id" } dd { (event_link(ctx, stream, letter.event_id.as_ref(), letter.origin, id.partition)) }
             dt { "Consumer" } dd { (Untrusted(letter.consumer.as_deref().unwrap_or("unknown"))) }
-            dt { "First delivered" } dd { (letter.first_delivery.map_or_else(unknown, format::moment)) }
-            dt { "Last delivered" } dd { (letter.last_delivery.map_or_else(unknown, format::moment)) }
-            dt { "Dead-lettered" } dd { (format::moment(id.id.milliseconds())) }
+            dt { "First delivered" } dd { (letter.first_delivery.map_or_else(|| html! { "unknown" }, format::when_exactly)) }
+            dt { "Last delivered" } dd { (letter.last_delivery.map_or_else(|| html! { "unknown" }, format::when_exactly)) }
+            dt { "Dead-lettered" } dd { (format::when_exactly(id.id.milliseconds())) }
         }
         h2 { "Event" }
         @if letter.fields.is_empty() {

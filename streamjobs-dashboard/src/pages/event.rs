@@ -97,7 +97,7 @@ fn known(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
             dt { "Trace" } dd #trace { (report.trace_id.as_deref().unwrap_or("none")) }
             dt { "Scheduled" } dd #scheduled {
                 @match &report.scheduled {
-                    Some(event) => { "due " (format::moment(event.due)) },
+                    Some(event) => { "due " (format::due(event.due, event.due_in)) },
                     None => { "no" },
                 }
             }
@@ -106,7 +106,7 @@ fn known(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
                     @if report.marks_searched { "no" } @else { "not among the first 1,000 marks" }
                 }
                 @for mark in &report.cancelled {
-                    (Untrusted(mark.group.as_deref().unwrap_or("all groups"))) " at " (format::moment(mark.at)) " "
+                    (Untrusted(mark.group.as_deref().unwrap_or("all groups"))) " " (format::when(mark.at)) " "
                     (uncancel(ctx, name, report, mark.group.as_deref())) " "
                 }
             }
@@ -133,7 +133,7 @@ fn entry(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
     let query = [("start", &*id), ("end", &*id)];
     html! {
         a href=(ctx.base.with_query(&["streams", name, "replay"], &query)) { (id) }
-        " " (format::moment(entry.id.milliseconds()))
+        " " (format::when_exactly(entry.id.milliseconds()))
     }
 }
 
@@ -229,7 +229,7 @@ fn place(ctx: &RequestContext, name: &str, job: &JobReport) -> Markup {
         }
         JobState::Lane { .. } => html! { "in the lane, waits for a process" },
         JobState::Retrying(retry) => html! {
-            a href=(list("retries")) { "due " (format::moment(retry.due)) }
+            a href=(list("retries")) { "due " (format::due(retry.due, retry.due_in)) }
         },
         JobState::Dead(letter) => {
             let id = letter.address().to_string();

@@ -85,7 +85,7 @@ fn facts(seen: &[ProcessConsumer<'_>]) -> Markup {
             @if let Some(version) = first.and_then(|consumer| consumer.version.as_deref()) {
                 "streamjobs " (Untrusted(version)) " · "
             }
-            @if let Some(started) = started { "started " (format::moment(started)) " · " }
+            @if let Some(started) = started { "started " (format::when(started)) " · " }
             (running) " of " (slots) " slots in use"
         }
     }

@@ -64,9 +64,7 @@ fn table(ctx: &RequestContext, stream: &str, jobs: &[ScheduledRetry]) -> Markup 
             tbody { @for job in jobs {
                 tr id={ "s-" (job.id) } {
                     @if may { td { (select(&job.id, "Job ")) } }
-                    td title=(format::moment(job.due)) {
-                        @if job.due_in.is_zero() { "now" } @else { "in " (format::span(job.due_in)) }
-                    }
+                    td { (format::due(job.due, job.due_in)) }
                     td { (Untrusted(job.event_type.as_deref().unwrap_or("unknown"))) }
                     td.id { (event_link::link(ctx, stream, job.event_id.as_deref(), entry_of(job))) }
                     td.number { (job.attempts) }

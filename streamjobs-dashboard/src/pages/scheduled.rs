@@ -75,9 +75,7 @@ fn table(ctx: &RequestContext, stream: &str, events: &[ScheduledEvent]) -> Marku
             tbody { @for event in events {
                 tr id={ "s-" (event.name.as_str()) } {
                     @if may { td { (select(event.name.as_str(), "Event ")) } }
-                    td title=(format::moment(event.due)) {
-                        @if event.due_in.is_zero() { "now" } @else { "in " (format::span(event.due_in)) }
-                    }
+                    td { (format::due(event.due, event.due_in)) }
                     td { (Untrusted(event.event_type.as_deref().unwrap_or("unknown"))) }
                     td.id { (event_link::link(ctx, stream, Some(event.id.as_str()), None)) }
                     td { (Untrusted(event.key.as_deref().unwrap_or("–"))) }

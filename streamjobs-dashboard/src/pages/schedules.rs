@@ -79,8 +79,8 @@ fn table(ctx: &RequestContext, schedules: &[ScheduleInfo]) -> Markup {
                     td title=(info.schedule.as_ref().map(Schedule::timing).unwrap_or_default()) {
                         (info.schedule.as_ref().map_or("cannot be read".into(), Schedule::in_words))
                     }
-                    td title=(info.next.map(format::moment).unwrap_or_default()) { (next(info)) }
-                    td { (info.last.map_or("never".into(), format::moment)) }
+                    td { (next(info)) }
+                    td { (info.last.map_or_else(|| html! { "never" }, format::when)) }
                     td.number { (info.last_late.map_or("–".into(), format::span)) }
                     td.number { (format::count(info.fired)) }
                     td.number { (format::count(info.missed)) }
@@ -92,11 +92,10 @@ fn table(ctx: &RequestContext, schedules: &[ScheduleInfo]) -> Markup {
 }
 
 /// When it fires next, or why it does not.
-fn next(info: &ScheduleInfo) -> String {
-    match (info.state, info.next_in) {
-        (ScheduleState::Active, Some(next)) if next.is_zero() => "now".to_owned(),
-        (ScheduleState::Active, Some(next)) => format!("in {}", format::span(next)),
-        (state, _) => state.as_str().to_owned(),
+fn next(info: &ScheduleInfo) -> Markup {
+    match (info.state, info.next, info.next_in) {
+        (ScheduleState::Active, Some(next), Some(next_in)) => format::due(next, next_in),
+        (state, ..) => html! { (state.as_str()) },
     }
 }
 
@@ -117,9 +116,9 @@ fn history(firings: &[FiringInfo]) -> Markup {
             } }
             tbody { @for firing in firings {
                 tr {
-                    td { (format::moment(firing.at)) }
+                    td { (format::when(firing.at)) }
                     td { (Untrusted(&firing.schedule)) }
-                    td { (firing.due.map_or("by hand".into(), format::moment)) }
+                    td { (firing.due.map_or_else(|| html! { "by hand" }, format::when)) }
                     td.number { (firing.late.map_or("–".into(), format::span)) }
                     td.number { (format::count(firing.published)) }
                     td.number { (format::count(firing.missed)) }

@@ -161,7 +161,7 @@ fn entries(ctx: &RequestContext, stream: &str, entries: &[EntryPreview]) -> Mark
                         tr id={ "e-" (entry.address()) } {
                             @let id = entry.address().to_string();
                             td.id { a href=(event_link::link_of(ctx, stream, &id)) title="What became of this event" { (id) } }
-                            td { (format::moment(entry.id.milliseconds())) }
+                            td { (format::when(entry.id.milliseconds())) }
                             td {
                                 details {
                                     summary { (Untrusted(entry.event_type().unwrap_or("(no type)"))) }

@@ -249,3 +249,27 @@ async fn an_error_is_shown_once_and_changes_are_told() {
     browser.until("the error is gone", "return !document.querySelector('[role=alert]')").await;
     session.has_no_errors().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exact_times_are_in_the_zone_of_the_reader_and_go_on_while_a_page_is_not_updated() {
+    let session = Session::start().await;
+    let browser = &session.browser;
+    let id = session.site.append("order.placed", "{}");
+    session.open(&format!("/jobs/streams/orders/event?id={id}")).await;
+    let local = "const time = document.querySelector('time');
+        const format = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'long' });
+        return time.title === format.format(new Date(time.dateTime)) && time.title !== ''";
+    browser.until("the title is in the zone of the browser", local).await;
+    // This page is not updated by the server.
+    let later = "return /^[1-9][0-9]* s ago$/.test(document.querySelector('time').textContent)";
+    browser.until("time goes on", later).await;
+    // What an update brings is in the zone of the reader, too.
+    session.open("/jobs/streams/orders").await;
+    browser.shows("#liveness", "live").await;
+    let second = session.site.append("order.placed", "{}");
+    browser.shows(&format!("[id='e-{second}']"), &second).await;
+    let all = "const format = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'long' });
+        return [...document.querySelectorAll('time')].every((time) => time.title === format.format(new Date(time.dateTime)))";
+    browser.until("all titles are in the zone of the browser", all).await;
+    session.has_no_errors().await;
+}

@@ -273,3 +273,39 @@ async fn alerts_of_the_runtime_and_its_process_are_shown() {
     site.get("/jobs/processes").await.is(200).says("streamjobs 0.1.0").says("alive");
     let _ = runtime.shutdown().await;
 }
+
+#[tokio::test]
+async fn an_address_with_a_slash_at_its_end_leads_to_the_one_without() {
+    let site = Site::start().await;
+    for (path, query) in [("/jobs/alerts", ""), ("/jobs/streams/orders", "?sort=group")] {
+        let slash = format!("{path}/");
+        let answer = site.get(&format!("{slash}{query}")).await;
+        let to = answer.is(308).headers["location"].to_str().unwrap();
+        assert_eq!(
+            (resolved(&slash, to).as_str(), to.split_once('?').is_some()),
+            (path, !query.is_empty())
+        );
+        site.get(&resolved(&slash, to)).await.is(200);
+    }
+    site.get("/jobs/nowhere").await.is(404);
+    let refused = site.post("/jobs/streams/orders/groups/work/pause/", &[]).await;
+    refused.is(404);
+    assert!(site.group().info().await.unwrap().paused.is_none());
+    let icon = site.get("/jobs/assets/icon.svg").await;
+    assert_eq!(icon.is(200).headers["content-type"], "image/svg+xml");
+    site.get("/jobs").await.says("<link rel=\"icon\" href=\"./jobs/assets/icon.svg\"");
+}
+
+#[tokio::test]
+async fn times_are_relative_with_the_exact_time_for_those_who_ask() {
+    let site = Site::start().await;
+    let id =
+        site.server.query::<String>(&["XADD", "orders", "86400000-0", "type", "t", "data", "{}"]);
+    let page = site.get("/jobs/streams/orders").await;
+    page.says(
+        "<time datetime=\"1970-01-02T00:00:00Z\" title=\"1970-01-02 00:00:00 UTC\" data-relative>",
+    );
+    page.says(" d ago</time>");
+    let event = site.get(&format!("/jobs/streams/orders/event?id={id}")).await;
+    event.says(" d ago</time> <span class=\"soft\">1970-01-02 00:00:00 UTC</span>");
+}
