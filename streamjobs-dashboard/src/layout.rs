@@ -154,9 +154,8 @@ fn header(ctx: &RequestContext) -> Markup {
             button #menu-button type="button" popovertarget="menu" { "Menu" }
             nav #menu popover aria-label="Pages" {
                 a href=(base.root()) data-key="o" { "Overview" }
-                @if ctx.state.has_archive() {
-                    a href=(base.to(&["archive"])) data-key="d" { "Dead letters" }
-                }
+                a href=(base.to(&["dead"])) data-key="d" { "Dead letters" }
+                @if ctx.state.has_archive() { a href=(base.to(&["archive"])) { "Archive" } }
                 a href=(base.to(&["processes"])) data-key="c" { "Processes" }
                 a href=(base.to(&["alerts"])) data-key="a" { "Alerts" }
             }

@@ -22,6 +22,7 @@ pub(crate) fn of(state: Shared) -> Router {
         .route("/overview", get(pages::overview::show))
         .route("/assets/{name}", get(assets::serve))
         .route("/alerts", get(pages::alerts::show))
+        .route("/dead", get(pages::dead_all::show))
         .route("/processes", get(pages::processes::show))
         .route("/streams/{stream}", get(pages::stream::show))
         .route("/streams/{stream}/replay", get(pages::stream::replay))

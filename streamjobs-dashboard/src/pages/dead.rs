@@ -102,7 +102,7 @@ pub(crate) fn path<'a>(stream: &'a str, group: &'a str) -> [&'a str; 5] {
     ["streams", stream, "groups", group, "dead"]
 }
 
-fn below<'a>(stream: &'a str, group: &'a str, last: &'a str) -> [&'a str; 6] {
+pub(crate) fn below<'a>(stream: &'a str, group: &'a str, last: &'a str) -> [&'a str; 6] {
     ["streams", stream, "groups", group, "dead", last]
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod alerts;
 #[cfg(feature = "postgres")]
 pub(crate) mod archive;
 pub(crate) mod dead;
+pub(crate) mod dead_all;
 pub(crate) mod event;
 pub(crate) mod event_link;
 pub(crate) mod fleet;

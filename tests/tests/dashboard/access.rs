@@ -35,6 +35,7 @@ async fn read_all(site: &Site, letter: &str) {
     for path in [
         "/jobs",
         "/jobs/alerts",
+        "/jobs/dead",
         "/jobs/processes",
         "/jobs/streams/orders",
         "/jobs/streams/orders/event?id=event-1",

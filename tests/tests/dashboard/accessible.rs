@@ -129,6 +129,7 @@ async fn every_page_has_landmarks_headings_labels_and_can_be_reached_by_keyboard
     for path in [
         "/jobs",
         "/jobs/alerts",
+        "/jobs/dead",
         "/jobs/processes",
         "/jobs/streams/orders",
         "/jobs/streams/orders/replay",

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::site::{GROUP, Site};
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "/jobs",
     "/jobs/processes",
     "/jobs/alerts",
+    "/jobs/dead",
     "/jobs/streams/orders",
     "/jobs/streams/orders/replay",
     "/jobs/streams/orders/scheduled",

@@ -16,6 +16,7 @@ mod actions;
 mod archive;
 mod bounded;
 mod browser;
+mod dead_all;
 mod driver;
 mod event;
 mod fleet;

@@ -28,6 +28,7 @@ async fn filled() -> (Session, Vec<String>) {
         "/jobs".to_owned(),
         "/jobs/processes".into(),
         "/jobs/alerts".into(),
+        "/jobs/dead".into(),
         "/jobs/streams/orders".into(),
         "/jobs/streams/orders/replay".into(),
         "/jobs/streams/orders/scheduled".into(),

@@ -12,10 +12,11 @@ use tower::ServiceExt as _;
 use crate::site::{GROUP, Site, body, form};
 
 /// Every address of a page.
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 16] = [
     "/jobs",
     "/jobs/overview",
     "/jobs/alerts",
+    "/jobs/dead",
     "/jobs/processes",
     "/jobs/assets/dashboard.js",
     "/jobs/streams/orders",
@@ -244,6 +245,7 @@ async fn untrusted_text_is_escaped_on_every_page() {
     for path in [
         "/jobs",
         "/jobs/alerts",
+        "/jobs/dead",
         "/jobs/processes",
         "/jobs/streams/orders",
         "/jobs/streams/orders/replay",
@@ -273,6 +275,7 @@ async fn payloads_and_errors_need_their_permission() {
     let paths = [
         "/jobs/streams/orders".to_owned(),
         "/jobs/streams/orders/replay".to_owned(),
+        "/jobs/dead".to_owned(),
         format!("{GROUP}/dead"),
         format!("{GROUP}/dead/{letter}"),
     ];
