@@ -5,6 +5,7 @@ use streamjobs::Client;
 use streamjobs::doctor::{Access, Checkup, Severity};
 
 use crate::arguments::Doctor;
+use crate::color::Style;
 use crate::output::Output;
 use crate::{Exit, Failure};
 
@@ -21,8 +22,14 @@ pub(crate) async fn run(
     match output.is_json() {
         true => output.document(&document(&checkup))?,
         false => {
-            for line in checkup.to_string().lines() {
-                output.line(line)?;
+            output.line(&checkup.server)?;
+            for finding in &checkup.findings {
+                for line in finding.to_string().lines() {
+                    output.line_as(finding.severity.into(), line)?;
+                }
+            }
+            if checkup.findings.is_empty() {
+                output.line_as(Style::Good, "no findings")?;
             }
         }
     }

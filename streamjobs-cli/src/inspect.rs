@@ -8,6 +8,7 @@ use streamjobs::{Client, EntryId};
 
 use crate::action::{group, stream};
 use crate::arguments::{Inspect, Pending, Queue};
+use crate::color::Style;
 use crate::output::{Output, milliseconds, or_unknown, print_note, span, time};
 use crate::{Exit, Failure, retries};
 
@@ -346,10 +347,10 @@ async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result
             "problems": problems.collect::<Vec<_>>(),
         }))?;
     } else if diagnosis.is_healthy() {
-        output.line(&format!("{queue} is healthy"))?;
+        output.line_as(Style::Good, &format!("{queue} is healthy"))?;
     } else {
         for problem in &diagnosis.problems {
-            output.line(&problem.to_string())?;
+            output.line_as(problem.severity().into(), &problem.to_string())?;
         }
     }
     Ok(if diagnosis.is_healthy() { Exit::Ok } else { Exit::Findings })

@@ -4,6 +4,7 @@ mod about;
 mod action;
 mod arguments;
 mod cancel;
+mod color;
 mod connect;
 mod dead;
 mod doctor;
@@ -21,13 +22,15 @@ mod schedule;
 mod scheduled;
 mod trim;
 mod unique;
+mod watch;
 
 use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use streamjobs::Client;
 use streamjobs::error::ConnectError;
 
 use self::arguments::{Arguments, Command};
@@ -47,7 +50,11 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+        Ok(arguments) if arguments.watch.is_none() || arguments.command.is_reading() => arguments,
+        Ok(_) => {
+            let text = "--watch is for commands that only read";
+            return print_usage(&Arguments::command().error(ErrorKind::ArgumentConflict, text));
+        }
         Err(error) => return print_usage(&error),
     };
     match run(arguments) {
@@ -61,7 +68,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         return about::run(command);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut output = Output::new(arguments.json);
+    let mut output = Output::new(arguments.json, arguments.color.is_on());
     if let Command::Doctor(command) = &arguments.command
         && command.acl
     {
@@ -69,25 +76,33 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
     }
     runtime.block_on(async {
         let client = connect::client(&arguments).await?;
-        let exit = match arguments.command {
-            Command::About(command) => about::run(&command)?,
-            Command::Doctor(command) => doctor::run(&client, &command, &mut output).await?,
-            Command::Inspect(command) => inspect::run(&client, command, &mut output).await?,
-            Command::Event(command) => event::run(&client, command, &mut output).await?,
-            Command::Publish(command) => publish::run(&client, command, &mut output).await?,
-            Command::History(command) => history::run(&client, command, &mut output).await?,
-            Command::Entries(command) => entries::run(&client, command, &mut output).await?,
-            Command::Group(command) => group::run(&client, command, &mut output).await?,
-            Command::Dead(command) => dead::run(&client, command, &mut output).await?,
-            Command::Scheduled(command) => scheduled::run(&client, command, &mut output).await?,
-            Command::Cancels(command) => cancel::run(&client, command, &mut output).await?,
-            Command::Schedule(command) => schedule::run(&client, command, &mut output).await?,
-            Command::Unique(command) => unique::run(&client, command, &mut output).await?,
-            Command::Rate(command) => rate::run(&client, command, &mut output).await?,
-        };
+        if let Some(every) = arguments.watch {
+            return watch::run(&client, every, &mut output).await;
+        }
+        let exit = run_once(&client, arguments.command, &mut output).await?;
         output.flush()?;
         Ok(exit)
     })
+}
+
+/// Runs a command to its end.
+async fn run_once(client: &Client, command: Command, output: &mut Output) -> Result<Exit, Failure> {
+    match command {
+        Command::About(command) => about::run(&command),
+        Command::Doctor(command) => doctor::run(client, &command, output).await,
+        Command::Inspect(command) => inspect::run(client, command, output).await,
+        Command::Event(command) => event::run(client, command, output).await,
+        Command::Publish(command) => publish::run(client, command, output).await,
+        Command::History(command) => history::run(client, command, output).await,
+        Command::Entries(command) => entries::run(client, command, output).await,
+        Command::Group(command) => group::run(client, command, output).await,
+        Command::Dead(command) => dead::run(client, command, output).await,
+        Command::Scheduled(command) => scheduled::run(client, command, output).await,
+        Command::Cancels(command) => cancel::run(client, command, output).await,
+        Command::Schedule(command) => schedule::run(client, command, output).await,
+        Command::Unique(command) => unique::run(client, command, output).await,
+        Command::Rate(command) => rate::run(client, command, output).await,
+    }
 }
 
 /// Prints help or what is wrong with the arguments. Help is a success.

@@ -1,22 +1,39 @@
 //! Output: text and tables, JSON, errors and progress.
 
 use std::error::Error;
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::color::Style;
+
 /// The standard output, as text or as JSON.
 #[derive(Debug)]
 pub(crate) struct Output {
     json: bool,
+    color: bool,
     out: BufWriter<Stdout>,
 }
 
 impl Output {
-    pub(crate) fn new(json: bool) -> Self {
-        Self { json, out: BufWriter::new(io::stdout()) }
+    /// Text is coloured if `color` is set, JSON never.
+    pub(crate) fn new(json: bool, color: bool) -> Self {
+        Self { json, color: color && !json, out: BufWriter::new(io::stdout()) }
+    }
+
+    /// Begins a round of `--watch`: on a cleared screen if the output is a terminal.
+    /// JSON has one document for each round and nothing else.
+    pub(crate) fn begin_round(&mut self, heading: &str) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        if io::stdout().is_terminal() {
+            self.out.write_all(CLEAR.as_bytes())?;
+        }
+        self.line_as(Style::Heading, heading)?;
+        self.line("")
     }
 
     /// Whether the output is JSON.
@@ -32,6 +49,13 @@ impl Output {
     /// Prints one line with control characters escaped.
     pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{}", escaped(text))
+    }
+
+    /// The same in a style, if the output is coloured.
+    pub(crate) fn line_as(&mut self, style: Style, text: &str) -> io::Result<()> {
+        let text = escaped(text);
+        let text = if self.color { style.paint(&text) } else { text };
+        writeln!(self.out, "{text}")
     }
 
     /// Prints the text, or the document if the output is JSON.
@@ -64,9 +88,18 @@ impl Output {
                 *width = cell.chars().count().max(*width);
             }
         }
-        for row in &rows {
+        for (number, row) in rows.iter().enumerate() {
             let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-            let line = cells.collect::<Vec<_>>().join("  ");
+            let cells = cells.collect::<Vec<_>>();
+            if number == 0 {
+                self.line_as(Style::Heading, cells.join("  ").trim_end())?;
+                continue;
+            }
+            let styled = cells.iter().map(|cell| match Style::of(cell) {
+                Some(style) if self.color => style.paint(cell),
+                _ => cell.clone(),
+            });
+            let line = styled.collect::<Vec<_>>().join("  ");
             writeln!(self.out, "{}", line.trim_end())?;
         }
         Ok(())
@@ -181,6 +214,8 @@ pub(crate) fn or_unknown(number: Option<u64>) -> String {
     number.map_or_else(|| "unknown".to_owned(), |number| number.to_string())
 }
 
+/// Puts the cursor at the top and clears the screen; what was printed before stays above it.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 /// Causes of an error that are followed; an error may be its own cause.
 const CAUSES_MAX: usize = 32;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);

@@ -16,6 +16,7 @@ mod unique;
 mod values;
 
 use std::fmt;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use streamjobs::{GroupName, StreamName};
@@ -33,7 +34,8 @@ pub(crate) use self::schedule::{OneSchedule, Schedule, ScheduleHistory, Schedule
 pub(crate) use self::scheduled::{Scheduled, ScheduledIds, ScheduledList, ScheduledMove};
 pub(crate) use self::tls::Tls;
 pub(crate) use self::unique::{Unique, UniqueKey, UniqueRelease};
-use self::values::{group, stream};
+use self::values::{group, pause, stream};
+use crate::color::Color;
 
 /// Inspects and manages jobs on Redis Streams.
 #[derive(Debug, Parser)]
@@ -54,6 +56,27 @@ pub(crate) struct Arguments {
     /// Print JSON instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Run a command that reads again and again, with this pause: 2s if none is given.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DURATION",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2s",
+        value_parser = pause
+    )]
+    pub(crate) watch: Option<Duration>,
+    /// When to colour text: auto is on a terminal, unless NO_COLOR is set.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        value_name = "auto|always|never"
+    )]
+    pub(crate) color: Color,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -80,6 +103,31 @@ impl Command {
             Self::Dead(command) => command.queue(),
         };
         Some(&queue.stream)
+    }
+}
+
+impl Command {
+    /// Whether it changes nothing and ends by itself, so that it can be run again and again.
+    pub(crate) fn is_reading(&self) -> bool {
+        match self {
+            Self::Doctor(command) => !command.acl,
+            Self::Inspect(_) | Self::Event(Events::Show(_)) => true,
+            Self::Dead(command) => matches!(command, Dead::List(_) | Dead::Show(_)),
+            Self::Scheduled(command) => {
+                matches!(command, Scheduled::List(_) | Scheduled::Count { .. })
+            }
+            Self::Cancels(command) => matches!(command, Cancels::Cancelled(_)),
+            Self::Schedule(command) => {
+                matches!(command, Schedule::List(_) | Schedule::Show(_) | Schedule::History(_))
+            }
+            Self::Unique(command) => matches!(command, Unique::Show(_)),
+            Self::Rate(command) => matches!(command, Rates::Show(_)),
+            Self::Publish(_)
+            | Self::History(_)
+            | Self::Entries(_)
+            | Self::Group(_)
+            | Self::About(_) => false,
+        }
     }
 }
 

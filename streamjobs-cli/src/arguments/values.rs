@@ -114,6 +114,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     duration.ok().and_then(|duration| Duration::try_from(duration).ok()).ok_or(NOT_A_DURATION)
 }
 
+/// The pause between two rounds.
+pub(super) fn pause(text: &str) -> Result<Duration, &'static str> {
+    let pause = duration(text)?;
+    if PAUSE_MIN <= pause && pause <= PAUSE_MAX { Ok(pause) } else { Err(NOT_A_PAUSE) }
+}
+
 fn position_at(text: &str, now: Timestamp) -> Result<PositionArg, &'static str> {
     if let Ok(id) = text.parse::<EntryId>() {
         return Ok(if text.contains('-') {
@@ -138,6 +144,10 @@ const NOT_A_MOMENT: &str = "expected milliseconds since 1970, a time such as 202
     delay from now such as 10m";
 const NOT_A_START: &str = "expected 0 for the beginning, $ for the end, an entry id to continue after, \
     a time such as 2025-11-24T16:00:00Z, or an age such as 10m";
+const NOT_A_PAUSE: &str = "expected a duration from 200ms to 1 day, such as 2s";
+/// A shorter one keeps the server busy with figures that change faster than they are read.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(86_400);
 const NOT_A_DURATION: &str = "expected a duration such as 30s, 10m, 2h30m or 7d";
 
 #[cfg(test)]

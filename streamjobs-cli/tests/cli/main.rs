@@ -30,3 +30,4 @@ mod scheduled;
 mod tls;
 mod trim;
 mod unique;
+mod watch;
