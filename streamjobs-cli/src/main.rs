@@ -2,6 +2,8 @@
 
 mod about;
 mod action;
+#[cfg(feature = "postgres")]
+mod archive;
 mod arguments;
 mod cancel;
 mod color;
@@ -74,6 +76,12 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
     {
         return doctor::print_rules(command, &mut output);
     }
+    #[cfg(feature = "postgres")]
+    if let Command::Archive(command) = &arguments.command {
+        let exit = runtime.block_on(archive::run(&arguments, command, &mut output))?;
+        output.flush()?;
+        return Ok(exit);
+    }
     runtime.block_on(async {
         let client = connect::client(&arguments).await?;
         if let Some(every) = arguments.watch {
@@ -89,6 +97,9 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
 async fn run_once(client: &Client, command: Command, output: &mut Output) -> Result<Exit, Failure> {
     match command {
         Command::About(command) => about::run(&command),
+        // It has a database of its own, and was run before.
+        #[cfg(feature = "postgres")]
+        Command::Archive(_) => Ok(Exit::Ok),
         Command::Doctor(command) => doctor::run(client, &command, output).await,
         Command::Inspect(command) => inspect::run(client, command, output).await,
         Command::Event(command) => event::run(client, command, output).await,

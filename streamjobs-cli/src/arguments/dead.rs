@@ -92,7 +92,7 @@ pub(crate) struct DeadChange {
     pub(crate) consent: Consent,
 }
 
-const REASONS: [&str; 8] = [
+pub(super) const REASONS: [&str; 8] = [
     "exhausted",
     "rejected",
     "undecodable",

@@ -1,6 +1,8 @@
 //! The arguments of the command line: one file for each family of commands.
 
 mod about;
+#[cfg(feature = "postgres")]
+mod archive;
 mod cancel;
 mod dead;
 mod entries;
@@ -22,6 +24,10 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use streamjobs::{GroupName, StreamName};
 
 pub(crate) use self::about::About;
+#[cfg(feature = "postgres")]
+pub(crate) use self::archive::{
+    Archive, ArchiveList, ArchiveRedrive, Database, Filter as ArchiveFilter, State as ArchiveState,
+};
 pub(crate) use self::cancel::{CancelIds, CancelList, Cancels};
 pub(crate) use self::dead::{Dead, DeadChange, DeadList};
 pub(crate) use self::entries::{Chosen, Claim, Entries, HandOver, RemoveConsumer};
@@ -86,6 +92,8 @@ impl Command {
     pub(crate) fn stream(&self) -> Option<&StreamName> {
         let queue = match self {
             Self::Doctor(_) | Self::About(_) => return None,
+            #[cfg(feature = "postgres")]
+            Self::Archive(_) => return None,
             Self::Inspect(Inspect::Info(one) | Inspect::Groups(one)) => return Some(&one.stream),
             Self::Event(Events::Show(command)) => return Some(&command.stream),
             Self::Publish(command) => return Some(&command.stream),
@@ -127,6 +135,8 @@ impl Command {
             | Self::Entries(_)
             | Self::Group(_)
             | Self::About(_) => false,
+            #[cfg(feature = "postgres")]
+            Self::Archive(_) => false,
         }
     }
 }
@@ -147,6 +157,9 @@ pub(crate) enum Command {
     Group(Groups),
     #[command(subcommand)]
     Dead(Dead),
+    #[cfg(feature = "postgres")]
+    #[command(subcommand)]
+    Archive(Archive),
     #[command(subcommand)]
     Scheduled(Scheduled),
     #[command(flatten)]

@@ -11,6 +11,8 @@
 
 mod about;
 mod access;
+#[cfg(feature = "postgres")]
+mod archive;
 mod cancel;
 mod dead;
 mod doctor;
