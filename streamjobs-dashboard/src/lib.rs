@@ -26,6 +26,7 @@ mod routes;
 mod sampler;
 mod snapshot;
 mod state;
+mod trend;
 
 pub use self::access::{Access, Action, Authorizer, Denied};
 pub use self::alerts::AlertLog;

@@ -20,6 +20,7 @@ use crate::archived::{Archive, Archived};
 use crate::fault::Fault;
 use crate::history::{History, Point};
 use crate::snapshot::{GroupSnapshot, Snapshot, StreamFound, StreamSnapshot};
+use crate::trend::{Trend, TrendPoint};
 
 /// Takes snapshots and keeps recent ones.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ struct KnownStream {
 #[derive(Debug, Default)]
 struct KnownGroup {
     history: History,
+    trend: Trend,
     last: Option<Arc<GroupSnapshot>>,
 }
 
@@ -205,7 +207,8 @@ impl KnownStream {
         let group = stream.group(name.as_str())?;
         let info = group.info().await?;
         let consumers = group.consumers().await?;
-        let mut point = Point::new(Instant::now());
+        let now = Instant::now();
+        let mut point = Point::new(now);
         for consumer in &consumers {
             let (done, failed) =
                 (consumer.done.unwrap_or_default(), consumer.failed.unwrap_or_default());
@@ -216,7 +219,10 @@ impl KnownStream {
         let diagnosis = Diagnosis::of(&info, &consumers);
         let history = &known.history;
         let (rates, minute, done_history) = (history.rates(), history.minute(), history.done());
-        let read = GroupSnapshot { info, consumers, diagnosis, rates, minute, done_history };
+        let oldest = info.oldest_waiting.unwrap_or_default();
+        known.trend.add(TrendPoint { at: now, rates, waiting: info.backlog.entries, oldest });
+        let trend = known.trend.points();
+        let read = GroupSnapshot { info, consumers, diagnosis, rates, minute, done_history, trend };
         known.last = Some(Arc::new(read));
         Ok(())
     }

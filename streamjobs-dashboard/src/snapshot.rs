@@ -9,6 +9,7 @@ use crate::archived::Counts;
 use crate::fault::Fault;
 use crate::format::Counted;
 use crate::history::Rates;
+use crate::trend::TrendPoint;
 
 /// The state of all streams at one moment.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub(crate) struct GroupSnapshot {
     pub(crate) minute: Option<Rates>,
     /// Jobs done per second over the last five minutes, oldest first.
     pub(crate) done_history: Vec<f64>,
+    /// The last quarter of an hour, oldest first.
+    pub(crate) trend: Vec<TrendPoint>,
 }
 
 impl Snapshot {

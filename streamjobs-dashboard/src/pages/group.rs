@@ -10,7 +10,7 @@ use crate::form::GroupQuery;
 use crate::format::{self, Untrusted};
 use crate::layout::{Button, View, button, empty};
 use crate::live;
-use crate::pages::{group_parts, overview};
+use crate::pages::{chart, group_parts, overview};
 use crate::request::RequestContext;
 use crate::snapshot::Snapshot;
 
@@ -50,9 +50,6 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
                 div { dt { "Failed" } dd { (format::rate(rates.failed)) } }
             }
         }
-        @if let Some(sampled) = sampled.filter(|sampled| sampled.done_history.len() > 1) {
-            (group_parts::spark(&sampled.done_history))
-        }
         dl.fields {
             dt { "Last delivered" } dd #cursor { code { (info.cursor.to_string()) } }
             dt { "Lag reported by Redis" } dd #lag {
@@ -80,6 +77,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
             (rate(&info))
             (partitions(&info))
         }
+        @if let Some(sampled) = sampled { (chart::of_group(&sampled.trend)) }
         h2 { "Consumers" }
         (consumers_table(ctx, &info, &consumers))
     };

@@ -309,3 +309,21 @@ async fn times_are_relative_with_the_exact_time_for_those_who_ask() {
     let event = site.get(&format!("/jobs/streams/orders/event?id={id}")).await;
     event.says(" d ago</time> <span class=\"soft\">1970-01-02 00:00:00 UTC</span>");
 }
+
+#[tokio::test]
+async fn a_group_has_charts_with_axes_once_it_was_sampled_twice() {
+    let site = Site::start().await;
+    for _ in 0..7 {
+        site.append("order.placed", "{}");
+    }
+    site.get(GROUP).await.is(200).says_not("Last 15 minutes");
+    let drawn = async || site.get(GROUP).await.text.contains("Last 15 minutes");
+    eventually_async(3 * DEADLINE, "charts are drawn", drawn).await;
+    let page = site.get(GROUP).await;
+    page.says("Waiting over the last 15 minutes, at most 10")
+        .says("<span class=\"key waiting\">waiting 7</span>");
+    page.says("−15 min")
+        .says("<polyline class=\"waiting\"")
+        .says("Oldest waiting over the last 15 minutes");
+    crate::accessible::check(GROUP, &page.text);
+}

@@ -108,6 +108,7 @@ const ORDERS: [(&str, &str, Layers); 6] = [
         "",
         &[
             &["access", "base", "fault", "format", "history"],
+            &["trend"],
             &["alerts", "archived", "assets", "audit", "auth", "csrf", "payload", "snapshot"],
             &["sampler"],
             &["notice", "request", "state"],
