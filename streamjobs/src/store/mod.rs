@@ -47,7 +47,7 @@ pub use self::marks::Marks;
 pub use self::progress::JobProgress;
 pub use self::publish::{Appended, Appender, NewEntry, Publish};
 pub use self::rates::{Rate, RateFacts, Rates, SetRate, Starts, StartsAsked, StartsGranted};
-pub use self::results::{ResultFacts, ResultKept, Results, StoredResult};
+pub use self::results::{DeadSign, ResultFacts, ResultKept, Results, StoredResult};
 pub use self::schedule::{
     Debounced, Due, Entered, NewDebounced, NewScheduled, Rescheduled, Schedule, ScheduledFrom,
     Scheduling, Upcoming,

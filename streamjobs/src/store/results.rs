@@ -26,6 +26,37 @@ pub enum StoredResult {
     Json(Bytes),
     /// A sign that the job is done, and that its result could not be kept.
     NotKept,
+    /// A sign that the job is a dead letter.
+    Dead {
+        /// The word of the reason.
+        reason: String,
+        /// The last error, or the beginning of it.
+        error: Option<String>,
+    },
+}
+
+/// Why a job is a dead letter.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadSign<'a> {
+    /// The word of the reason.
+    pub reason: &'a str,
+    /// The last error, of which the beginning is kept.
+    pub error: Option<&'a str>,
+}
+
+impl DeadSign<'_> {
+    /// The sign as it is stored.
+    pub(crate) fn text(&self) -> String {
+        let error = self.error.map(|error| {
+            let end =
+                (0..=ERROR_BYTES_MAX.min(error.len())).rfind(|end| error.is_char_boundary(*end));
+            error.get(..end.unwrap_or(0)).unwrap_or_default()
+        });
+        match error {
+            Some(error) => format!("{DEAD}{}\n{error}", self.reason),
+            None => format!("{DEAD}{}", self.reason),
+        }
+    }
 }
 
 /// How large a result is, and for how long it is kept.
@@ -50,6 +81,18 @@ pub trait Results: Send + Sync {
         keep: Duration,
     ) -> Result<ResultKept>;
 
+    /// Keeps a sign that the job is a dead letter, unless a result is kept. A repetition changes nothing.
+    async fn sign_dead(
+        &self,
+        queue: &Queue,
+        event_id: &EventId,
+        sign: &DeadSign<'_>,
+        keep: Duration,
+    ) -> Result<()>;
+
+    /// Removes such a sign: the job runs again.
+    async fn unsign_dead(&self, queue: &Queue, event_id: &EventId) -> Result<()>;
+
     /// What is kept of a job; `None` if nothing is, or not any more.
     async fn result(&self, queue: &Queue, event_id: &EventId) -> Result<Option<StoredResult>>;
 
@@ -65,6 +108,14 @@ pub trait Results: Send + Sync {
 impl StoredResult {
     /// What a stored text means. No JSON begins as the sign does.
     pub(crate) fn of(text: Bytes) -> Self {
+        if let Some(sign) = text.strip_prefix(DEAD.as_bytes()) {
+            let sign = String::from_utf8_lossy(sign);
+            let (reason, error) = match sign.split_once('\n') {
+                Some((reason, error)) => (reason, Some(error.to_owned())),
+                None => (&*sign, None),
+            };
+            return Self::Dead { reason: reason.to_owned(), error };
+        }
         match text.starts_with(b"!") {
             true => Self::NotKept,
             false => Self::Json(text),
@@ -77,6 +128,27 @@ impl std::fmt::Debug for StoredResult {
         match self {
             Self::Json(json) => write!(f, "Json({} bytes)", json.len()),
             Self::NotKept => f.write_str("NotKept"),
+            Self::Dead { reason, .. } => write!(f, "Dead({reason})"),
         }
+    }
+}
+
+/// What the sign of a dead letter begins with.
+pub(crate) const DEAD: &str = "!dead ";
+const ERROR_BYTES_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sign_of_a_dead_letter_is_read_as_it_was_written_and_its_error_is_cut() {
+        let read = |sign: DeadSign<'_>| StoredResult::of(sign.text().into());
+        let dead = |error: Option<String>| StoredResult::Dead { reason: "exhausted".into(), error };
+        let sign = |error| DeadSign { reason: "exhausted", error };
+        assert_eq!(read(sign(None)), dead(None));
+        assert_eq!(read(sign(Some("no\nprice"))), dead(Some("no\nprice".into())));
+        let long = "ä".repeat(1_000);
+        assert_eq!(read(sign(Some(&long))), dead(Some("ä".repeat(500))));
     }
 }

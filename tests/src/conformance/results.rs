@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use streamjobs::__store::{Queue, ResultFacts, ResultKept, StoredResult};
+use streamjobs::__store::{DeadSign, Queue, ResultFacts, ResultKept, StoredResult};
 use streamjobs::{EventId, GroupName};
 
 use super::{BoxError, Case, LEASE, Stage};
@@ -15,6 +15,7 @@ macro_rules! results_cases {
         $crate::conformance_tests! { @each $test, $stage, results:
             the_first_result_of_a_job_stays,
             a_result_is_forgotten_when_its_time_is_over,
+            a_dead_letter_has_a_sign_until_it_runs_again_or_is_done,
             results_belong_to_one_group_and_are_shown_without_what_is_in_them,
         }
     };
@@ -55,6 +56,30 @@ pub async fn a_result_is_forgotten_when_its_time_is_over(stage: &Stage) -> Case 
     assert_eq!(kept(stage).await?, None);
     assert_eq!(keep(stage, "2", Duration::MAX).await?, ResultKept::Kept);
     assert_eq!(kept(stage).await?, json("2"));
+    Ok(())
+}
+
+/// The sign gives way to a result, and never replaces one.
+pub async fn a_dead_letter_has_a_sign_until_it_runs_again_or_is_done(stage: &Stage) -> Case {
+    let (store, queue, id) = (&stage.store, &stage.queue, id()?);
+    let sign = DeadSign { reason: "exhausted", error: Some("no\nprice") };
+    let dead = || {
+        let (reason, error) = ("exhausted".to_owned(), Some("no\nprice".to_owned()));
+        Some(StoredResult::Dead { reason, error })
+    };
+    store.unsign_dead(queue, &id).await?;
+    store.sign_dead(queue, &id, &sign, LEASE).await?;
+    store.sign_dead(queue, &id, &sign, LEASE).await?;
+    assert_eq!(kept(stage).await?, dead());
+    let facts = store.result_facts(&queue.stream, std::slice::from_ref(&queue.group), &id).await?;
+    assert_eq!(facts, [None], "a sign is no result");
+    store.unsign_dead(queue, &id).await?;
+    assert_eq!(kept(stage).await?, None);
+    store.sign_dead(queue, &id, &sign, LEASE).await?;
+    assert_eq!(keep(stage, "7", LEASE).await?, ResultKept::Kept);
+    store.sign_dead(queue, &id, &sign, LEASE).await?;
+    store.unsign_dead(queue, &id).await?;
+    assert_eq!(kept(stage).await?, json("7"));
     Ok(())
 }
 

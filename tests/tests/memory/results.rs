@@ -145,7 +145,7 @@ async fn a_failed_attempt_leaves_nothing_and_the_one_that_succeeds_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_letter_is_seen_as_dead_and_after_its_redrive_as_done() {
+async fn a_dead_letter_is_seen_as_dead_also_when_it_was_taken_away() {
     let app = App::start().await;
     let pricing = app.group("pricing");
     for _ in 0..3 {
@@ -154,24 +154,44 @@ async fn a_dead_letter_is_seen_as_dead_and_after_its_redrive_as_done() {
     let published = app.client.publish(&Wanted { cents: 3 }).await.unwrap();
     let begun = Instant::now();
     let found = pricing.wait_for::<Price>(&published, MINUTE).await.unwrap();
-    let JobResult::Dead(letter) = found else { panic!("{found:?}") };
-    assert_eq!(letter.event_id.as_ref(), Some(&published.event_id));
-    assert_eq!(
-        (letter.reason, letter.error.as_deref()),
-        (Reason::Rejected, Some("no such article"))
-    );
+    let JobResult::Dead(dead) = found else { panic!("{found:?}") };
+    assert_eq!(dead.reason, Some(Reason::Rejected));
+    assert_eq!(dead.error.as_deref(), Some("no such article"));
     assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
-    // Who knows the id alone is told the same.
-    let by_id = pricing.result::<Price>(&published.event_id).await.unwrap();
-    assert!(matches!(by_id, JobResult::Dead(_)), "{by_id:?}");
+    // As an archive does.
     let letters = app.client.dead_letters("quotes", "pricing").unwrap();
-    letters.redrive(letter.id).await.unwrap();
-    // It dies again, as another letter.
-    let again = async || match pricing.result::<Price>(&published).await.unwrap() {
-        JobResult::Dead(again) => again.id > letter.id,
-        _ => false,
-    };
-    eventually_async(MINUTE, "dead again", again).await;
+    let ids = letters.list(None, 10).await.unwrap().letters.into_iter().map(|letter| letter.id);
+    assert_eq!(letters.purge(ids).await.unwrap(), 4);
+    let signed = pricing.result::<Price>(&published.event_id).await.unwrap();
+    let JobResult::Dead(signed) = signed else { panic!("{signed:?}") };
+    assert_eq!((signed.reason, &signed.error, signed.letter), (dead.reason, &dead.error, None));
+    // It is no result.
+    let report = app.client.stream("quotes").unwrap().event(&published.event_id).await.unwrap();
+    assert_eq!(report.jobs[0].result, None);
+    let _ = app.runtime.shutdown().await;
+}
+
+/// The letters of dead processes have no sign, and neither has one that could not be stored.
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_without_a_sign_is_found_among_the_letters() {
+    let app = App::start().await;
+    let pricing = app.group("pricing");
+    app.store.fail_next("sign_dead", Fault::Refused);
+    let published = app.client.publish(&Wanted { cents: 3 }).await.unwrap();
+    for _ in 0..3 {
+        app.client.publish(&Wanted { cents: 3 }).await.unwrap();
+    }
+    let dead = async || app.runtime.counters().dead_lettered == 4;
+    eventually_async(MINUTE, "all are dead", dead).await;
+    let found = pricing.wait_for::<Price>(&published, MINUTE).await.unwrap();
+    let JobResult::Dead(found) = found else { panic!("{found:?}") };
+    let letter = found.letter.unwrap();
+    assert_eq!(
+        (found.reason, found.error.as_deref()),
+        (Some(Reason::Rejected), Some("no such article"))
+    );
+    let by_id = pricing.result::<Price>(&published.event_id).await.unwrap();
+    assert!(matches!(by_id, JobResult::Dead(dead) if dead.letter == Some(letter)));
     let _ = app.runtime.shutdown().await;
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use streamjobs::stream::{Group, JobResult};
-use streamjobs::{Client, Job, JobError, Runtime, State, handler, handlers};
+use streamjobs::{Client, EntryId, Job, JobError, Runtime, State, handler, handlers};
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use streamjobs_tests::server::{RedisCluster, RedisServer};
 
@@ -75,10 +75,16 @@ async fn a_dead_letter_is_seen_and_a_redrive_makes_it_a_result() {
     let published = app.client.publish(&order("o-1")).await.unwrap();
     let group = group(&app.client);
     let found = group.wait_for::<Receipt>(&published, DEADLINE).await.unwrap();
-    let JobResult::Dead(letter) = found else { panic!("{found:?}") };
-    assert_eq!((letter.attempts, letter.error.as_deref()), (2, Some("no such article")));
+    let JobResult::Dead(dead) = found else { panic!("{found:?}") };
+    let (reason, error) = (dead.reason.unwrap(), dead.error.unwrap());
+    assert_eq!((reason.as_str(), error.as_str()), ("exhausted", "no such article"));
+    let sign: String =
+        redis::from_redis_value(app.server.command(&["GET", &key(&published.event_id)])).unwrap();
+    assert_eq!(sign, "!dead exhausted\nno such article");
     let letters = app.client.dead_letters("orders", "work").unwrap();
-    letters.redrive(letter.id).await.unwrap();
+    let letter = app.server.entries("{orders}:dead:work")[0].id.parse::<EntryId>().unwrap();
+    letters.redrive(letter).await.unwrap();
+    work.wait_for(3).await;
     let redriven = group.result::<Receipt>(&published).await.unwrap();
     assert!(redriven.is_unknown(), "it runs again: {redriven:?}");
     gate.open();

@@ -60,7 +60,7 @@ pub use self::pending::{PendingPage, PendingQuery};
 pub use self::preview::PreviewPage;
 pub use self::range::{Position, Range};
 pub use self::replay::{Replay, ReplayEvents};
-pub use self::result::{JobResult, ResultOf};
+pub use self::result::{DeadJob, JobResult, ResultOf};
 pub use self::retries::{RetryCursor, RetryId, RetryIdError, RetryPage, ScheduledRetry};
 pub use self::scheduled::{
     Rescheduled, ScheduledCursor, ScheduledCursorError, ScheduledEvent, ScheduledEvents,

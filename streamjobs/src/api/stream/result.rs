@@ -10,9 +10,10 @@ use super::group::Group;
 use super::handle::PAGE_MAX;
 use super::part::GroupPart;
 use crate::api::parts::read_all;
-use crate::model::entry::EntryId;
+use crate::model::entry::{EntryAddress, EntryId};
 use crate::model::event::decode_result;
 use crate::model::name::EventId;
+use crate::model::policy::Reason;
 use crate::model::preview::DeadLetterSummary;
 use crate::publish::client::Published;
 use crate::store::StoredResult;
@@ -27,13 +28,26 @@ pub enum JobResult<T> {
     /// The job is done. Its result is not kept, because the server was out of memory.
     NotKept,
     /// The job is a dead letter, and will not run again unless it is redriven.
-    Dead(Box<DeadLetterSummary>),
+    Dead(DeadJob),
     /// Nothing is known. The job waits or runs; or there is no job, because the event was not published to this
     /// stream or has no handler in the group; or it is done, and left no result: the time of the result is over,
     /// its handler has no option `result`, a guard found that the job was done before, or the result was lost; or it
-    /// is a dead letter that was archived, purged or trimmed, or is not among the newest 1,000.
+    /// is a dead letter that another process than the job's stored, as after crashes, and that was archived, purged or
+    /// trimmed since, or is not among the newest 1,000.
     /// [`Stream::event`](super::Stream::event) says more, at a higher cost.
     Unknown,
+}
+
+/// A job that is a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadJob {
+    /// Why it will not run again; `None` if a newer release has a reason that this one does not know.
+    pub reason: Option<Reason>,
+    /// The last error, or its first 1,000 bytes.
+    pub error: Option<String>,
+    /// The dead letter, if it was looked for and found: an archive may have taken it away.
+    pub letter: Option<EntryAddress>,
 }
 
 impl<T> JobResult<T> {
@@ -124,7 +138,7 @@ impl Group {
     /// The server is asked again and again: first after some milliseconds, then after pauses that grow to a
     /// quarter of a second, each drawn at random from its upper half. So a waiter costs the server about five reads
     /// of a key a second, and about one a second of the dead letters that are new, and learns of the end within a
-    /// quarter of a second, of a dead letter within about a second. It may take longer than the given time by one
+    /// quarter of a second, and of a dead letter that another process stored, as after crashes, within about a second. It may take longer than the given time by one
     /// request, which the client ends after some seconds. While the server cannot be reached it goes on asking.
     ///
     /// # Errors
@@ -195,6 +209,10 @@ impl Search {
             match stored {
                 Some(StoredResult::Json(json)) => return place.decoded(id, &json),
                 Some(StoredResult::NotKept) => return Ok(JobResult::NotKept),
+                Some(StoredResult::Dead { reason, error }) => {
+                    let reason = Reason::parse(&reason);
+                    return Ok(JobResult::Dead(DeadJob { reason, error, letter: None }));
+                }
                 None => {}
             }
         }
@@ -204,7 +222,11 @@ impl Search {
         let letters = self.parts.iter_mut().map(|place| place.letter(id)).collect();
         let letters = read_all::<_, StreamError, _>(letters).await?;
         let letter = letters.into_iter().flatten().max_by_key(|letter| letter.id);
-        Ok(letter.map_or(JobResult::Unknown, |letter| JobResult::Dead(Box::new(letter))))
+        Ok(letter.map_or(JobResult::Unknown, |letter| {
+            let address = letter.address();
+            let (reason, error) = (Some(letter.reason), letter.error);
+            JobResult::Dead(DeadJob { reason, error, letter: Some(address) })
+        }))
     }
 }
 

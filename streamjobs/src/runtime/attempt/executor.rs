@@ -199,6 +199,7 @@ impl Executor {
         bound: &BoundHandler,
         (attempt, returned): (u32, Option<Arc<Returned>>),
     ) -> Outcome {
+        self.begin_result(envelope, bound).await;
         if self.context.report.is_observed() {
             let handled_by = Some(bound.handled_by());
             let subject = Subject { delivery: &assignment.delivery, envelope, handled_by };
@@ -244,6 +245,16 @@ impl Executor {
             span::failed(&span, kind);
         }
         outcome
+    }
+
+    /// Before an attempt at a job with a result: one that was redriven is no dead letter any more.
+    async fn begin_result(&self, envelope: &Envelope, bound: &BoundHandler) {
+        if bound.handler.result.is_some() && envelope.origin.is_some() && envelope.failures == 0 {
+            let (queue, id) = (self.context.queue(), &envelope.event_id);
+            let removed = self.client.store().unsign_dead(queue, id).await;
+            // What stays says what was so until now, and gives way to the result.
+            let _logged = self.context.report.ok_or_report("say that a job runs again", removed);
+        }
     }
 
     /// Keeps the result of a job that is done.

@@ -23,7 +23,7 @@ use crate::runtime::settle::{RefusedRoom, RetryBatches};
 use crate::runtime::state::{
     Clock, GroupEpoch, InFlight, LoopBackoff, NextDue, PayloadBudget, Settlement, SettlingOver,
 };
-use crate::store::{FenceResult, NewRetry, ServerTime, StandIn, StoreError};
+use crate::store::{DeadSign, FenceResult, NewRetry, ServerTime, StandIn, StoreError};
 
 /// The settling loop of one queue.
 #[derive(Debug)]
@@ -150,10 +150,32 @@ impl SettlingSteps {
                 }
             }
         }
-        if has_ended_it && self.gives_place_back(&settlement.verdict) {
-            Box::pin(self.places.give_back(&[(hold.inlet, hold.id)])).await;
+        if has_ended_it {
+            self.follow_up(&settlement, hold).await;
         }
         self.end(settlement, settled);
+    }
+
+    /// What the end of a job by this attempt means for others.
+    async fn follow_up(&self, settlement: &Settlement, hold: Hold) {
+        if self.gives_place_back(&settlement.verdict) {
+            Box::pin(self.places.give_back(&[(hold.inlet, hold.id)])).await;
+        }
+        self.sign_dead(settlement).await;
+    }
+
+    /// Tells those who wait for the result of a job that it is a dead letter, which an archive may take away before they
+    /// see it. The letter itself says the same, so that this is tried once.
+    async fn sign_dead(&self, settlement: &Settlement) {
+        let keep = settlement.handled_by.and_then(|handled_by| handled_by.handler.result);
+        let (Verdict::DeadLetter { reason, error }, Some(keep)) = (&settlement.verdict, keep)
+        else {
+            return;
+        };
+        let sign = DeadSign { reason: reason.as_str(), error: error.as_deref() };
+        let (queue, id) = (self.context.queue(), &settlement.envelope.event_id);
+        let signed = Box::pin(self.context.store.sign_dead(queue, id, &sign, keep)).await;
+        let _logged = self.context.report.ok_or_report("say that a job is dead", signed);
     }
 
     /// Whether a job that was settled lets those go on that wait for its place in the group's limit.

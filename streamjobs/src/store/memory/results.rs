@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::MemoryStore;
 use super::state::{Kept, MemoryState, milliseconds};
 use crate::model::name::{EventId, GroupName, StreamName};
-use crate::store::results::{ResultFacts, ResultKept, StoredResult};
+use crate::store::results::{DEAD, DeadSign, ResultFacts, ResultKept, StoredResult};
 use crate::store::types::Result;
 use crate::store::{Queue, Results};
 
@@ -16,6 +16,20 @@ impl MemoryState {
     fn kept(&self, key: &str) -> Option<&Kept> {
         let now = self.now();
         self.results.get(key).filter(|kept| kept.expires > now)
+    }
+
+    fn is_dead(&self, key: &str) -> bool {
+        self.kept(key).is_some_and(|kept| kept.json.starts_with(DEAD.as_bytes()))
+    }
+
+    /// Keeps a text, unless a result is kept: whether it is.
+    fn keep(&mut self, key: String, json: Bytes, keep: Duration) -> bool {
+        if self.kept(&key).is_some() && !self.is_dead(&key) {
+            return false;
+        }
+        let expires = self.now().saturating_add(milliseconds(keep).max(1));
+        self.results.insert(key, Kept { json, expires });
+        true
     }
 }
 
@@ -29,13 +43,35 @@ impl Results for MemoryStore {
         keep: Duration,
     ) -> Result<ResultKept> {
         self.step("keep_result", |state| {
-            let key = queue.result_key(event_id);
-            if state.kept(&key).is_some() {
-                return Ok(ResultKept::Present);
+            match state.keep(queue.result_key(event_id), json.clone(), keep) {
+                true => Ok(ResultKept::Kept),
+                false => Ok(ResultKept::Present),
             }
-            let expires = state.now().saturating_add(milliseconds(keep).max(1));
-            state.results.insert(key, Kept { json: json.clone(), expires });
-            Ok(ResultKept::Kept)
+        })
+        .await
+    }
+
+    async fn sign_dead(
+        &self,
+        queue: &Queue,
+        event_id: &EventId,
+        sign: &DeadSign<'_>,
+        keep: Duration,
+    ) -> Result<()> {
+        self.step("sign_dead", |state| {
+            state.keep(queue.result_key(event_id), sign.text().into(), keep);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn unsign_dead(&self, queue: &Queue, event_id: &EventId) -> Result<()> {
+        self.step("unsign_dead", |state| {
+            let key = queue.result_key(event_id);
+            if state.is_dead(&key) {
+                state.results.remove(&key);
+            }
+            Ok(())
         })
         .await
     }
@@ -57,7 +93,8 @@ impl Results for MemoryStore {
         self.step("result_facts", |state| {
             let now = state.now();
             let facts = |group: &GroupName| {
-                let kept = state.kept(&stream.result_key(group, event_id))?;
+                let key = stream.result_key(group, event_id);
+                let kept = state.kept(&key).filter(|_| !state.is_dead(&key))?;
                 let rest = Duration::from_millis(kept.expires.saturating_sub(now));
                 Some(ResultFacts { bytes: Some(kept.json.len() as u64), rest })
             };

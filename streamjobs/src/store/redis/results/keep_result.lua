@@ -1,10 +1,10 @@
--- Keeps the result of a job that is done.
+-- Keeps the result of a job that is done, or a sign that it is a dead letter.
 --
--- KEYS: result. ARGV: the result, how long it is kept in milliseconds.
+-- KEYS: result. ARGV: the result, or a text that begins with "!" as the sign; how long it is kept in milliseconds.
 -- Returns: 1 it is kept, 0 an earlier one is, -1 the server is out of memory and a sign is kept instead.
 --
--- Before: the key has an earlier result, a sign that there was no memory for one, or nothing.
--- After: the key has the first result of the job, or that sign, and expires.
+-- Before: the key has an earlier result, a sign of a dead letter or that there was no memory, or nothing.
+-- After: the key has the first result of the job, or else the last sign, and expires.
 -- May race with: another run of the same job; the first one to come stays. A repetition changes nothing.
 --
 -- A server that is out of memory refuses results, which can be large. The sign is small, and is stored all the
@@ -16,5 +16,6 @@ local set = redis.pcall('SET', key, result, 'PX', keep)
 if not set.err then return 1 end
 if not string.find(tostring(set.err), 'OOM', 1, true) then return refusal_of(set) end
 redis.call('DEL', key)
-redis.call('SET', key, '!memory', 'PX', keep)
-return -1
+local is_sign = string.sub(result, 1, 1) == '!'
+redis.call('SET', key, is_sign and result or '!memory', 'PX', keep)
+return is_sign and 1 or -1

@@ -9,13 +9,14 @@ use redis::{Cmd, Value};
 use super::script::scripts;
 use super::{DELAY_MAX, RedisStore, milliseconds, reply};
 use crate::model::name::{EventId, GroupName, StreamName};
-use crate::store::results::{ResultFacts, ResultKept, StoredResult};
+use crate::store::results::{DeadSign, ResultFacts, ResultKept, StoredResult};
 use crate::store::types::Result;
 use crate::store::{Queue, Results, StoreError};
 
 scripts! {
     KEEP_RESULT = "keep_result";
     RESULT_FACTS = "result_facts";
+    UNSIGN_DEAD = "unsign_dead";
 }
 
 #[async_trait]
@@ -27,19 +28,27 @@ impl Results for RedisStore {
         json: &Bytes,
         keep: Duration,
     ) -> Result<ResultKept> {
-        let name = KEEP_RESULT.name;
-        // The server refuses zero, and times that are too long.
-        let keep = milliseconds(keep).clamp(1, DELAY_MAX);
-        let add = |command: &mut Cmd| {
-            command.arg(&json[..]).arg(keep);
-        };
-        let value = self.script(&KEEP_RESULT, &[&queue.result_key(event_id)], add).await?;
-        match reply::integer(&value, name)? {
+        match self.keep_text(queue, event_id, json, keep).await? {
             1 => Ok(ResultKept::Kept),
             0 => Ok(ResultKept::Present),
             -1 => Ok(ResultKept::NoMemory),
-            _ => Err(StoreError::Protocol { command: name }),
+            _ => Err(StoreError::Protocol { command: KEEP_RESULT.name }),
         }
+    }
+
+    async fn sign_dead(
+        &self,
+        queue: &Queue,
+        event_id: &EventId,
+        sign: &DeadSign<'_>,
+        keep: Duration,
+    ) -> Result<()> {
+        self.keep_text(queue, event_id, sign.text().as_bytes(), keep).await.map(drop)
+    }
+
+    async fn unsign_dead(&self, queue: &Queue, event_id: &EventId) -> Result<()> {
+        let value = self.script(&UNSIGN_DEAD, &[&queue.result_key(event_id)], |_| ()).await?;
+        reply::flag(&value, UNSIGN_DEAD.name).map(drop)
     }
 
     async fn result(&self, queue: &Queue, event_id: &EventId) -> Result<Option<StoredResult>> {
@@ -68,6 +77,24 @@ impl Results for RedisStore {
         let value = self.script(&RESULT_FACTS, &keys, |_| ()).await?;
         let facts = reply::items(value, name)?.into_iter();
         facts.map(|facts| reply::unless_nil(facts, name, of_one)).collect()
+    }
+}
+
+impl RedisStore {
+    async fn keep_text(
+        &self,
+        queue: &Queue,
+        event_id: &EventId,
+        text: &[u8],
+        keep: Duration,
+    ) -> Result<i64> {
+        // The server refuses zero, and times that are too long.
+        let keep = milliseconds(keep).clamp(1, DELAY_MAX);
+        let add = |command: &mut Cmd| {
+            command.arg(text).arg(keep);
+        };
+        let value = self.script(&KEEP_RESULT, &[&queue.result_key(event_id)], add).await?;
+        reply::integer(&value, KEEP_RESULT.name)
     }
 }
 

@@ -2,7 +2,7 @@
 --
 -- KEYS: the result of each group. No ARGV.
 -- Returns: for each key its length and for how many milliseconds it is kept, or nil if nothing is; the length is
--- -1 for a sign that there was no memory.
+-- -1 for a sign that there was no memory. The sign of a dead letter is no result.
 --
 -- May race with: anything; it changes nothing. A key of another type, or one that never expires, is no result.
 local facts = {}
@@ -10,6 +10,7 @@ for i, key in ipairs(KEYS) do
   local kept = redis.pcall('GET', key)
   local rest = type(kept) == 'string' and redis.call('PTTL', key) or -1
   local length = type(kept) == 'string' and string.sub(kept, 1, 1) ~= '!' and #kept or -1
-  facts[i] = rest > 0 and {length, rest} or false
+  local is_dead = type(kept) == 'string' and string.sub(kept, 1, 6) == '!dead '
+  facts[i] = rest > 0 and not is_dead and {length, rest} or false
 end
 return facts
