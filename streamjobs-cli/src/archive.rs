@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
 use streamjobs::dead_letter::Reason;
 use streamjobs_postgres::letters::{
-    ArchivedLetter, DeadLetters, LetterId, LetterState, Redrive, Request, Selection,
+    ArchivedLetter, DeadLetters, LetterId, LetterState, Redrive, RedriveId, Request, Selection,
 };
 use streamjobs_postgres::{Postgres, SchemaName};
 
@@ -163,15 +163,16 @@ async fn redrive(
     command: &ArchiveRedrive,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
+    if let Some(id) = command.resume {
+        return resume(arguments, letters, (id, command.consent.yes), output).await;
+    }
     let selected = match command.ids.is_empty() {
         true => selection(&command.filter),
         false => Selection::new().ids(distinct(&command.ids)),
     };
-    let request = Request::new(&*command.by, &*command.why);
-    let mut redriving = letters.redrive(selected, request);
-    if let Some(rate) = command.rate {
-        redriving = redriving.rate(rate);
-    }
+    let (by, why) = (command.by.clone(), command.why.clone());
+    let request = Request::new(by.unwrap_or_default(), why.unwrap_or_default());
+    let redriving = letters.redrive(selected, request).rate(command.rate);
     if !command.consent.yes {
         let plan = redriving.dry_run().await?;
         let groups = plan.by_group.iter().map(|group| {
@@ -193,7 +194,24 @@ async fn redrive(
         return planned(&what, &document, output);
     }
     let client = connect::client(arguments).await?;
-    report(&redriving.start(&client).await?, output)
+    let id = redriving.record().await?;
+    print_note(&format!("redrive {id}; if it is interrupted: archive redrive --resume {id} --yes"));
+    report(&letters.resume(id, &client).await?, output)
+}
+
+/// Goes on with a redrive that was recorded before.
+async fn resume(
+    arguments: &Arguments,
+    letters: &DeadLetters,
+    (id, yes): (RedriveId, bool),
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    if !yes {
+        let document = json!({ "action": "redrive", "dry_run": true, "redrive": id.get() });
+        return planned(&format!("go on with redrive {id}"), &document, output);
+    }
+    let client = connect::client(arguments).await?;
+    report(&letters.resume(id, &client).await?, output)
 }
 
 fn report(redrive: &Redrive, output: &mut Output) -> Result<Exit, Failure> {

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use streamjobs_postgres::letters::LetterId;
+use streamjobs_postgres::letters::{LetterId, RedriveId};
 
 use super::Consent;
 use super::dead::REASONS;
@@ -116,39 +116,44 @@ pub(crate) struct ArchiveShow {
 /// Run the jobs of archived dead letters again, in their groups only and with their event ids.
 #[derive(Args, Debug)]
 #[command(
-    override_usage = "streamjobs archive redrive [OPTIONS] --database <URL> --why <TEXT> <IDS|--all|FILTER>"
+    override_usage = "streamjobs archive redrive [OPTIONS] --database <URL> --why <TEXT> --by <NAME> <IDS|--all|FILTER|--resume <ID>>"
 )]
 #[command(after_help = "\
 A filter is one or more of --stream, --group, --type, --reason, --kind and --error. Only open letters are
-redriven. The redrive is stored with its reason and its user; if it is interrupted, the dashboard goes on
-with it.
+redriven. The redrive is stored with its reason and its user, and its number is said before the first job is
+put back. If it is interrupted, go on with that number and --resume, or in the dashboard: a new redrive could put
+jobs back a second time.
 
 Exits with 3 without --yes, or if a job was not put back.
 
 Example:
   streamjobs archive redrive --database postgres://localhost/app --error timeout --why 'bank is back' --yes")]
 #[command(group = ArgGroup::new("choice").required(true).multiple(true)
-    .args(["ids", "all", "stream", "group", "event_type", "reason", "kind", "error"]))]
+    .args(["ids", "all", "resume", "stream", "group", "event_type", "reason", "kind", "error"]))]
 pub(crate) struct ArchiveRedrive {
     #[command(flatten)]
     pub(crate) database: Database,
     /// The letters' ids.
-    #[arg(conflicts_with_all = ["all", "stream", "group", "event_type", "reason", "kind", "error"])]
+    #[arg(conflicts_with_all = ["all", "resume", "stream", "group", "event_type", "reason", "kind", "error"])]
     pub(crate) ids: Vec<LetterId>,
     /// All open letters.
     #[arg(long, conflicts_with_all = ["stream", "group", "event_type", "reason", "kind", "error"])]
     pub(crate) all: bool,
+    /// A redrive that was interrupted, with its own letters, reason and rate.
+    #[arg(long, value_name = "ID",
+        conflicts_with_all = ["all", "stream", "group", "event_type", "reason", "kind", "error"])]
+    pub(crate) resume: Option<RedriveId>,
     #[command(flatten)]
     pub(crate) filter: Filter,
     /// Why, for the record.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) why: String,
+    #[arg(long, value_name = "TEXT", required_unless_present = "resume")]
+    pub(crate) why: Option<String>,
     /// Who, for the record.
-    #[arg(long, value_name = "NAME", env = "USER")]
-    pub(crate) by: String,
-    /// Jobs put back per second; 100 by default.
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) rate: Option<NonZeroU32>,
+    #[arg(long, value_name = "NAME", env = "USER", required_unless_present = "resume")]
+    pub(crate) by: Option<String>,
+    /// Jobs put back per second.
+    #[arg(long, value_name = "NUMBER", default_value = "100")]
+    pub(crate) rate: NonZeroU32,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }

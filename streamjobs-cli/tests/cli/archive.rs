@@ -103,12 +103,20 @@ fn a_redrive_is_planned_first_and_then_recorded_with_its_reason_and_user() {
         (&2.into(), &2.into(), &0.into())
     );
     assert_eq!(archive.lane(), 2);
+    let redrive = done["redrive"].as_i64().unwrap();
+    let plan = archive.run(&format!("redrive --resume {redrive}")).ended(3);
+    assert!(plan.out.starts_with(&format!("would go on with redrive {redrive}")), "{plan:?}");
+    let again = archive.run(&format!("redrive --resume {redrive} --yes --json")).ended(0).json();
+    assert_eq!((&again["done"], archive.lane()), (&2.into(), 2), "it has ended before");
+    let unknown = archive.run("redrive --resume 4711 --yes").ended(1);
+    assert!(unknown.err.contains("4711"), "{unknown:?}");
     let redriven = archive.run("list --state redriven --json").ended(0).json();
     assert_eq!(redriven["letters"].as_array().unwrap().len(), 2);
     let open = archive.run("list --json").ended(0).json();
     let id = open["letters"][0]["id"].as_i64().unwrap();
     let one = archive.run(&format!("redrive {id} --why again --by ops --yes")).ended(0);
     assert!(one.out.starts_with("redriven 1 of 1 archived dead letters"), "{one:?}");
+    assert!(one.err.contains("if it is interrupted: archive redrive --resume "), "{one:?}");
     assert_eq!(archive.lane(), 3);
     // Without the server of the streams, a redrive fails and says so.
     archive.redis.kill();
@@ -133,6 +141,8 @@ fn a_database_that_cannot_be_reached_and_wrong_arguments_are_named_without_the_p
         ("redrive --why x", "<IDS|--all|"),
         ("redrive --all", "--why"),
         ("redrive 1 --all --why x", "--all"),
+        ("redrive --resume 1 --all", "--all"),
+        ("redrive --resume x", "x"),
         ("redrive --all --group billing --why x", "--group"),
     ] {
         let database = if line == "list" { "" } else { none };
