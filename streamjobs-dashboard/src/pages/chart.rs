@@ -14,6 +14,8 @@ pub(crate) struct Chart<'a> {
     pub(crate) title: &'a str,
     /// The lines, each with its name and its class.
     pub(crate) lines: &'a [Line<'a>],
+    /// The end of the axis, if all values are smaller.
+    pub(crate) least: f64,
     /// A value as text.
     pub(crate) unit: fn(f64) -> String,
 }
@@ -40,13 +42,17 @@ pub(crate) fn of_group(points: &[TrendPoint]) -> Markup {
     let waiting = Line { name: "waiting", class: "waiting", value: |at| Some(exact(at.waiting)) };
     let oldest =
         Line { name: "oldest", class: "waiting", value: |at| Some(at.oldest.as_secs_f64()) };
+    let (jobs, backlog, age) = ([done, failed], [waiting], [oldest]);
+    let charts = [
+        Chart { title: "Jobs", lines: &jobs, least: 0.0, unit: format::rate },
+        Chart { title: "Waiting", lines: &backlog, least: 2.0, unit: count },
+        Chart { title: "Oldest waiting", lines: &age, least: 1.0, unit: seconds },
+    ];
     html! {
         @if points.len() > 1 {
             h2 { "Last 15 minutes" }
             div.charts {
-                (draw(Chart { title: "Jobs", lines: &[done, failed], unit: format::rate }, points, now))
-                (draw(Chart { title: "Waiting", lines: &[waiting], unit: count }, points, now))
-                (draw(Chart { title: "Oldest waiting", lines: &[oldest], unit: seconds }, points, now))
+                @for chart in charts { (draw(chart, points, now)) }
             }
         }
     }
@@ -59,7 +65,7 @@ fn exact(count: u64) -> f64 {
 
 fn draw(chart: Chart<'_>, points: &[TrendPoint], now: Instant) -> Markup {
     let values = chart.lines.iter().flat_map(|line| points.iter().filter_map(line.value));
-    let top = rounded_up(values.fold(0.0, f64::max));
+    let top = rounded_up(values.fold(chart.least, f64::max));
     let unit = chart.unit;
     html! {
         figure.chart {
@@ -115,13 +121,13 @@ fn x_of(ago: Duration) -> f64 {
     part.mul_add(LEFT - RIGHT, RIGHT)
 }
 
-/// The next number that is 1, 2 or 5 with some zeros, so that the axis has round numbers.
+/// The next number that is 1, 2 or 4 with some zeros, so that it and its half are round numbers.
 fn rounded_up(most: f64) -> f64 {
     if most <= 0.0 || !most.is_finite() {
         return 1.0;
     }
     let zeros = 10_f64.powf(most.log10().floor());
-    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * zeros);
+    let steps = [1.0, 2.0, 4.0, 10.0].map(|step| step * zeros);
     steps.into_iter().find(|step| *step >= most).unwrap_or(most)
 }
 
@@ -145,7 +151,7 @@ mod tests {
     #[test]
     fn an_axis_ends_at_a_round_number() {
         let tops = [0.0, 0.03, 0.7, 1.0, 1.1, 4.0, 51.0, 999.0].map(rounded_up);
-        assert_eq!(tops, [1.0, 0.05, 1.0, 1.0, 2.0, 5.0, 100.0, 1_000.0]);
+        assert_eq!(tops, [1.0, 0.04, 1.0, 1.0, 2.0, 4.0, 100.0, 1_000.0]);
         assert!((rounded_up(f64::NAN) - 1.0).abs() < f64::EPSILON);
     }
 
@@ -164,7 +170,7 @@ mod tests {
         let points = [point(now - Duration::from_secs(10), 3.0, 7), point(now, 4.0, 12)];
         let shown = of_group(&points).into_string();
         for text in [
-            "Jobs over the last 15 minutes, at most 5.0/s",
+            "Jobs over the last 15 minutes, at most 4.0/s",
             "done 4.0/s",
             "waiting 12",
             "−15 min",
