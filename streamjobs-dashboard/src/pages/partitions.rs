@@ -11,8 +11,9 @@ use crate::format::{self, Untrusted};
 #[derive(Debug)]
 pub(crate) struct PartitionFound {
     name: String,
-    /// `None` where no event has arrived and no group was created yet.
-    state: Option<(u64, Vec<GroupInfo>)>,
+    /// Its length and its groups; `None` where no event has arrived and no group was created yet. The
+    /// groups are not read where there are too many.
+    state: Option<(u64, Option<Vec<GroupInfo>>)>,
 }
 
 /// The first partitions of a stream, and how many more there are. Nothing of a stream with only one.
@@ -22,21 +23,29 @@ pub(crate) struct PartitionsFound {
     more: usize,
 }
 
-pub(crate) async fn read(stream: &Stream) -> Result<PartitionsFound, Fault> {
+/// Reads the partitions of a stream that has so many groups.
+pub(crate) async fn read(stream: &Stream, groups: usize) -> Result<PartitionsFound, Fault> {
     let mut parts = stream.partitions();
     if parts.len() == 1 {
         return Ok(PartitionsFound::default());
     }
     let more = parts.len().saturating_sub(ROWS_MAX);
     parts.truncate(ROWS_MAX);
-    let found = stream::iter(parts.into_iter().map(found)).buffered(AT_ONCE).try_collect();
+    let with_groups = groups.saturating_mul(parts.len()) <= GROUPS_MAX;
+    let found = parts.into_iter().map(|part| found(part, with_groups));
+    let found = stream::iter(found).buffered(AT_ONCE).try_collect();
     Ok(PartitionsFound { first: found.await?, more })
 }
 
-async fn found(part: Stream) -> Result<PartitionFound, Fault> {
+async fn found(part: Stream, with_groups: bool) -> Result<PartitionFound, Fault> {
     let name = part.name().to_string();
-    let state = match part.groups().await {
-        Ok(groups) => Some((part.length().await?, groups)),
+    let state = async {
+        let length = part.length().await?;
+        let groups = if with_groups { Some(part.groups().await?) } else { None };
+        Ok::<_, StreamError>((length, groups))
+    };
+    let state = match state.await {
+        Ok(state) => Some(state),
         Err(StreamError::Missing { .. }) => None,
         Err(error) => return Err(error.into()),
     };
@@ -67,8 +76,19 @@ pub(crate) fn table(partitions: &PartitionsFound) -> Markup {
 
 fn row(number: usize, partition: &PartitionFound) -> Markup {
     let (length, groups) = match &partition.state {
-        Some((length, groups)) => (*length, groups.as_slice()),
-        None => (0, &[][..]),
+        Some((length, groups)) => (*length, groups.as_deref()),
+        None => (0, Some(&[][..])),
+    };
+    let Some(groups) = groups else {
+        return html! {
+            tr id={ "part-" (number) } data-partition=(number) {
+                td.number { (number) }
+                td.id { (Untrusted(&partition.name)) }
+                td.number { (format::count(length)) }
+                @for _ in 0..4 { td.number { (format::known(None, TOO_MANY)) } }
+                td { (format::known(None, TOO_MANY)) }
+            }
+        };
     };
     let sum = |of: fn(&GroupInfo) -> u64| groups.iter().map(of).sum::<u64>();
     let is_exact = groups.iter().all(|group| group.backlog.exact);
@@ -92,3 +112,6 @@ fn row(number: usize, partition: &PartitionFound) -> Markup {
 /// Partitions in the table, and asked at the same time.
 const ROWS_MAX: usize = 200;
 const AT_ONCE: usize = 16;
+/// Groups in all partitions that one page reads; each is a request or two.
+const GROUPS_MAX: usize = 1_000;
+const TOO_MANY: &str = "Not read: the partitions have more than 1,000 groups together.";

@@ -29,10 +29,11 @@ async fn view(ctx: &RequestContext, (name, asked): &(String, Fields)) -> Result<
     let stream = ctx.state.stream(name)?;
     let info = stream.info().await?;
     let newest = stream.newest_previews(TAIL, SHOWN_MAX).await?;
-    let parts = partitions::read(&stream).await?;
     let scheduled = ctx.state.scheduled(name)?.count().await?;
     let snapshot = ctx.state.sampler.sample().await;
     let sampled = snapshot.stream(name);
+    let parts =
+        partitions::read(&stream, usize::try_from(info.groups).unwrap_or(usize::MAX)).await?;
     let published = sampled.and_then(|found| found.published);
     let groups = FleetPage { ctx, path: &["streams", name], stream: Some(name), asked };
     let body = html! {

@@ -113,3 +113,20 @@ async fn the_names_of_groups_are_those_of_all_partitions() {
     let missing = site.client.stream("missing").unwrap().group_names().await;
     assert!(missing.unwrap_err().to_string().contains("there is no stream missing"));
 }
+
+#[tokio::test]
+async fn the_page_of_a_stream_reads_a_bounded_number_of_groups_in_its_partitions() {
+    let site = site().await;
+    let script = "for i = 1, 400 do redis.call('XGROUP', 'CREATE', KEYS[1], 'g' .. i, '0') end";
+    for name in NAMES {
+        site.server.command(&["EVAL", script, "1", name]);
+    }
+    site.server.command(&["CONFIG", "RESETSTAT"]);
+    let page = site.get("/jobs/streams/orders").await;
+    assert_eq!(page.is(200).text.matches("data-partition=").count(), 3);
+    page.says("the partitions have more than 1,000 groups together");
+    let info = site.server.query::<String>(&["INFO", "commandstats"]);
+    let scripts = info.split("cmdstat_evalsha:calls=").nth(1).unwrap().split(',').next().unwrap();
+    // An update of the table of groups reads 99 of them, each with two or three scripts in every partition.
+    assert!(scripts.parse::<u64>().unwrap() < 99 * 3 * 3 + 50, "{scripts}");
+}
