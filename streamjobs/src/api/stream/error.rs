@@ -168,6 +168,17 @@ impl StreamError {
         source.downcast_ref().is_some_and(StoreError::is_transient)
     }
 
+    /// Whether the server could not be reached, or its answer did not arrive: the same request may get one
+    /// later. A server that answers with a refusal, as for a key of another type, is not meant.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        let Self::Server { source, .. } = self else { return false };
+        matches!(
+            source.downcast_ref::<StoreError>(),
+            Some(StoreError::Unreachable(_) | StoreError::NotSent(_) | StoreError::AnswerLost(_))
+        )
+    }
+
     /// Whether there is no such stream or group.
     fn is_absence(&self) -> bool {
         matches!(self, Self::Missing { .. } | Self::GroupMissing { .. })
@@ -268,5 +279,21 @@ mod tests {
             "refused on stream orders: group mail has 2 pending entries, 1 dead letters, \
              undelivered entries"
         );
+    }
+
+    #[test]
+    fn only_an_answer_that_did_not_arrive_is_unanswered() {
+        let (name, cause) = (StreamName::new("orders").unwrap(), || BoxError::from("broken pipe"));
+        let is_unanswered = |error| StreamError::server(&name, "read", error).is_unanswered();
+        let lost = [
+            StoreError::Unreachable(cause()),
+            StoreError::NotSent(cause()),
+            StoreError::AnswerLost(cause()),
+        ];
+        assert!(lost.into_iter().all(is_unanswered));
+        let refused = StoreError::Refused { code: "WRONGTYPE".into(), text: "a string".into() };
+        let answered = [refused, StoreError::Protocol { command: "XLEN" }];
+        assert!(!answered.into_iter().any(is_unanswered));
+        assert!(!StreamError::Missing { stream: "orders".into() }.is_unanswered());
     }
 }
