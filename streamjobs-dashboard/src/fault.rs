@@ -77,7 +77,7 @@ impl Fault {
 
 impl From<StreamError> for Fault {
     fn from(error: StreamError) -> Self {
-        let text = Self::error_chain(&error);
+        let (text, is_unanswered) = (Self::error_chain(&error), error.is_unanswered());
         match error {
             StreamError::Missing { .. }
             | StreamError::GroupMissing { .. }
@@ -86,6 +86,7 @@ impl From<StreamError> for Fault {
             | StreamError::Alive { .. }
             | StreamError::Ambiguous { .. } => Self::conflict(text),
             StreamError::Name(name) => name.into(),
+            _ if !is_unanswered => Self::incomplete(text),
             _ => Self::redis(text),
         }
     }

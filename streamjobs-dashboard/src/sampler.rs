@@ -54,7 +54,8 @@ struct KnownStream {
 struct KnownGroup {
     history: History,
     trend: Trend,
-    last: Option<Arc<GroupSnapshot>>,
+    /// What was read last, or why the server refused to read it. `None` before its first turn.
+    last: Option<Result<Arc<GroupSnapshot>, Fault>>,
 }
 
 /// Where a round goes on: the number of a stream, and the group after which.
@@ -77,10 +78,12 @@ struct Part {
 #[derive(Debug, Default)]
 struct Round {
     /// The numbers of the streams, also of those that could not be read.
-    read: HashSet<usize>,
+    tried: HashSet<usize>,
+    /// Whether the server answered for one of them.
+    is_answered: bool,
     /// Whether there are more streams and groups than one round reads.
     is_cut: bool,
-    /// Why the streams after the last one were not tried: the server does not answer.
+    /// Why the streams after the last one were not tried: the server did not answer.
     stopped: Option<Fault>,
 }
 
@@ -103,16 +106,22 @@ impl Sampler {
             return Arc::clone(last);
         }
         let round = self.round(&mut cache).await;
+        let mut not_tried = 0;
         let streams = self.streams.iter().enumerate().map(|(index, name)| {
-            let found = match &round.stopped {
-                Some(fault) if !round.read.contains(&index) => Err(fault.clone()),
-                _ => cache.known.get(name).map_or_else(|| Ok(unread()), KnownStream::found),
+            let known = cache.known.get(name).filter(|known| known.names.is_some());
+            let found = match (known, &round.stopped) {
+                (Some(known), _) => known.found(),
+                // Nothing is known of it, and nothing was heard of the server.
+                (None, Some(fault)) if !round.is_answered => Err(fault.clone()),
+                (None, _) => Ok(unread()),
             };
+            not_tried += usize::from(round.stopped.is_some() && !round.tried.contains(&index));
             StreamSnapshot { name: name.clone(), parts: self.client.partitions(name), found }
         });
-        let streams = streams.collect();
+        let streams = streams.collect::<Vec<_>>();
         let archived = cache.archived.counts(self.archive.as_ref()).await.cloned();
-        let snapshot = Arc::new(Snapshot { streams, archived, is_in_turns: round.is_cut });
+        let snapshot = Snapshot { streams, archived, is_in_turns: round.is_cut, not_tried };
+        let snapshot = Arc::new(snapshot);
         cache.last = Some((Instant::now(), Arc::clone(&snapshot)));
         snapshot
     }
@@ -140,10 +149,11 @@ impl Sampler {
             };
             let began = Instant::now();
             let read = match self.client.stream(name.as_str()) {
-                Ok(stream) => known.read(&stream, part).await.map_err(Fault::from),
+                Ok(stream) => known.read(&stream, part).await,
                 Err(error) => Err(error.into()),
             };
-            round.read.insert(index);
+            round.tried.insert(index);
+            round.is_answered |= !matches!(&read, Err(error) if error.is_unanswered());
             match read {
                 Ok((groups, None)) => left = left.saturating_sub(groups + 1),
                 Ok((_, Some(last))) => {
@@ -151,12 +161,16 @@ impl Sampler {
                     round.is_cut = true;
                     break;
                 }
-                Err(fault) => {
+                Err(error) => {
+                    let is_unanswered = error.is_unanswered();
+                    let fault = Fault::from(error);
                     known.names = Some(Err(fault.clone()));
-                    failures += usize::from(fault.status.is_server_error());
+                    failures += usize::from(is_unanswered);
                     left -= 1;
-                    // Each of the others would wait for the same timeout.
-                    if failures == FAILURES_MAX || failures > 0 && began.elapsed() >= SLOW {
+                    // Each of the others may wait for the same timeout. They are tried next time.
+                    let is_slow = is_unanswered && began.elapsed() >= SLOW;
+                    if failures == FAILURES_MAX || is_slow {
+                        cache.next = Place { stream: (index + 1) % count, after: None };
                         round.stopped = Some(fault);
                         break;
                     }
@@ -195,7 +209,12 @@ impl KnownStream {
                     self.groups.remove(name);
                     names.retain(|known| known != name);
                 }
-                Err(error) => return Err(error),
+                Err(error) if error.is_unanswered() => return Err(error),
+                // One of its keys has another type: this says nothing of the other groups.
+                Err(error) => {
+                    let known = self.groups.entry(name.clone()).or_default();
+                    known.last = Some(Err(error.into()));
+                }
             }
         }
         self.names = Some(Ok(names));
@@ -223,7 +242,7 @@ impl KnownStream {
         known.trend.add(TrendPoint { at: now, rates, waiting: info.backlog.entries, oldest });
         let trend = known.trend.points();
         let read = GroupSnapshot { info, consumers, diagnosis, rates, minute, done_history, trend };
-        known.last = Some(Arc::new(read));
+        known.last = Some(Ok(Arc::new(read)));
         Ok(())
     }
 
@@ -234,23 +253,24 @@ impl KnownStream {
             Some(Err(fault)) => return Err(fault.clone()),
             Some(Ok(names)) => names,
         };
-        let mut groups = Vec::with_capacity(names.len());
+        let (mut groups, mut failed) = (Vec::with_capacity(names.len()), Vec::new());
         let mut is_partial = false;
         for name in names {
-            match self.groups.get(name).map(|known| &known.last) {
-                Some(Some(last)) => groups.push(Arc::clone(last)),
+            match self.groups.get(name).and_then(|known| known.last.as_ref()) {
+                Some(Ok(last)) => groups.push(Arc::clone(last)),
+                Some(Err(fault)) => failed.push((name.clone(), fault.clone())),
                 // It waits for its turn.
-                _ => is_partial = true,
+                None => is_partial = true,
             }
         }
         let published = self.history.rates().map(|rates| rates.done);
-        Ok(StreamFound { published, groups, is_partial })
+        Ok(StreamFound { published, groups, failed, is_partial })
     }
 }
 
 /// A stream that waits for its first turn.
 fn unread() -> StreamFound {
-    StreamFound { published: None, groups: Vec::new(), is_partial: true }
+    StreamFound { is_partial: true, ..StreamFound::default() }
 }
 
 /// Samples in the background, so that history exists before the first page is opened.
@@ -274,7 +294,8 @@ impl Service for SamplerService {
 
 /// Streams and groups that one snapshot reads, each with two or three requests to every partition.
 pub(crate) const ROUND_MAX: usize = 100;
-/// Streams that fail before the others are not tried: not one, because it may be a key of another type.
+/// Streams without an answer before the others are not tried: not one, because others may be on another
+/// node of a cluster.
 const FAILURES_MAX: usize = 3;
 /// A failure that took as long was a timeout.
 const SLOW: Duration = Duration::from_millis(500);

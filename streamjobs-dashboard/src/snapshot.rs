@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use streamjobs::StreamName;
 use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, Liveness};
+use streamjobs::{GroupName, StreamName};
 
 use crate::archived::Counts;
 use crate::fault::Fault;
@@ -20,6 +20,9 @@ pub(crate) struct Snapshot {
     /// Whether there are so many groups that each snapshot reads some of them, and keeps what was read
     /// of the others before.
     pub(crate) is_in_turns: bool,
+    /// Streams that were not tried, because the server did not answer for one before them. They are as
+    /// they were read before.
+    pub(crate) not_tried: usize,
 }
 
 /// A stream at that moment, or why it could not be read.
@@ -31,11 +34,13 @@ pub(crate) struct StreamSnapshot {
     pub(crate) found: Result<StreamFound, Fault>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct StreamFound {
     /// Entries added per second, recently. `None` until the second sample.
     pub(crate) published: Option<f64>,
     pub(crate) groups: Vec<Arc<GroupSnapshot>>,
+    /// Groups that the server refused to read, and why.
+    pub(crate) failed: Vec<(GroupName, Fault)>,
     /// Whether nothing or not all groups were read yet.
     pub(crate) is_partial: bool,
 }
@@ -99,21 +104,34 @@ impl Snapshot {
         info.dead_letters.map(|number| Counted { number, more: false }.plus(archived))
     }
 
-    /// Why streams could not be read because the server did not answer: each reason once, with the
-    /// streams.
+    /// What of a stream could not be read: the stream itself, or some of its groups.
+    pub(crate) fn failure(&self, name: &str) -> Option<&Fault> {
+        let stream = self.streams.iter().find(|stream| stream.name.as_str() == name)?;
+        stream.faults().next()
+    }
+
+    /// Why streams and groups could not be read: each reason once, with the streams.
     pub(crate) fn failures(&self) -> Vec<(&Fault, Vec<&StreamName>)> {
         let mut failures = Vec::<(&Fault, Vec<&StreamName>)>::new();
         for stream in &self.streams {
-            let Err(fault) = &stream.found else { continue };
-            if !fault.status.is_server_error() {
-                continue;
-            }
-            match failures.iter_mut().find(|(known, _)| *known == fault) {
-                Some((_, streams)) => streams.push(&stream.name),
-                None => failures.push((fault, vec![&stream.name])),
+            for fault in stream.faults() {
+                match failures.iter_mut().find(|(known, _)| *known == fault) {
+                    Some((_, streams)) if streams.contains(&&stream.name) => {}
+                    Some((_, streams)) => streams.push(&stream.name),
+                    None => failures.push((fault, vec![&stream.name])),
+                }
             }
         }
         failures
+    }
+}
+
+impl StreamSnapshot {
+    /// Why it or some of its groups could not be read. That a stream does not exist is no failure.
+    fn faults(&self) -> impl Iterator<Item = &Fault> {
+        let groups = self.found.iter().flat_map(|found| &found.failed).map(|(_, fault)| fault);
+        let all = self.found.as_ref().err().into_iter().chain(groups);
+        all.filter(|fault| fault.status.is_server_error())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Counted, Untrusted};
 use crate::layout::empty;
-use crate::pages::fleet_order::{Column, FleetOrder, FleetRow};
+use crate::pages::fleet_order::{Column, FailedRow, FleetOrder, FleetRow};
 use crate::pages::group_parts;
 use crate::request::RequestContext;
 use crate::sampler::ROUND_MAX;
@@ -32,7 +32,8 @@ pub(crate) struct FleetPage<'a> {
 pub(crate) fn section(page: FleetPage<'_>, snapshot: &Snapshot) -> Result<Markup, Fault> {
     let order = FleetOrder::of(page.asked)?;
     let rows = order.rows(snapshot, page.stream);
-    let found =
+    let failed = order.failed(snapshot, page.stream);
+    let unread =
         page.stream.map_or_else(|| snapshot.is_partial(), |name| is_partial(snapshot, name));
     let columns = Column::ALL.into_iter();
     let columns = columns.filter(|column| page.stream.is_none() || *column != Column::Stream);
@@ -45,9 +46,15 @@ pub(crate) fn section(page: FleetPage<'_>, snapshot: &Snapshot) -> Result<Markup
         @if snapshot.is_in_turns {
             p.soft #turns { "There are many groups: each update reads the next " (ROUND_MAX) " of them." }
         }
-        @if found { p.soft #unread { "Not all groups were read yet. Sums are of those that were." } }
-        @if rows.is_empty() {
-            (empty(match (order.is_all(), found) {
+        @if snapshot.not_tried > 0 {
+            p.soft #not-tried {
+                (format::count(snapshot.not_tried as u64)) " streams were not tried, because the server did not \
+                 answer for another one. What is shown of them was read before."
+            }
+        }
+        @if unread { p.soft #unread { "Not all groups were read yet. Sums are of those that were." } }
+        @if rows.is_empty() && failed.is_empty() {
+            (empty(match (order.is_all(), unread) {
                 (false, _) => "No groups match the filter.",
                 (true, true) => "The groups are read with the next update.",
                 (true, false) => "No group reads these streams. Their entries are kept and not processed.",
@@ -59,9 +66,17 @@ pub(crate) fn section(page: FleetPage<'_>, snapshot: &Snapshot) -> Result<Markup
                     @for column in &columns { (heading(page, &order, *column)) }
                     th role="columnheader" scope="col" { "Last 5 minutes" }
                 } }
-                tbody role="rowgroup" { @for fleet_row in shown { (row(page, &columns, fleet_row)) } }
-                tfoot role="rowgroup" { (sums(&columns, &rows, found)) }
+                tbody role="rowgroup" {
+                    @if number == 1 { @for failed in failed.iter().take(ROWS_MAX) {
+                        (failed_row(page, &columns, *failed))
+                    } }
+                    @for fleet_row in shown { (row(page, &columns, fleet_row)) }
+                }
+                tfoot role="rowgroup" { (sums(&columns, &rows, unread || !failed.is_empty())) }
             } }
+            @if failed.len() > ROWS_MAX {
+                p.soft { (format::count((failed.len() - ROWS_MAX) as u64)) " more groups could not be read." }
+            }
             @if last > 1 { (pages(page, number, last)) }
         }
     })
@@ -135,6 +150,30 @@ fn row(page: FleetPage<'_>, columns: &[Column], row: &FleetRow<'_>) -> Markup {
                 }
             }
             td role="cell" data-label="Last 5 minutes" { (group_parts::spark(&row.sampled.done_history)) }
+        }
+    }
+}
+
+/// The row of a group that could not be read: why, in place of its figures.
+fn failed_row(
+    page: FleetPage<'_>,
+    columns: &[Column],
+    (stream, group, fault): FailedRow<'_>,
+) -> Markup {
+    let base = &page.ctx.base;
+    let names = |column: &&Column| matches!(column, Column::Stream | Column::Group);
+    let rest = columns.len() + 1 - columns.iter().filter(names).count();
+    html! {
+        tr role="row" id={ "f-" (stream) "-" (group) } data-failed=(group) {
+            @if columns.contains(&Column::Stream) {
+                td role="cell" data-label="Stream" { a href=(base.to(&["streams", stream])) { (Untrusted(stream)) } }
+            }
+            th role="rowheader" scope="row" data-label="Group" {
+                a href=(group_parts::link(base, stream, group)) { (Untrusted(group)) }
+            }
+            td role="cell" colspan=(rest) data-label="State" {
+                span.state.bad { "not read" } " " (Untrusted(&fault.text))
+            }
         }
     }
 }

@@ -18,6 +18,9 @@ pub(crate) struct FleetRow<'a> {
     pub(crate) dead: Option<Counted>,
 }
 
+/// The stream, the group, and why the group could not be read.
+pub(crate) type FailedRow<'a> = (&'a str, &'a str, &'a Fault);
+
 /// What the address asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FleetOrder {
@@ -200,17 +203,43 @@ impl FleetOrder {
         rows
     }
 
+    /// The groups that the server refused to read, with their streams, by name. Whether they have problems
+    /// is not known, so they are not healthy.
+    pub(crate) fn failed<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        of: Option<&str>,
+    ) -> Vec<FailedRow<'a>> {
+        if self.state == StateFilter::Healthy {
+            return Vec::new();
+        }
+        let mut rows = Vec::new();
+        for stream in &snapshot.streams {
+            let stream_name = stream.name.as_str();
+            let Ok(found) = &stream.found else { continue };
+            if of.is_some_and(|of| of != stream_name) {
+                continue;
+            }
+            let all = found.failed.iter();
+            let all = all.map(|(group, fault)| (stream_name, group.as_str(), fault));
+            rows.extend(all.filter(|(_, group, _)| self.is_named(stream_name, group)));
+        }
+        rows
+    }
+
     fn includes(&self, row: &FleetRow<'_>) -> bool {
         let is_healthy = row.sampled.diagnosis.is_healthy();
-        let has = |name: &str, text: &str| name.to_lowercase().contains(text);
         (match self.state {
             StateFilter::All => true,
             StateFilter::Problems => !is_healthy,
             StateFilter::Healthy => is_healthy,
-        }) && self
-            .text
-            .as_deref()
-            .is_none_or(|text| has(row.stream, text) || has(&row.sampled.info.group, text))
+        }) && self.is_named(row.stream, &row.sampled.info.group)
+    }
+
+    /// Whether the name of the stream or of the group has the text that is asked for.
+    fn is_named(&self, stream: &str, group: &str) -> bool {
+        let has = |name: &str, text: &str| name.to_lowercase().contains(text);
+        self.text.as_deref().is_none_or(|text| has(stream, text) || has(group, text))
     }
 
     /// Whether all groups are shown.

@@ -59,7 +59,7 @@ async fn view(ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
 fn others(ctx: &RequestContext, snapshot: &Snapshot) -> Markup {
     let without = snapshot.streams.iter().filter_map(|stream| {
         let why = match &stream.found {
-            Ok(found) if found.groups.is_empty() && !found.is_partial => {
+            Ok(found) if found.groups.is_empty() && found.failed.is_empty() && !found.is_partial => {
                 "no group reads this stream: its entries are kept and not processed"
             }
             Err(fault) if fault.status == StatusCode::NOT_FOUND => {

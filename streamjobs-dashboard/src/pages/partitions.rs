@@ -11,10 +11,12 @@ use crate::format::{self, Untrusted};
 #[derive(Debug)]
 pub(crate) struct PartitionFound {
     name: String,
-    /// Its length and its groups; `None` where no event has arrived and no group was created yet. The
-    /// groups are not read where there are too many.
-    state: Option<(u64, Option<Vec<GroupInfo>>)>,
+    /// `None` where no event has arrived and no group was created yet.
+    state: Option<PartitionState>,
 }
+
+/// The length of a partition and its groups, or why those are not known.
+type PartitionState = (u64, Result<Vec<GroupInfo>, &'static str>);
 
 /// The first partitions of a stream, and how many more there are. Nothing of a stream with only one.
 #[derive(Debug, Default)]
@@ -41,8 +43,15 @@ async fn found(part: Stream, with_groups: bool) -> Result<PartitionFound, Fault>
     let name = part.name().to_string();
     let state = async {
         let length = part.length().await?;
-        let groups = if with_groups { Some(part.groups().await?) } else { None };
-        Ok::<_, StreamError>((length, groups))
+        if !with_groups {
+            return Ok((length, Err(TOO_MANY)));
+        }
+        match part.groups().await {
+            Ok(groups) => Ok((length, Ok(groups))),
+            Err(error) if error.is_unanswered() => Err(error),
+            Err(StreamError::Missing { stream }) => Err(StreamError::Missing { stream }),
+            Err(_) => Ok((length, Err(REFUSED))),
+        }
     };
     let state = match state.await {
         Ok(state) => Some(state),
@@ -77,18 +86,21 @@ pub(crate) fn table(partitions: &PartitionsFound) -> Markup {
 fn row(number: usize, partition: &PartitionFound) -> Markup {
     let (length, groups) = match &partition.state {
         Some((length, groups)) => (*length, groups.as_deref()),
-        None => (0, Some(&[][..])),
+        None => (0, Ok(&[][..])),
     };
-    let Some(groups) = groups else {
-        return html! {
-            tr id={ "part-" (number) } data-partition=(number) {
-                td.number { (number) }
-                td.id { (Untrusted(&partition.name)) }
-                td.number { (format::count(length)) }
-                @for _ in 0..4 { td.number { (format::known(None, TOO_MANY)) } }
-                td { (format::known(None, TOO_MANY)) }
-            }
-        };
+    let groups = match groups {
+        Ok(groups) => groups,
+        Err(why) => {
+            return html! {
+                tr id={ "part-" (number) } data-partition=(number) {
+                    td.number { (number) }
+                    td.id { (Untrusted(&partition.name)) }
+                    td.number { (format::count(length)) }
+                    @for _ in 0..4 { td.number { (format::known(None, why)) } }
+                    td { (format::known(None, why)) }
+                }
+            };
+        }
     };
     let sum = |of: fn(&GroupInfo) -> u64| groups.iter().map(of).sum::<u64>();
     let is_exact = groups.iter().all(|group| group.backlog.exact);
@@ -115,3 +127,4 @@ const AT_ONCE: usize = 16;
 /// Groups in all partitions that one page reads; each is a request or two.
 const GROUPS_MAX: usize = 1_000;
 const TOO_MANY: &str = "Not read: the partitions have more than 1,000 groups together.";
+const REFUSED: &str = "Redis refused to read a group: one of its keys has another type.";

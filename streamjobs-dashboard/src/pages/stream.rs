@@ -9,7 +9,7 @@ use streamjobs::stream::{EntryAddress, EntryPreview, Range};
 use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Untrusted};
-use crate::layout::{View, empty};
+use crate::layout::{View, empty, fault_box};
 use crate::live;
 use crate::pages::fleet::{self, FleetPage};
 use crate::pages::{event_link, partitions};
@@ -55,6 +55,7 @@ async fn view(ctx: &RequestContext, (name, asked): &(String, Fields)) -> Result<
             dt { "Last generated id" } dd { (info.last_id.to_string()) }
         }
         h2 { "Groups" }
+        @if let Some(fault) = snapshot.failure(name) { (fault_box(fault)) }
         @if sampled.is_some() { (fleet::section(groups, &snapshot)?) }
         (partitions::table(&parts))
         h2 { "Find an event" }

@@ -24,6 +24,7 @@ mod live;
 mod markup;
 mod pages;
 mod partitions;
+mod partly;
 mod proxied;
 mod screens;
 mod security;
