@@ -7,7 +7,7 @@ use axum::response::Response;
 use futures_util::stream::{self, StreamExt};
 use maud::{Markup, html};
 use streamjobs::EntryId;
-use streamjobs::dead_letter::{DeadLetterSummary, DeadLetters};
+use streamjobs::dead_letter::{DeadLetterSummary, DeadLetters, Reason};
 use streamjobs::stream::EntryAddress;
 
 use crate::access::Action;
@@ -18,6 +18,7 @@ use crate::layout::{Button, View, button, empty, fault_box};
 use crate::live;
 use crate::pages::dead::{self, LetterFilter};
 use crate::pages::group_parts::link;
+use crate::pages::overview;
 use crate::pages::retries::error;
 use crate::request::RequestContext;
 use crate::snapshot::Snapshot;
@@ -57,32 +58,46 @@ async fn view(ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
     let before = asked.get("before").map(str::parse::<EntryId>).transpose();
     let before = before.map_err(|_| Fault::bad_request("Invalid entry id."))?;
     let set = asked.number("set", SET_MAX)?.unwrap_or(1).max(1);
-    let queues = with_letters(&snapshot, asked.get("q"));
+    let filter = LetterFilter::of(asked);
+    let is_known = |reason: &str| Reason::all().any(|known| known.as_str() == reason);
+    if !filter.reason.as_deref().is_none_or(is_known) {
+        return Err(Fault::bad_request("Invalid reason."));
+    }
+    let (queues, unknown) = with_letters(&snapshot, asked.get("q"));
     let sets = queues.len().div_ceil(GROUPS_AT_ONCE).max(1);
     let set = usize::try_from(set).unwrap_or(1).min(sets);
     let queues = queues.into_iter().skip((set - 1) * GROUPS_AT_ONCE).take(GROUPS_AT_ONCE);
     let read = stream::iter(queues.map(|queue| read(ctx, queue, before)));
     let read = read.buffered(AT_ONCE).collect::<Vec<_>>().await;
-    let (read, failed): (Vec<_>, Vec<_>) = read.into_iter().partition(Result::is_ok);
-    let read = read.into_iter().flatten().collect::<Vec<_>>();
-    let failed = failed.into_iter().filter_map(Result::err).collect::<Vec<_>>();
-    if let (true, Some(fault)) = (read.is_empty(), failed.first()) {
+    let (read, failed) = sorted_out(read);
+    if let (true, Some((fault, _))) = (read.is_empty(), failed.first()) {
         return Err(fault.clone());
     }
-    let (rows, next) = page(ctx, read, &LetterFilter::of(asked)).await?;
+    let (rows, next) = page(ctx, read, &filter).await?;
+    let is_filtered = asked.get("q").is_some() || !filter.is_all();
     let body = html! {
+        // Reading the letters of many groups costs too much to be done every two seconds.
+        div data-still {}
         h1 { "Dead letters of all groups" }
         p.soft {
             "Newest first, from Redis"
             @if ctx.state.has_archive() { "; archived ones are in the " a href=(ctx.base.to(&["archive"])) { "archive" } }
             "."
         }
-        @for fault in &failed { (fault_box(fault)) }
-        @for (fault, _) in snapshot.failures() { (fault_box(fault)) }
+        @for (fault, queues) in &failed { (fault_box(fault)) (named(ctx, "This concerns ", queues)) }
+        @for (fault, streams) in snapshot.failures() { (overview::fault_box_of(fault, &streams)) }
         @if snapshot.is_partial() { p.soft #unread { "Not all groups were read yet: reload the page in a moment." } }
-        (filter(ctx, asked))
+        @if !unknown.is_empty() {
+            div #unknown { (named(ctx, "The key of the dead letters has another type, so their number is unknown: ", &unknown)) }
+        }
+        (form(ctx, asked))
         @if sets > 1 { (sets_of(ctx, asked, set, sets)) }
-        (list(ctx, &rows, next.is_some()))
+        (list(ctx, &rows, match (next.is_some(), is_filtered) {
+            (true, _) => "None of the letters that were looked at matches the filter; older ones may.",
+            (false, true) => "No dead letters match the filter.",
+            (false, false) if !unknown.is_empty() => "No other dead letters.",
+            (false, false) => "No dead letters.",
+        }))
         @if let Some(next) = next {
             p.more { a rel="next" href=(to(ctx, asked, &[("set", &set.to_string()), ("before", &next.to_string())])) { "Older letters" } }
         }
@@ -91,26 +106,73 @@ async fn view(ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
     Ok(View { title: "Dead letters".to_owned(), trail, body })
 }
 
-/// The groups that have dead letters, by name.
-fn with_letters(snapshot: &Snapshot, text: Option<&str>) -> Vec<Queue> {
+/// The groups that have dead letters, by name, and those of which the number is unknown.
+fn with_letters(snapshot: &Snapshot, text: Option<&str>) -> (Vec<Queue>, Vec<Queue>) {
     let text = text.map(str::to_lowercase);
     let includes =
         |name: &str| text.as_deref().is_none_or(|text| name.to_lowercase().contains(text));
     let groups = snapshot.found().flat_map(|found| &found.groups).map(|group| &group.info);
-    let groups = groups.filter(|info| info.dead_letters.is_some_and(|letters| letters > 0));
     let groups = groups.filter(|info| includes(&info.stream) || includes(&info.group));
-    let queue = |stream: &str, group: &str| Queue { stream: stream.into(), group: group.into() };
-    groups.map(|info| queue(&info.stream, &info.group)).collect()
+    let (mut queues, mut unknown) = (Vec::new(), Vec::new());
+    for info in groups {
+        let queue = Queue { stream: info.stream.clone(), group: info.group.clone() };
+        match info.dead_letters {
+            Some(0) => {}
+            Some(_) => queues.push(queue),
+            None => unknown.push(queue),
+        }
+    }
+    (queues, unknown)
+}
+
+/// The groups that were read, and those that were not, once for each reason.
+fn sorted_out(all: Vec<Result<Read, (Queue, Fault)>>) -> (Vec<Read>, Vec<(Fault, Vec<Queue>)>) {
+    let (mut read, mut failed) = (Vec::new(), Vec::<(Fault, Vec<Queue>)>::new());
+    for one in all {
+        match one {
+            Ok(one) => read.push(one),
+            Err((queue, fault)) => match failed.iter_mut().find(|(known, _)| *known == fault) {
+                Some((_, queues)) => queues.push(queue),
+                None => failed.push((fault, vec![queue])),
+            },
+        }
+    }
+    (read, failed)
+}
+
+/// Some groups with links to their pages.
+fn named(ctx: &RequestContext, what: &str, queues: &[Queue]) -> Markup {
+    html! {
+        p.soft {
+            (what)
+            @for (index, Queue { stream, group }) in queues.iter().take(NAMED_MAX).enumerate() {
+                @if index > 0 { ", " }
+                a href=(link(&ctx.base, stream, group)) { (Untrusted(group)) " on " (Untrusted(stream)) }
+            }
+            @if queues.len() > NAMED_MAX { " and " (format::count((queues.len() - NAMED_MAX) as u64)) " more" }
+            "."
+        }
+    }
 }
 
 fn letters_of(ctx: &RequestContext, queue: &Queue) -> Result<DeadLetters, Fault> {
     Ok(ctx.state.group(&queue.stream, &queue.group)?.dead_letters())
 }
 
-async fn read(ctx: &RequestContext, queue: Queue, before: Option<EntryId>) -> Result<Read, Fault> {
+async fn read(
+    ctx: &RequestContext,
+    queue: Queue,
+    before: Option<EntryId>,
+) -> Result<Read, (Queue, Fault)> {
     let before = before.map(EntryAddress::from);
-    let page = letters_of(ctx, &queue)?.newest_summaries(before, ROWS_MAX).await?;
-    Ok(Read { queue, letters: page.letters, more: page.next.is_some() })
+    let letters = match letters_of(ctx, &queue) {
+        Ok(letters) => letters,
+        Err(fault) => return Err((queue, fault)),
+    };
+    match letters.newest_summaries(before, ROWS_MAX).await {
+        Ok(page) => Ok(Read { queue, letters: page.letters, more: page.next.is_some() }),
+        Err(error) => Err((queue, error.into())),
+    }
 }
 
 /// The newest of the letters that match, and the id before which the next page begins. A page ends
@@ -150,11 +212,17 @@ fn to(ctx: &RequestContext, asked: &Fields, more: &[(&str, &str)]) -> String {
     ctx.base.with_query(&["dead"], &kept.chain(more.iter().copied()).collect::<Vec<_>>())
 }
 
-fn filter(ctx: &RequestContext, asked: &Fields) -> Markup {
+fn form(ctx: &RequestContext, asked: &Fields) -> Markup {
+    let reason = asked.get("reason").unwrap_or_default();
     html! {
         form.filter method="get" action=(ctx.base.to(&["dead"])) data-keep {
             label { "Stream or group contains" input name="q" value=[asked.get("q")] maxlength="300"; }
-            label { "Reason" input name="reason" value=[asked.get("reason")] maxlength="100" placeholder="exhausted"; }
+            label { "Reason" select name="reason" {
+                option value="" { "all" }
+                @for known in Reason::all().map(Reason::as_str) {
+                    option value=(known) selected[known == reason] { (known) }
+                }
+            } }
             button type="submit" { "Filter" }
         }
     }
@@ -172,11 +240,11 @@ fn sets_of(ctx: &RequestContext, asked: &Fields, set: usize, sets: usize) -> Mar
     }
 }
 
-fn list(ctx: &RequestContext, rows: &[Row], more: bool) -> Markup {
+fn list(ctx: &RequestContext, rows: &[Row], why_none: &str) -> Markup {
     let may = ctx.access.may(Action::Redrive);
     html! {
         @if rows.is_empty() {
-            (empty(if more { "None of the letters that were looked at matches the filter; older ones may." } else { "No dead letters." }))
+            (empty(why_none))
         } @else {
             div.scroll tabindex="0" role="region" aria-label="Dead letters" { table {
                 thead { tr {
@@ -218,5 +286,7 @@ const ROWS_MAX: usize = 50;
 const GROUPS_AT_ONCE: usize = 20;
 /// Groups that are asked at the same time.
 const AT_ONCE: usize = 8;
+/// Groups that an error names.
+const NAMED_MAX: usize = 10;
 /// The last set of groups that an address can ask for.
 const SET_MAX: u64 = 1_000_000;

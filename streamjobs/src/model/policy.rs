@@ -41,6 +41,11 @@ impl Reason {
         Self::Cancelled,
     ];
 
+    /// Every reason that this version knows, for lists to choose from.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter()
+    }
+
     /// The word in a stored dead letter. It does not change between releases.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -97,3 +97,30 @@ async fn the_partitions_of_a_stream_are_listed_although_a_group_cannot_be_read()
         .says("data-group=\"audit\"")
         .says("data-failed=\"work\"");
 }
+
+#[tokio::test]
+async fn dead_letters_of_which_the_number_is_unknown_are_named() {
+    let site = Site::start().await;
+    text_key(&site, "{orders}:dead:work");
+    let client = site.client.clone();
+    let site = fresh(site, client, &["orders"]);
+    let page = site.get("/jobs/dead").await;
+    page.is(200).says("id=\"unknown\"").says("work on orders").says_not("No dead letters.");
+    site.get("/jobs/dead?q=nothing").await.is(200).says_not("id=\"unknown\"");
+}
+
+#[tokio::test]
+async fn an_empty_list_of_dead_letters_says_whether_the_filter_is_why() {
+    let site = Site::start().await;
+    site.get("/jobs/dead").await.is(200).says("No dead letters.");
+    site.store_dead_letter("no", "{}");
+    let client = site.client.clone();
+    let site = fresh(site, client, &["orders"]);
+    for query in ["reason=rejected", "q=nothing"] {
+        let page = site.get(&format!("/jobs/dead?{query}")).await;
+        page.is(200).says("No dead letters match the filter.").says_not("No dead letters.<");
+    }
+    site.get("/jobs/dead?reason=a%20reason").await.is(400).says_not("a reason");
+    // The page reads much, so that it is not read again every two seconds.
+    site.get("/jobs/dead").await.is(200).says("data-still");
+}
