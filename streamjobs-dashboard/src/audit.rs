@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::access::Action;
+use crate::format::beginning;
 
 /// An action that a user took, or tried to take, through the dashboard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +22,8 @@ pub struct Audited {
     /// The stream and the group. `None` for actions on the archive, which may span several, on
     /// scheduled events, which belong to no group, and on the jobs of all groups.
     pub queue: Option<(String, String)>,
-    /// What it was applied to, as text: entries, a consumer, a selection.
+    /// What it was applied to, as text: entries, a consumer, a selection. At most about 1,000 bytes, and
+    /// at most about 200 of each name above.
     pub target: String,
     /// The result, as text. After an error, the action may have been applied in part.
     pub outcome: Result<String, String>,
@@ -39,7 +41,14 @@ pub(crate) struct Audit {
 
 impl Audit {
     /// Writes the log event, calls the application, and keeps the action for the page.
-    pub(crate) fn record(&self, done: Audited) {
+    ///
+    /// What a request names is cut: also one without the permission is recorded, with names of any length.
+    pub(crate) fn record(&self, mut done: Audited) {
+        cut(&mut done.target, TARGET_MAX);
+        if let Some((stream, group)) = &mut done.queue {
+            cut(stream, NAME_MAX);
+            cut(group, NAME_MAX);
+        }
         let (stream, group) = done.queue.as_ref().map_or(("", ""), |(s, g)| (s, g));
         match &done.outcome {
             Ok(outcome) => tracing::info!(
@@ -82,9 +91,20 @@ impl fmt::Debug for Audit {
     }
 }
 
+/// Leaves the beginning of a text that is longer.
+fn cut(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        *text = format!("{}…", beginning(text, bytes_max));
+    }
+}
+
 /// The target of audit events, so that a filter can route them separately.
 const TARGET: &str = "streamjobs::audit";
 const KEPT_MAX: usize = 100;
+/// Bytes of a recorded target: a valid one is shorter, but for a long reason of a redrive.
+const TARGET_MAX: usize = 1_050;
+/// Bytes of a name: valid ones have at most so many.
+const NAME_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests {
@@ -111,6 +131,17 @@ mod tests {
         audit.record(audited("alice"));
         audit.record(audited("bob"));
         assert_eq!(audit.latest(), [audited("bob"), audited("alice")]);
+    }
+
+    #[test]
+    fn what_a_request_names_is_cut() {
+        let (audit, long) = (Audit::default(), "é".repeat(30_000));
+        let queue = Some((long.clone(), long.clone()));
+        audit.record(Audited { queue, target: long, ..audited("alice") });
+        let kept = audit.latest().remove(0);
+        let (stream, group) = kept.queue.unwrap();
+        let lengths = [stream, group, kept.target].map(|text| text.len());
+        assert_eq!(lengths, [203, 203, 1_053], "with an ellipsis of three bytes");
     }
 
     #[test]

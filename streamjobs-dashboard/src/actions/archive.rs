@@ -48,7 +48,10 @@ pub(crate) async fn redrive(form: PostedForm) -> Response {
         };
     }
     let why = form.get("why").unwrap_or("through the dashboard").to_owned();
-    let target = format!("archived letters, reason: {why}");
+    let target = match why.len() {
+        ..=WHY_MAX => format!("archived letters, reason: {why}"),
+        _ => "archived letters, with an invalid reason".to_owned(),
+    };
     act(&form.ctx, action_request(&form, Action::Redrive, target), async {
         let ids = ids(&form)?;
         let selection = match ids.is_empty() {
@@ -66,10 +69,14 @@ pub(crate) async fn redrive(form: PostedForm) -> Response {
 
 /// Resumes an interrupted redrive.
 pub(crate) async fn resume(form: PostedForm) -> Response {
-    let id = form.get("redrive").unwrap_or_default().to_owned();
-    act(&form.ctx, action_request(&form, Action::Redrive, format!("redrive {id}")), async {
-        let id = id.parse::<RedriveId>();
-        let id = id.map_err(|_| Fault::bad_request("Invalid redrive id."))?;
+    let id = form.get("redrive").unwrap_or_default().parse::<RedriveId>();
+    let id = id.map_err(|_| Fault::bad_request("Invalid redrive id."));
+    let target = match &id {
+        Ok(id) => format!("redrive {id}"),
+        Err(_) => "an invalid redrive id".to_owned(),
+    };
+    act(&form.ctx, action_request(&form, Action::Redrive, target), async {
+        let id = id?;
         Ok(summary(&archive::letters(&form.ctx.state)?.resume(id, &form.ctx.state.client).await?))
     })
     .await
@@ -77,7 +84,10 @@ pub(crate) async fn resume(form: PostedForm) -> Response {
 
 /// Deletes all letters of a letter's event.
 pub(crate) async fn forget(form: PostedForm) -> Response {
-    let target = format!("the event of letter {}", form.get("id").unwrap_or_default());
+    let target = match ids(&form).as_deref() {
+        Ok([id]) => format!("the event of letter {id}"),
+        _ => "the event of an invalid letter id".to_owned(),
+    };
     act(&form.ctx, action_request(&form, Action::Purge, target), async {
         let [id] = ids(&form)?[..] else {
             return Err(Fault::bad_request("Select one letter."));
@@ -141,3 +151,6 @@ fn plan_body(form: &PostedForm, plan: &PlanView) -> maud::Markup {
         p { a href=(ctx.base.to(&["archive"])) { "Back" } }
     }
 }
+
+/// Bytes of a reason.
+const WHY_MAX: usize = 1_000;

@@ -2,8 +2,8 @@
 
 use axum::extract::Path;
 use axum::response::Response;
-use streamjobs::EventId;
 use streamjobs::stream::Cancellation;
+use streamjobs::{EventId, GroupName};
 
 use super::{ActionRequest, act};
 use crate::access::Action;
@@ -52,25 +52,29 @@ fn event(form: &Fields) -> Result<EventId, Fault> {
     id.map_err(|_| Fault::bad_request("Invalid event id."))
 }
 
-/// The result is shown on the page that the form was on: that of the event, or the group's retries.
+/// The result is shown on the page that the form was on: that of the event, or the group's retries. The
+/// audit gets only what is an event id and the name of a group: anything may be sent before the
+/// permission is checked.
 fn request(form: &PostedForm, stream: &str, what: &str) -> ActionRequest {
-    let (id, group) = (form.get("event").unwrap_or_default(), form.get("group"));
+    let group = form.get("group");
     let base = &form.ctx.base;
     let back = match group {
         Some(group) if form.get("from") == Some("retries") => {
             base.to(&["streams", stream, "groups", group, "retries"])
         }
         _ => {
-            let query = [("id", Some(id)), ("entry", form.get("entry"))];
+            let query = [("id", form.get("event")), ("entry", form.get("entry"))];
             let query = query.into_iter().filter_map(|(name, value)| Some((name, value?)));
             base.with_query(&["streams", stream, "event"], &query.collect::<Vec<_>>())
         }
     };
+    let event = event(form).map_or("an invalid event id".to_owned(), |id| format!("event {id}"));
     let target = match group {
-        Some(_) => format!("{what} event {id}"),
-        None => format!("{what} event {id} of {stream} for all groups"),
+        Some(_) => format!("{what} {event}"),
+        None => format!("{what} {event} of {stream} for all groups"),
     };
-    let queue = group.map(|group| (stream.to_owned(), group.to_owned()));
+    let group = group.and_then(|group| GroupName::new(group).ok());
+    let queue = group.map(|group| (stream.to_owned(), group.to_string()));
     ActionRequest { action: Action::Cancel, queue, target, back }
 }
 

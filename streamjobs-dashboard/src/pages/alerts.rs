@@ -3,6 +3,7 @@
 use axum::response::Response;
 use maud::{Markup, html};
 
+use crate::access::Action;
 use crate::alerts::RecordedAlert;
 use crate::audit::Audited;
 use crate::fault::Fault;
@@ -68,7 +69,7 @@ fn actions(actions: &[Audited]) -> Markup {
                         td { (format::when_at(action.at)) }
                         td { (Untrusted(&action.who)) }
                         td { (action.action) }
-                        td { @if let Some((stream, group)) = &action.queue { (Untrusted(group)) " on " (Untrusted(stream)) } @else { "archive" } }
+                        td { (subject(action)) }
                         td { (Untrusted(&action.target)) }
                         td { @match &action.outcome {
                             Ok(outcome) => (Untrusted(outcome)),
@@ -77,6 +78,18 @@ fn actions(actions: &[Audited]) -> Markup {
                     }
                 } }
             } }
+        }
+    }
+}
+
+/// The group, or the archive. Scheduled events, schedules and cancels for all groups belong to no group;
+/// the target names their stream.
+fn subject(action: &Audited) -> Markup {
+    html! {
+        @match (&action.queue, action.action) {
+            (Some((stream, group)), _) => { (Untrusted(group)) " on " (Untrusted(stream)) },
+            (None, Action::Redrive | Action::Purge) => "archive",
+            (None, _) => "–",
         }
     }
 }

@@ -129,3 +129,32 @@ async fn a_cancel_from_the_retries_leads_back_there_and_invalid_ones_change_noth
     site.post("/jobs/streams/hidden/event/cancel", &[("event", "e-2")]).await.is(404);
     assert_eq!(marks(&site).await, [("e-1".to_owned(), Some("work".to_owned()))]);
 }
+
+/// Each attempt is audited, also one without the permission: with what was checked, and never with text of any length.
+#[tokio::test]
+async fn what_is_not_an_id_or_a_name_is_not_audited() {
+    let site = Site::start().await;
+    let cancel = format!("{EVENT}/cancel");
+    let long = "x".repeat(10_000);
+    site.post_as("guest", &cancel, &[("event", &long), ("group", &long)]).await.is(403);
+    site.post(&cancel, &[("event", "e-1"), ("group", &long)]).await.is(400);
+    site.post(&format!("/jobs/streams/{}/event/cancel", &long[..4_000]), &[("event", "e-1")])
+        .await
+        .is(404);
+    let done = site.done.lock().unwrap().clone();
+    assert_eq!(done.len(), 3);
+    assert_eq!((&*done[0].target, &done[0].queue), ("cancel an invalid event id", &None));
+    assert_eq!((&*done[1].target, &done[1].queue), ("cancel event e-1", &None));
+    assert!(done[2].target.len() < 1_100, "{} bytes", done[2].target.len());
+    let page = site.get("/jobs/alerts").await;
+    assert!(page.is(200).text.len() < 50_000, "{} bytes", page.text.len());
+}
+
+/// The list names the archive for its own actions alone.
+#[tokio::test]
+async fn an_action_on_no_group_is_not_said_to_be_one_on_the_archive() {
+    let site = Site::start().await;
+    site.post(&format!("{EVENT}/cancel"), &[("event", "e-1")]).await.is(303);
+    let page = site.get("/jobs/alerts").await;
+    page.is(200).says("cancel event e-1 of orders for all groups").says_not("<td>archive</td>");
+}
