@@ -44,3 +44,19 @@ pub(crate) async fn serve(Path(name): Path<String>) -> Response {
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_links_are_hidden_only_where_the_menu_can_open_them() {
+        let (_, narrow) = STYLE.text.split_once("@media (max-width: 640px)").unwrap();
+        let (before, rest) = narrow.split_once("@supports selector(:popover-open) {").unwrap();
+        let (within, after) = rest.split_once("\n  }\n").unwrap();
+        for rule in ["#menu-button { display: block; }", "nav[popover] { display: none;"] {
+            assert!(within.contains(rule), "{rule}");
+            assert!(!before.contains(rule) && !after.contains(rule), "{rule}");
+        }
+    }
+}
