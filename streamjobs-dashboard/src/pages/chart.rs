@@ -89,7 +89,13 @@ fn draw(chart: Chart<'_>, points: &[TrendPoint], now: Instant) -> Markup {
                 }
                 @for line in chart.lines {
                     @for part in parts(line, points, now, top) {
-                        polyline class=(line.class) points=(part) {}
+                        // One point alone is no line.
+                        @match part.split_once(' ') {
+                            Some(_) => polyline class=(line.class) points=(part) {},
+                            None => @if let Some((x, y)) = part.split_once(',') {
+                                circle class=(line.class) cx=(x) cy=(y) r="2" {}
+                            },
+                        }
                     }
                 }
             }
@@ -101,11 +107,12 @@ fn draw(chart: Chart<'_>, points: &[TrendPoint], now: Instant) -> Markup {
 fn parts(line: &Line<'_>, points: &[TrendPoint], now: Instant, top: f64) -> Vec<String> {
     let mut parts = Vec::<String>::new();
     let mut before = None::<Instant>;
+    let gap = gap(points);
     for point in points {
         let Some(value) = (line.value)(point) else { continue };
         let x = x_of(now.saturating_duration_since(point.at));
         let y = (value / top).mul_add(TOP - BOTTOM, BOTTOM);
-        let is_gap = before.is_none_or(|at| point.at.saturating_duration_since(at) > GAP);
+        let is_gap = before.is_none_or(|at| point.at.saturating_duration_since(at) > gap);
         before = Some(point.at);
         match parts.last_mut().filter(|_| !is_gap) {
             Some(part) => part.push_str(&format!(" {x:.1},{y:.1}")),
@@ -113,6 +120,17 @@ fn parts(line: &Line<'_>, points: &[TrendPoint], now: Instant, top: f64) -> Vec<
         }
     }
     parts
+}
+
+/// The distance of two points between which nothing was sampled: three times the usual one, because with many
+/// groups each has its turn only now and then.
+fn gap(points: &[TrendPoint]) -> Duration {
+    let pairs = points.iter().zip(points.iter().skip(1));
+    let distances = pairs.map(|(one, next)| next.at.saturating_duration_since(one.at));
+    let mut distances = distances.collect::<Vec<_>>();
+    distances.sort_unstable();
+    let median = distances.get(distances.len().saturating_sub(1) / 2);
+    median.map_or(KEPT, |median| *median * 3)
 }
 
 /// The place of a moment that long ago.
@@ -135,8 +153,6 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 340.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 106.0;
-/// With more groups than one update reads, a group has a point every half minute.
-const GAP: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -162,6 +178,18 @@ mod tests {
         let points = [point(at(900), 0.0, 0), point(at(890), 1.0, 5), point(at(0), 2.0, 10)];
         let line = Line { name: "waiting", class: "waiting", value: |at| Some(exact(at.waiting)) };
         assert_eq!(parts(&line, &points, now, 10.0), ["64.0,106.0 67.1,58.0", "340.0,10.0"]);
+    }
+
+    #[test]
+    fn points_that_are_a_minute_apart_are_a_line_and_a_single_one_is_a_dot() {
+        let now = Instant::now() + KEPT;
+        let at = |ago: u64| point(now - Duration::from_secs(ago), 1.0, 5);
+        let slow = [at(840), at(778), at(716), at(655), at(593)];
+        let line = Line { name: "waiting", class: "waiting", value: |at| Some(exact(at.waiting)) };
+        assert_eq!(parts(&line, &slow, now, 10.0).len(), 1);
+        let shown = of_group(&[at(840), at(830), at(820), at(0)]).into_string();
+        assert_eq!(shown.matches("<circle").count(), 4, "{shown}");
+        assert_eq!(shown.matches("<polyline").count(), 4, "{shown}");
     }
 
     #[test]
