@@ -49,7 +49,8 @@
   }
 
   // Exact times are shown in the zone of the reader. Those of a page that is not updated go on by the
-  // clock of the server, because that of the browser may be wrong.
+  // clock of the server, because that of the browser may be wrong. `data-ahead` says by how many seconds the
+  // clock of which the time is was ahead of that.
   const ahead = Number(document.body.dataset.now) - Date.now();
   const zoned = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 
@@ -57,7 +58,7 @@
     for (const time of document.querySelectorAll("time[data-relative]")) {
       const at = Date.parse(time.dateTime);
       time.title = zoned.format(at);
-      if (!source) time.textContent = relative(at - Date.now() - ahead);
+      if (!source) time.textContent = relative(at - Date.now() - ahead - Number(time.dataset.ahead ?? 0) * 1000);
     }
   }
 

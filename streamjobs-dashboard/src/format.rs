@@ -64,7 +64,8 @@ pub(crate) fn when(millis: u64) -> Markup {
     // The clock of the server that wrote it may be ahead of this one.
     let now = now();
     let is_skew = millis.saturating_sub(now) < SKEW_MAX;
-    when_from(if is_skew { now.max(millis) } else { now }, millis)
+    let clock = if is_skew { now.max(millis) } else { now };
+    when_from(clock, (clock - now).div_ceil(1_000), millis)
 }
 
 /// As [`when`].
@@ -80,14 +81,21 @@ pub(crate) fn when_exactly(millis: u64) -> Markup {
 /// When something is due, where the server says in how long that is.
 pub(crate) fn due(millis: u64, due_in: Duration) -> Markup {
     let since = u64::try_from(due_in.as_millis()).unwrap_or(u64::MAX);
-    when_from(millis.saturating_sub(since), millis)
+    let clock = millis.saturating_sub(since);
+    // A second of difference may be the time that the answer took.
+    let ahead = clock.saturating_sub(now()) / 1_000;
+    when_from(clock, ahead, millis)
 }
 
-fn when_from(now: u64, millis: u64) -> Markup {
+/// By a clock that is so many seconds ahead of the one of this machine.
+fn when_from(clock: u64, ahead: u64, millis: u64) -> Markup {
     let exact = moment(millis);
-    let text = relative(now, millis);
+    let text = relative(clock, millis);
+    let ahead = (ahead > 0).then_some(ahead);
     match timestamp(millis) {
-        Some(at) => html! { time datetime=(at) title=(exact) data-relative { (text) } },
+        Some(at) => {
+            html! { time datetime=(at) title=(exact) data-relative data-ahead=[ahead] { (text) } }
+        }
         None => html! { (exact) },
     }
 }
@@ -224,7 +232,7 @@ mod tests {
     #[test]
     fn a_time_is_relative_and_has_its_exact_time_for_people_and_programs() {
         let minute = 60_000;
-        let shown = when_from(10 * minute, 5 * minute).into_string();
+        let shown = when_from(10 * minute, 0, 5 * minute).into_string();
         let expected = "<time datetime=\"1970-01-01T00:05:00Z\" title=\"1970-01-01 00:05:00 UTC\" \
              data-relative>5 min ago</time>";
         assert_eq!(shown, expected);
@@ -235,6 +243,16 @@ mod tests {
         assert_eq!(when(u64::MAX).into_string(), format!("{} ms", u64::MAX));
         let due = due(10 * minute, Duration::from_secs(60)).into_string();
         assert!(due.contains(">in 60 s<") && due.contains("00:10:00"), "{due}");
+    }
+
+    #[test]
+    fn a_time_says_how_far_its_clock_is_ahead() {
+        let written = when(now() + 4_500).into_string();
+        assert!(written.contains("data-relative data-ahead=\"5\">now<"), "{written}");
+        let later = when(now() + 10 * SKEW_MAX).into_string();
+        assert!(!later.contains("data-ahead") && later.contains(">in "), "{later}");
+        let due = due(now() + 65_500, Duration::from_secs(60)).into_string();
+        assert!(due.contains("data-ahead=\"5\">in 60 s<"), "{due}");
     }
 
     #[test]

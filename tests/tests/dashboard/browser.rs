@@ -273,3 +273,22 @@ async fn exact_times_are_in_the_zone_of_the_reader_and_go_on_while_a_page_is_not
     browser.until("all titles are in the zone of the browser", all).await;
     session.has_no_errors().await;
 }
+
+/// Entries have their ids from the clock of the server, which may be ahead of the one of the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_ahead_has_just_written_is_not_said_to_be_in_the_future() {
+    let session = Session::start().await;
+    let browser = &session.browser;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let id = format!("{}-0", now.as_millis() + 4_500);
+    let words = ["XADD", "orders", &id, "type", "t", "data", "{}"];
+    session.site.server.command(&words);
+    session.open(&format!("/jobs/streams/orders/event?id={id}")).await;
+    browser.shows("#liveness", "static").await;
+    let said = "return document.querySelector('time').textContent";
+    let text = browser.run(said).await.unwrap();
+    assert!(text == "now" || text == "1 s ago", "{text}");
+    let later = "return /^[1-9][0-9]* s ago$/.test(document.querySelector('time').textContent)";
+    browser.until("time goes on", later).await;
+    session.has_no_errors().await;
+}
