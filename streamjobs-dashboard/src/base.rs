@@ -39,6 +39,13 @@ impl Base {
     }
 }
 
+/// The id of a row, from what it is of. Different parts give different ids, without spaces: the separator is
+/// never a part of an encoded name.
+pub(crate) fn row_id(kind: &str, parts: &[&str]) -> String {
+    let parts = parts.iter().map(|part| segment_of(part)).collect::<Vec<_>>();
+    format!("{kind}-{}", parts.join("/"))
+}
+
 fn segment_of(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
@@ -58,6 +65,17 @@ mod tests {
         assert_eq!(Base::of("/jobs/alerts", "/alerts").to(&["alerts"]), "./alerts");
         let deep = Base::of("/jobs/streams/a/groups/b", "/streams/a/groups/b");
         assert_eq!(deep.to(&["alerts"]), "./../../../alerts");
+    }
+
+    #[test]
+    fn rows_of_different_names_have_different_ids() {
+        let ids =
+            [["a-b", "c"], ["a", "b-c"], ["a/b", "c"], ["a", "b/c"], ["a%2Fb", "c"], ["a b", "c"]];
+        let ids = ids.map(|parts| row_id("g", &parts));
+        assert_eq!(ids[0], "g-a-b/c");
+        let distinct = ids.iter().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(distinct.len(), ids.len(), "{ids:?}");
+        assert!(ids.iter().all(|id| !id.contains(' ')), "{ids:?}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use streamjobs::dead_letter::{DeadLetterSummary, DeadLetters, Reason};
 use streamjobs::stream::EntryAddress;
 
 use crate::access::Action;
+use crate::base::row_id;
 use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Untrusted};
@@ -265,7 +266,7 @@ fn row_of(ctx: &RequestContext, Row { queue, letter }: &Row) -> Markup {
     let fields = [("id", id.as_str())];
     let redrive = Button { text: "Redrive", fields: &fields, ..Button::default() };
     html! {
-        tr id={ "d-" (stream) "-" (group) "-" (id) } data-letter=(id) data-group=(group) {
+        tr id=(row_id("d", &[stream, group, &id])) data-letter=(id) data-group=(group) {
             td.id { a href=(ctx.base.to(&dead::below(stream, group, &id))) { (id) } }
             td { (format::when(letter.id.milliseconds())) }
             td { a href=(link(&ctx.base, stream, group)) { (Untrusted(group)) " on " (Untrusted(stream)) } }

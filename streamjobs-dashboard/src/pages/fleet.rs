@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 use streamjobs::stream::Condition;
 
+use crate::base::row_id;
 use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Counted, Untrusted};
@@ -139,7 +140,7 @@ fn heading(page: FleetPage<'_>, order: &FleetOrder, column: Column) -> Markup {
 fn row(page: FleetPage<'_>, columns: &[Column], row: &FleetRow<'_>) -> Markup {
     let group = &row.sampled.info.group;
     html! {
-        tr role="row" id={ "g-" (row.stream) "-" (group) } data-group=(group) data-stream=(row.stream) {
+        tr role="row" id=(row_id("g", &[row.stream, group])) data-group=(group) data-stream=(row.stream) {
             @for column in columns {
                 @if *column == Column::Group {
                     th role="rowheader" scope="row" data-label=(column.title()) { (cell(page, row, *column)) }
@@ -164,7 +165,7 @@ fn failed_row(
     let names = |column: &&Column| matches!(column, Column::Stream | Column::Group);
     let rest = columns.len() + 1 - columns.iter().filter(names).count();
     html! {
-        tr role="row" id={ "f-" (stream) "-" (group) } data-failed=(group) {
+        tr role="row" id=(row_id("f", &[stream, group])) data-failed=(group) {
             @if columns.contains(&Column::Stream) {
                 td role="cell" data-label="Stream" { a href=(base.to(&["streams", stream])) { (Untrusted(stream)) } }
             }

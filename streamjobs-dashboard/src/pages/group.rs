@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, Liveness};
 
 use crate::access::Action;
+use crate::base::row_id;
 use crate::fault::Fault;
 use crate::form::GroupQuery;
 use crate::format::{self, Untrusted};
@@ -243,7 +244,7 @@ fn consumer_row(ctx: &RequestContext, info: &GroupInfo, consumer: &ConsumerInfo)
     };
     let unreported = "Not reported by this version.";
     html! {
-        tr id={ "c-" (Untrusted(&consumer.name)) } data-consumer=(Untrusted(&consumer.name)) {
+        tr id=(row_id("c", &[&consumer.name])) data-consumer=(Untrusted(&consumer.name)) {
             td.id { (Untrusted(&consumer.name)) }
             td { (liveness(consumer.liveness)) }
             td { (process(consumer)) }

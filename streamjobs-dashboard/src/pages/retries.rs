@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use streamjobs::stream::{EntryAddress, RetryCursor, ScheduledRetry};
 
 use crate::access::Action;
+use crate::base::row_id;
 use crate::fault::Fault;
 use crate::form::GroupQuery;
 use crate::format::{self, Untrusted};
@@ -62,7 +63,7 @@ fn table(ctx: &RequestContext, stream: &str, jobs: &[ScheduledRetry]) -> Markup 
                 @if ctx.access.may(Action::Cancel) { th scope="col" { "Action" } }
             } }
             tbody { @for job in jobs {
-                tr id={ "s-" (job.id) } {
+                tr id=(row_id("s", &[&job.id.to_string()])) {
                     @if may { td { (select(&job.id, "Job ")) } }
                     td { (format::due(job.due, job.due_in)) }
                     td { (Untrusted(job.event_type.as_deref().unwrap_or("unknown"))) }

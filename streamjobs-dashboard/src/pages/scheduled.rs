@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use streamjobs::stream::{ScheduledCursor, ScheduledEvent};
 
 use crate::access::Action;
+use crate::base::row_id;
 use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Untrusted};
@@ -73,7 +74,7 @@ fn table(ctx: &RequestContext, stream: &str, events: &[ScheduledEvent]) -> Marku
                 th scope="col" { "Due" } th scope="col" { "Type" } th scope="col" { "Event" } th scope="col" { "Key" } th.number scope="col" { "Size" }
             } }
             tbody { @for event in events {
-                tr id={ "s-" (event.name.as_str()) } {
+                tr id=(row_id("s", &[event.name.as_str()])) {
                     @if may { td { (select(event.name.as_str(), "Event ")) } }
                     td { (format::due(event.due, event.due_in)) }
                     td { (Untrusted(event.event_type.as_deref().unwrap_or("unknown"))) }

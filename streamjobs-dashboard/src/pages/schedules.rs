@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use streamjobs::schedule::{FiringInfo, Schedule, ScheduleInfo, ScheduleName, ScheduleState};
 
 use crate::access::Action;
+use crate::base::row_id;
 use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Untrusted};
@@ -73,7 +74,7 @@ fn table(ctx: &RequestContext, schedules: &[ScheduleInfo]) -> Markup {
                 th.number scope="col" { "Fired" } th.number scope="col" { "Missed" } th.number scope="col" { "Skipped" }
             } }
             tbody { @for info in schedules {
-                tr id={ "s-" (info.name) } {
+                tr id=(row_id("s", &[info.name.as_str()])) {
                     @if may { td { (select(&info.name, "Schedule ")) } }
                     td { (info.name) }
                     td title=(info.schedule.as_ref().map(Schedule::timing).unwrap_or_default()) {

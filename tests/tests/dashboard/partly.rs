@@ -124,3 +124,28 @@ async fn an_empty_list_of_dead_letters_says_whether_the_filter_is_why() {
     // The page reads much, so that it is not read again every two seconds.
     site.get("/jobs/dead").await.is(200).says("data-still");
 }
+
+/// Names in which a dash separates nothing.
+#[tokio::test]
+async fn rows_of_different_groups_have_different_ids() {
+    let site = Site::start().await;
+    for (stream, group) in [("a-b", "c"), ("a", "b-c"), ("a", "b c")] {
+        site.server.command(&["XGROUP", "CREATE", stream, group, "0", "MKSTREAM"]);
+        let key = format!("{{{stream}}}:dead:{group}");
+        site.server.command(&["XADD", &key, "5-1", "sj-dead-reason", "exhausted", "type", "t"]);
+    }
+    let client = site.client.clone();
+    let site = fresh(site, client, &["a-b", "a"]);
+    for path in ["/jobs", "/jobs/dead"] {
+        let page = site.get(path).await;
+        let ids = page.is(200).text.split("<tr").skip(1).filter_map(|row| {
+            let tag = row.split('>').next().unwrap();
+            tag.contains("data-group")
+                .then(|| tag.split(" id=\"").nth(1).unwrap().split('"').next())
+        });
+        let ids = ids.map(Option::unwrap).collect::<Vec<_>>();
+        let distinct = ids.iter().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!((ids.len(), distinct.len()), (3, 3), "{path}: {ids:?}");
+        assert!(ids.iter().all(|id| !id.contains(' ')), "{path}: {ids:?}");
+    }
+}
