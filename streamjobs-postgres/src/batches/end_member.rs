@@ -25,7 +25,11 @@ use crate::postgres::Postgres;
 /// # Delivery
 ///
 /// At least once: the end is a transaction of its own, after the work and before the acknowledgement. If the process
-/// dies before it, or it fails, the job runs again, and ends then. An end that is repeated changes nothing.
+/// dies before it, it fails, or the attempt's time is over before it, the job runs again, and ends then. An end that is
+/// repeated changes nothing.
+///
+/// Middleware outside of this one runs after the end: an error of it fails a job whose member has ended as done, and a
+/// batch may complete before the job does. Of several in `wrap`, put this one first.
 #[derive(Clone, Copy, Debug)]
 pub struct EndMember;
 
@@ -33,6 +37,10 @@ impl Middleware for EndMember {
     async fn around(&self, job: Job, next: Next) -> Result<(), JobError> {
         next.run().await?;
         Postgres::of(&job)?.batches().end(&job).await
+    }
+
+    fn completes_job(&self) -> bool {
+        true
     }
 
     fn require(&self, requirements: &mut Requirements) {

@@ -58,7 +58,8 @@ use crate::model::outcome::{JobError, Outcome};
 /// It shares the attempt's timeout and cancellation with the handler. When these end the attempt, its future
 /// is dropped at its current await; if the run was under way, that happens after the run's end and the
 /// rollback of its resources, and, except for a shutdown and a lost lease, an eighth of the lease later (at
-/// most a second). The outcome of a run that had ended by then stands. A panic fails the attempt.
+/// most a second). The outcome of a run that had ended by then stands, unless it is a success and
+/// middleware around it [completes the job](Self::completes_job). A panic fails the attempt.
 ///
 /// # Delivery
 ///
@@ -79,6 +80,16 @@ pub trait Middleware: Send + Sync + 'static {
     ///
     /// The future may be dropped at any await, as said above.
     fn around(&self, job: Job, next: Next) -> impl Future<Output = Result<(), JobError>> + Send;
+
+    /// Whether the job is done only once this has returned: `false` by default.
+    ///
+    /// Then a success of the run does not stand if the attempt ends before this has returned `Ok`, by its timeout, a
+    /// shutdown, a cancellation or a lost lease: the attempt has the outcome of that end, and the job runs again, though
+    /// its handler has returned `Ok` and its resources are committed. For middleware whose work after the run must not
+    /// be left out.
+    fn completes_job(&self) -> bool {
+        false
+    }
 
     /// Adds what it needs from the runtime, so that a start without it is refused. Nothing by default.
     fn require(&self, requirements: &mut Requirements) {
@@ -125,9 +136,10 @@ impl Next {
     pub async fn run(mut self) -> Result<(), JobError> {
         let (progress, alive) = (Arc::clone(&self.progress), self.alive.take());
         let mut unended = Unended(Some(&progress));
+        let stands = !self.chain.completes_job_before(self.place);
         let outcome = self.outcome().await;
         unended.0 = None;
-        progress.set(outcome.copied());
+        progress.set(outcome.copied(), stands);
         drop(alive);
         outcome.into_result()
     }
@@ -191,12 +203,18 @@ impl fmt::Debug for Layer {
 trait AnyMiddleware: Send + Sync {
     fn around_boxed(&self, job: Job, next: Next) -> BoxFuture<'_, Result<(), JobError>>;
 
+    fn completes_job_boxed(&self) -> bool;
+
     fn require_boxed(&self, requirements: &mut Requirements);
 }
 
 impl<M: Middleware> AnyMiddleware for M {
     fn around_boxed(&self, job: Job, next: Next) -> BoxFuture<'_, Result<(), JobError>> {
         Box::pin(self.around(job, next))
+    }
+
+    fn completes_job_boxed(&self) -> bool {
+        self.completes_job()
     }
 
     fn require_boxed(&self, requirements: &mut Requirements) {
@@ -220,6 +238,11 @@ impl Chain {
         (!layers.is_empty()).then(|| Arc::new(Self { layers, run }))
     }
 
+    /// Whether any of the middleware outside of this place has to return before the job is done.
+    fn completes_job_before(&self, place: usize) -> bool {
+        self.layers.iter().take(place).any(|Layer(layer)| layer.completes_job_boxed())
+    }
+
     /// Runs a job with the middleware around it, unless the attempt has to end first.
     pub(crate) async fn run(self: Arc<Self>, job: Job) -> Outcome {
         let progress = Arc::<Progress>::default();
@@ -236,7 +259,7 @@ impl Chain {
                 }
             }
             // Taken before the run is dropped, which forgets it.
-            progress.take().unwrap_or(outcome)
+            progress.take_standing().unwrap_or(outcome)
         };
         tokio::select! {
             biased;
@@ -261,6 +284,8 @@ struct State {
     is_running: bool,
     /// How the run ended, as the middleware by now has left it; `None` if it did not end by itself.
     outcome: Option<Outcome>,
+    /// Whether that is a success although the middleware that has not returned yet is dropped.
+    stands: bool,
 }
 
 impl Progress {
@@ -281,12 +306,22 @@ impl Progress {
         state.has_begun
     }
 
-    fn set(&self, outcome: Outcome) {
-        self.state().outcome = Some(outcome);
+    fn set(&self, outcome: Outcome, stands: bool) {
+        let mut state = self.state();
+        (state.outcome, state.stands) = (Some(outcome), stands);
     }
 
     fn take(&self) -> Option<Outcome> {
         self.state().outcome.take()
+    }
+
+    /// The outcome that remains when the middleware that has not returned yet is dropped.
+    fn take_standing(&self) -> Option<Outcome> {
+        let mut state = self.state();
+        let stands = state.stands;
+        let is_success =
+            |outcome: &Outcome| matches!(outcome, Outcome::Done | Outcome::AlreadyDone);
+        state.outcome.take().filter(|outcome| stands || !is_success(outcome))
     }
 
     /// Waits until the handler does not run.

@@ -31,24 +31,24 @@ struct Complete {
 
 /// What the members do in one test.
 #[derive(Clone, Default)]
-struct Script {
-    runs: Arc<Mutex<Vec<String>>>,
+pub struct Script {
+    pub runs: Arc<Mutex<Vec<String>>>,
     /// Orders that fail for good.
-    bad: Arc<Mutex<Vec<String>>>,
+    pub bad: Arc<Mutex<Vec<String>>>,
     /// Holds all of them, in their transactions.
     gate: Option<Gate>,
 }
 
 impl Script {
-    fn gated(gate: &Gate) -> Self {
+    pub fn gated(gate: &Gate) -> Self {
         Self { gate: Some(gate.clone()), ..Self::default() }
     }
 
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.runs.lock().unwrap().len()
     }
 
-    async fn play(
+    pub async fn play(
         &self,
         order: &Order,
         tx: &mut sqlx::PgConnection,
@@ -100,26 +100,26 @@ async fn unguarded(order: Order, State(script): State<Script>) {
     script.runs.lock().unwrap().push(order.id);
 }
 
-fn album() -> BatchId {
+pub fn album() -> BatchId {
     BatchId::new("album-7").unwrap()
 }
 
-fn billing() -> GroupName {
+pub fn billing() -> GroupName {
     GroupName::new("billing").unwrap()
 }
 
-fn id(name: &str) -> EventId {
+pub fn id(name: &str) -> EventId {
     EventId::new(name).unwrap()
 }
 
-fn batch() -> NewBatch {
+pub fn batch() -> NewBatch {
     let event = || "seven".to_owned();
     let batch = NewBatch::new(album()).on_completed(&Processed { album: event() }).unwrap();
     batch.on_succeeded(&Complete { album: event() }).unwrap()
 }
 
 /// Opens a batch of these members, closes it, and publishes their events.
-async fn publish(app: &App, members: &[&str]) {
+pub async fn publish(app: &App, members: &[&str]) {
     let batches = app.postgres.batches();
     let ids = members.iter().map(|member| id(member)).collect::<Vec<_>>();
     let mut transaction = app.pool.begin().await.unwrap();
@@ -138,23 +138,23 @@ fn runtime(app: &App, script: &Script) -> RuntimeBuilder {
     quick(builder.state(script.clone()).state(app.postgres.clone()).group("billing", options()))
 }
 
-async fn status(app: &App) -> BatchStatus {
+pub async fn status(app: &App) -> BatchStatus {
     app.postgres.batches().status(&album()).await.unwrap().unwrap()
 }
 
-async fn completed(app: &App) {
+pub async fn completed(app: &App) {
     let completed = async || status(app).await.completed_at.is_some();
     eventually_async(DEADLINE, "the batch has completed", completed).await;
 }
 
 /// The event types that the batch has published, in their order.
-async fn published(app: &App) -> Vec<String> {
+pub async fn published(app: &App) -> Vec<String> {
     assert_eq!(app.postgres.relay().sweep(&app.client).await.unwrap().refused, 0);
     let entries = app.server.entries("albums");
     entries.into_iter().map(|entry| entry.text("type").unwrap()).collect()
 }
 
-const BOTH: [&str; 2] = ["album.processed", "album.complete"];
+pub const BOTH: [&str; 2] = ["album.processed", "album.complete"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_last_member_publishes_one_completion_over_any_delivery() {

@@ -16,6 +16,7 @@ mod archive;
 mod batches;
 mod cancelled;
 mod completion;
+mod completion_faults;
 mod completion_page;
 mod crash;
 mod docs;
