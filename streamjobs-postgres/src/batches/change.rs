@@ -63,8 +63,8 @@ impl Change<'_> {
 
     /// Locks what keeps the batch from completing meanwhile, and refuses what cannot be.
     ///
-    /// An unfinished member locks its own row, which no other transaction can end then. What else adds shares the
-    /// batch's row with others that add, and keeps it from a close, which locks it alone.
+    /// An unfinished or dead member locks its own row, which no other transaction can end then. What else adds shares the
+    /// batch's row with others that add and with ends, and keeps it from a close, which locks it alone.
     async fn check(
         &self,
         postgres: &Postgres,
@@ -154,11 +154,14 @@ const OPEN: &str = "INSERT INTO streamjobs.batches (id) VALUES ($1) ON CONFLICT 
 const WRITE_EVENT: &str = "INSERT INTO streamjobs.batch_events
     (batch_id, kind, stream, event_id, field_names, field_values) VALUES ($1, $2, $3, $4, $5, $6)";
 
-const MEMBER: &str = "SELECT ended_at IS NULL FROM streamjobs.batch_members
+/// A dead one may run again, and keeps its batch from success.
+const MEMBER: &str = "SELECT ended_at IS NULL OR dead FROM streamjobs.batch_members
     WHERE batch_id = $1 AND group_name = $2 AND event_id = $3 FOR UPDATE";
 
+/// It keeps a close waiting and waits for one, and then sees it. It goes together with the lock of an end: a member that
+/// has added and ends would otherwise wait for others that have added as well and wait for it.
 const LOCK_SHARED: &str =
-    "SELECT closed_at IS NOT NULL FROM streamjobs.batches WHERE id = $1 FOR SHARE";
+    "SELECT closed_at IS NOT NULL FROM streamjobs.batches WHERE id = $1 FOR KEY SHARE";
 
 const LOCK_ALONE: &str =
     "SELECT closed_at IS NOT NULL FROM streamjobs.batches WHERE id = $1 FOR UPDATE";

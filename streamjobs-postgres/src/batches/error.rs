@@ -12,7 +12,7 @@ pub enum BatchError {
         /// The batch.
         id: String,
     },
-    /// Members were to be added to a batch that is closed, by something else than one of its unfinished members.
+    /// Members were to be added to a batch that is closed, by something else than one of its unfinished or dead members.
     #[error("batch {id} is closed: only its unfinished members may add members")]
     Closed {
         /// The batch.

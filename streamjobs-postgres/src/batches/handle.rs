@@ -56,7 +56,7 @@ impl Batches {
     /// **Add members before their jobs can run**: before their events are published, or in the same transaction with
     /// [`Publisher`](crate::Publisher). The end of a job that is no member yet is not noted.
     ///
-    /// Transactions that add to one batch do not wait for each other. Members that end, and the close, wait until
+    /// Transactions that add to one batch do not wait for each other, nor for members that end. A close waits until
     /// they have ended.
     ///
     /// # Errors
@@ -80,11 +80,13 @@ impl Batches {
 
     /// As [`add_in`](Self::add_in), by a job that is itself a member and has not ended: also to a batch that is
     /// closed, which cannot complete before this job has ended. Call it in the job's own transaction, or before its
-    /// end.
+    /// end. A dead member that is redriven adds members as well: its batch may have completed, and does not succeed before
+    /// these have ended.
     ///
     /// # Errors
     ///
-    /// As [`add_in`](Self::add_in); [`Closed`](BatchError::Closed) if the job is no unfinished member of the batch.
+    /// As [`add_in`](Self::add_in); [`Closed`](BatchError::Closed) if the batch is closed and the job is no unfinished or
+    /// dead member of it.
     ///
     /// # Cancel safety
     ///
@@ -104,7 +106,7 @@ impl Batches {
     /// Closes a batch: from now on, only its unfinished members add members, and it completes when the last of them
     /// has ended. If none is left, it completes with this transaction. `false` if it was closed before.
     ///
-    /// It waits for transactions that add members or end one. Close it last: its members wait in turn until the
+    /// It waits for transactions that have added members or ended one. Close it last: its members wait in turn until the
     /// transaction has ended.
     ///
     /// # Errors

@@ -1,10 +1,15 @@
 //! Batches with completion: what interrupts an end, what is added late, and members that cannot end by themselves.
 
-use streamjobs::{HandlerDef, Runtime, State, handler, handlers};
+use streamjobs::{HandlerDef, Job, JobError, Runtime, State, StreamName, handler, handlers};
 use streamjobs_postgres::batches::EndMember;
+use streamjobs_postgres::letters::{Request, Selection};
+use streamjobs_postgres::{OnceMember, Postgres};
+use streamjobs_tests::eventually::eventually_async;
 
-use crate::app::{App, Order, options, quick, until};
-use crate::completion::{BOTH, Script, completed, publish, published, status};
+use crate::app::{App, DEADLINE, Gate, Order, options, order, quick, until};
+use crate::completion::{
+    BOTH, Script, album, batch, billing, completed, id, publish, published, status,
+};
 
 async fn start(app: &App, script: &Script, handlers: [HandlerDef; 1]) -> Runtime {
     let builder = Runtime::builder(&app.client).handlers(handlers);
@@ -31,6 +36,85 @@ async fn a_job_whose_time_ends_before_its_member_has_ended_comes_again() {
     held.rollback().await.unwrap();
     completed(&app).await;
     app.drained("billing").await;
+    assert_eq!(published(&app).await, BOTH);
+    let _ = runtime.shutdown().await;
+}
+
+/// Adds a member as code that is no member does.
+#[handler(group = "billing")]
+async fn adding_openly(
+    order: Order,
+    tx: &mut OnceMember,
+    State(postgres): State<Postgres>,
+    State(script): State<Script>,
+    job: Job,
+) -> Result<(), JobError> {
+    let more = [id(&format!("{}-more", order.id))];
+    postgres.batches().add_in(tx, &album(), job.group(), &more).await?;
+    script.play(&order, tx, &job).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_add_to_an_open_batch_and_end_at_once_do_not_wait_for_each_other() {
+    let app = App::start().await;
+    let (gate, batches) = (Gate::shut(), app.postgres.batches());
+    let script = Script::gated(&gate);
+    let mut connection = app.pool.acquire().await.unwrap();
+    batches.open_in(&mut connection, &batch()).await.unwrap();
+    batches.add_in(&mut connection, &album(), &billing(), &[id("a"), id("b")]).await.unwrap();
+    for member in ["a", "b"] {
+        app.client.publish_with_id(&order(member), id(member)).await.unwrap();
+    }
+    let runtime = start(&app, &script, handlers![adding_openly]).await;
+    until("both have added", || script.count() == 2).await;
+    gate.open();
+    app.drained("billing").await;
+    let status = status(&app).await;
+    assert_eq!((status.members, status.unfinished), (4, 2));
+    assert_eq!((script.count(), app.effects().await), (2, 2), "no run was a deadlock");
+    let _ = runtime.shutdown().await;
+}
+
+/// `a` adds a member when it is not bad.
+#[handler(group = "billing")]
+async fn adding_late(
+    order: Order,
+    tx: &mut OnceMember,
+    State(postgres): State<Postgres>,
+    State(script): State<Script>,
+    job: Job,
+) -> Result<(), JobError> {
+    script.play(&order, tx, &job).await?;
+    if order.id == "a" {
+        let late = [id("late")];
+        postgres.batches().add_from_in(tx, &job, &album(), job.group(), &late).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_member_that_is_redriven_adds_members_and_success_waits_for_them() {
+    let (app, script) = (App::start().await, Script::default());
+    script.bad.lock().unwrap().push("a".to_owned());
+    publish(&app, &["a"]).await;
+    let runtime = start(&app, &script, handlers![adding_late]).await;
+    app.drained("billing").await;
+    let archive = app.postgres.archive().queue(StreamName::new("orders").unwrap(), billing());
+    assert_eq!(archive.sweep(&app.client).await.unwrap().stored, 1);
+    assert_eq!(published(&app).await, ["album.processed"]);
+    script.bad.lock().unwrap().clear();
+    let request = Request::new("alice", "the picture is back");
+    let letters = app.postgres.dead_letters();
+    let redriven = letters.redrive(Selection::new(), request).start(&app.client).await;
+    assert_eq!(redriven.unwrap().done, 1);
+    let added = async || status(&app).await.members == 2;
+    eventually_async(DEADLINE, "it has added", added).await;
+    app.drained("billing").await;
+    let waiting = status(&app).await;
+    assert_eq!((waiting.unfinished, waiting.dead, waiting.succeeded_at), (1, 0, None));
+    app.client.publish_with_id(&order("late"), id("late")).await.unwrap();
+    let succeeded = async || status(&app).await.succeeded_at.is_some();
+    eventually_async(DEADLINE, "it succeeds", succeeded).await;
     assert_eq!(published(&app).await, BOTH);
     let _ = runtime.shutdown().await;
 }
