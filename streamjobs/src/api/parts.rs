@@ -104,6 +104,24 @@ where
     stream::iter(requests).buffered(REQUESTS_MAX).try_collect().await
 }
 
+/// Looks for something in partitions, some of them at a time, and returns the first that is there, in their order.
+/// The error of one is returned only if none of the others has it.
+pub(super) async fn find<T, E, F>(requests: Vec<F>) -> Result<Option<T>, E>
+where
+    F: Future<Output = Result<Option<T>, E>>,
+{
+    let mut answers = stream::iter(requests).buffered(REQUESTS_MAX);
+    let mut failed = None;
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) => {}
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(None), Err)
+}
+
 /// Requests on their way at once: enough for the round trips of many partitions to overlap, and few
 /// enough that they do not delay the process' other requests.
 const REQUESTS_MAX: usize = 16;

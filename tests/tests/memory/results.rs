@@ -367,3 +367,45 @@ async fn the_test_kit_gives_the_result_of_one_run_and_of_streams_in_memory() {
     assert!(pricing.result::<Price>(&published).await.unwrap().is_unknown());
     let _ = runtime.shutdown().await;
 }
+
+/// A letter that was read in a look that failed elsewhere is not passed over by the next one.
+#[tokio::test(start_paused = true)]
+async fn what_one_partition_has_is_found_although_another_one_fails() {
+    let streams = Streams::new();
+    let builder = Client::builder("redis://127.0.0.1").partitions("quotes", 2);
+    let client = streams.client_with(builder).unwrap();
+    let store = streamjobs::__store::behind(&streams).clone();
+    let builder = Runtime::builder(&client).handlers(handlers![price]).state(Runs::default());
+    let runtime = builder.start().await.unwrap();
+    let group = client.stream("quotes").unwrap().group("pricing").unwrap();
+    let in_second = async |cents| {
+        for _ in 0..100 {
+            store.fail_next("sign_dead", Fault::Refused);
+            let published = client.publish(&Wanted { cents }).await.unwrap();
+            if published.partition == Some(1) {
+                return published.event_id;
+            }
+        }
+        panic!("all are in one partition");
+    };
+    let (dead, done) = (in_second(3).await, in_second(8).await);
+    let settled = async || {
+        let counters = runtime.counters();
+        counters.dead_lettered > 0 && counters.acknowledged > 0 && {
+            let info = client.stream("quotes").unwrap().event(&done).await.unwrap();
+            info.jobs[0].result.is_some()
+        }
+    };
+    eventually_async(MINUTE, "both have ended", settled).await;
+    store.fail_next("previews", Fault::Unreachable);
+    let found = group.wait_for::<Price>(&dead, MINUTE).await.unwrap();
+    assert!(matches!(&found, JobResult::Dead(dead) if dead.letter.is_some()), "{found:?}");
+    store.fail_next("result", Fault::Unreachable);
+    let found = group.result::<Price>(&done).await.unwrap();
+    assert_eq!(found.done().map(|price| price.cents), Some(8));
+    // Without an answer of the other partition, nothing is known.
+    store.fail_next("result", Fault::Unreachable);
+    let failed = group.result::<Price>(&EventId::generate()).await;
+    assert!(matches!(failed, Err(StreamError::Server { .. })), "{failed:?}");
+    let _ = runtime.shutdown().await;
+}

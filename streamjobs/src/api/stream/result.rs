@@ -9,7 +9,7 @@ use super::error::StreamError;
 use super::group::Group;
 use super::handle::PAGE_MAX;
 use super::part::GroupPart;
-use crate::api::parts::read_all;
+use crate::api::parts::{find, together};
 use crate::model::entry::{EntryAddress, EntryId};
 use crate::model::event::decode_result;
 use crate::model::name::EventId;
@@ -119,8 +119,9 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses, there is no such partition, or the result is not a `T`. Whether
-    /// there is such a group is not looked at.
+    /// When the server cannot be reached or refuses, as for a key of another type; there is no such partition; or the
+    /// result is not a `T`. What one partition has is returned although another one fails. Whether there is such a group
+    /// is not looked at.
     ///
     /// # Cancel safety
     ///
@@ -139,7 +140,7 @@ impl Group {
     /// quarter of a second, each drawn at random from its upper half. So a waiter costs the server about five reads
     /// of a key a second, and about one a second of the dead letters that are new, and learns of the end within a
     /// quarter of a second, and of a dead letter that another process stored, as after crashes, within about a second. It may take longer than the given time by one
-    /// request, which the client ends after some seconds. While the server cannot be reached it goes on asking.
+    /// request, which the client ends after some seconds, and by one more for each further 16 partitions. While the server cannot be reached it goes on asking.
     ///
     /// # Errors
     ///
@@ -203,37 +204,62 @@ impl Search {
         with_letters: bool,
     ) -> Result<JobResult<T>, StreamError> {
         let id = &self.event_id;
-        let results = self.parts.iter().map(|place| place.result(id)).collect();
-        let found = read_all::<_, StreamError, _>(results).await?;
-        for (place, stored) in self.parts.iter().zip(found) {
-            match stored {
-                Some(StoredResult::Json(json)) => return place.decoded(id, &json),
-                Some(StoredResult::NotKept) => return Ok(JobResult::NotKept),
-                Some(StoredResult::Dead { reason, error }) => {
-                    let reason = Reason::parse(&reason);
-                    return Ok(JobResult::Dead(DeadJob { reason, error, letter: None }));
-                }
-                None => {}
+        let results = self.parts.iter().map(|place| place.result(id));
+        let failed = match find::<_, StreamError, _>(results.collect()).await {
+            Ok(Some((place, StoredResult::Json(json)))) => return place.decoded(id, &json),
+            Ok(Some((_, StoredResult::NotKept))) => return Ok(JobResult::NotKept),
+            Ok(Some((_, StoredResult::Dead { reason, error }))) => {
+                let reason = Reason::parse(&reason);
+                return Ok(JobResult::Dead(DeadJob { reason, error, letter: None }));
             }
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        // Of several partitions, another one may have the letter.
+        if !with_letters || (failed.is_some() && self.parts.len() == 1) {
+            return failed.map_or(Ok(JobResult::Unknown), Err);
         }
-        if !with_letters {
-            return Ok(JobResult::Unknown);
-        }
-        let letters = self.parts.iter_mut().map(|place| place.letter(id)).collect();
-        let letters = read_all::<_, StreamError, _>(letters).await?;
-        let letter = letters.into_iter().flatten().max_by_key(|letter| letter.id);
+        let letter = self.letter().await;
+        let letter = match (letter, failed) {
+            (Ok(None), Some(error)) | (Err(error), _) => return Err(error),
+            (Ok(letter), _) => letter,
+        };
         Ok(letter.map_or(JobResult::Unknown, |letter| {
             let address = letter.address();
             let (reason, error) = (Some(letter.reason), letter.error);
             JobResult::Dead(DeadJob { reason, error, letter: Some(address) })
         }))
     }
+
+    /// The newest dead letter of the job that no look before this one has read, in any partition.
+    ///
+    /// What was read is passed over by the next look only if this one returns what it has found, or found nothing in a
+    /// partition that was read to its end.
+    async fn letter(&mut self) -> Result<Option<DeadLetterSummary>, StreamError> {
+        let id = &self.event_id;
+        let looks = together(self.parts.iter().map(|place| place.letter(id)).collect()).await;
+        let (mut newest, mut failed) = (None::<DeadLetterSummary>, None);
+        for (place, look) in self.parts.iter_mut().zip(looks) {
+            match look {
+                Ok((letter, seen)) => {
+                    place.seen = seen;
+                    newest = newest.into_iter().chain(letter).max_by_key(|letter| letter.id);
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match (newest, failed) {
+            (None, Some(error)) => Err(error),
+            (newest, _) => Ok(newest),
+        }
+    }
 }
 
 impl Place {
-    async fn result(&self, id: &EventId) -> Result<Option<StoredResult>, StreamError> {
+    async fn result(&self, id: &EventId) -> Result<Option<(&Self, StoredResult)>, StreamError> {
         let result = self.part.store.result(&self.part.queue, id).await;
-        result.map_err(|error| self.part.failed("read a result of", error))
+        let result = result.map_err(|error| self.part.failed("read a result of", error))?;
+        Ok(result.map(|stored| (self, stored)))
     }
 
     fn decoded<T: DeserializeOwned>(
@@ -250,14 +276,17 @@ impl Place {
         })
     }
 
-    /// The dead letter of the job, if it is among those that were not read before.
-    async fn letter(&mut self, id: &EventId) -> Result<Option<DeadLetterSummary>, StreamError> {
+    /// The dead letter of the job, if it is among those that were not read before, and the newest that has been read.
+    async fn letter(
+        &self,
+        id: &EventId,
+    ) -> Result<(Option<DeadLetterSummary>, Option<EntryId>), StreamError> {
         let GroupPart { store, queue, number, .. } = &self.part;
         let dead = queue.stream.dead_stream(&queue.group);
-        let newest_first = self.seen.is_none();
+        let (newest_first, mut seen) = (self.seen.is_none(), self.seen);
         let from = match self.seen.map(EntryId::next) {
             Some(Some(next)) => next,
-            Some(None) => return Ok(None),
+            Some(None) => return Ok((None, seen)),
             None => self.since,
         };
         let (mut span, mut left, mut found) = (Span { from, to: EntryId::MAX }, PAGE_MAX, None);
@@ -268,7 +297,7 @@ impl Place {
             left = left.saturating_sub(page.entries.len());
             for mut preview in page.entries {
                 preview.partition = *number;
-                self.seen = self.seen.max(Some(preview.id));
+                seen = seen.max(Some(preview.id));
                 let letter = DeadLetterSummary::of(preview);
                 let newer = |found: &DeadLetterSummary| found.id > letter.id;
                 if letter.event_id.as_ref() == Some(id) && !found.as_ref().is_some_and(newer) {
@@ -284,7 +313,7 @@ impl Place {
                 None => break,
             }
         }
-        Ok(found)
+        Ok((found, seen))
     }
 }
 
