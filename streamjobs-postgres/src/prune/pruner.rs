@@ -54,8 +54,9 @@ pub struct Pruned {
     pub letters: u64,
     /// Batches that have completed.
     pub batches: u64,
-    /// Not deleted: batches that should have completed by now, as far as they were counted, to 1,000.
-    pub unfinished_batches: u64,
+    /// Not deleted: batches that should have completed by now, counted up to 1,000 before anything was deleted; `None`
+    /// if they could not be counted.
+    pub unfinished_batches: Option<u64>,
 }
 
 impl Postgres {
@@ -89,6 +90,9 @@ impl Pruner {
         stop: &CancellationToken,
         pruned: &mut Pruned,
     ) -> Result<(), sqlx::Error> {
+        // What cannot be counted keeps nothing from being deleted, and the other way round.
+        let counted = self.unfinished_batches().await;
+        pruned.unfinished_batches = counted.as_ref().ok().copied();
         let mut bounds = Bounds::new(client, served);
         let old = self.before(self.keep.done).await?;
         for kind in [DONE, LEFT_BEHIND] {
@@ -103,8 +107,7 @@ impl Pruner {
             self.forget_letters(age, stop, pruned).await?;
         }
         self.forget_batches(stop, pruned).await?;
-        pruned.unfinished_batches = self.unfinished_batches().await?;
-        Ok(())
+        counted.map(drop)
     }
 
     /// The time this long ago, by the database's clock, which also wrote the rows.
@@ -214,10 +217,17 @@ impl Pruner {
             let Pruned { once, letters, batches, retained, .. } = pruned;
             tracing::info!(once, letters, batches, retained, "old rows deleted");
         }
-        metrics::unfinished_batches(pruned.unfinished_batches);
-        if pruned.unfinished_batches > 0 {
-            let (batches, age) = (pruned.unfinished_batches, self.keep.unfinished);
-            tracing::warn!(batches, ?age, "batches were opened long ago and have not completed");
+        // A gauge keeps its last value while the batches cannot be counted.
+        if let Some(batches) = pruned.unfinished_batches {
+            metrics::unfinished_batches(batches);
+            if batches > 0 {
+                let age = self.keep.unfinished;
+                tracing::warn!(
+                    batches,
+                    ?age,
+                    "batches were opened long ago and have not completed"
+                );
+            }
         }
     }
 }

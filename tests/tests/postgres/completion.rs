@@ -67,7 +67,7 @@ impl Script {
 }
 
 #[handler(group = "billing")]
-async fn member(
+pub async fn member(
     order: Order,
     tx: &mut OnceMember,
     State(script): State<Script>,
@@ -456,7 +456,7 @@ async fn old_batches_are_pruned_and_those_that_do_not_end_are_listed() {
     assert_eq!(app.number(view).await, 2);
     let pruner = app.postgres.pruner(Keep::default());
     let pruned = pruner.sweep(&app.client).await.unwrap();
-    assert_eq!((pruned.batches, pruned.unfinished_batches), (1, 1));
+    assert_eq!((pruned.batches, pruned.unfinished_batches), (1, Some(1)));
     assert_eq!(app.number("SELECT count(*) FROM streamjobs.batches").await, 2);
     assert_eq!(app.number("SELECT count(*) FROM streamjobs.batch_members").await, 2);
 }
