@@ -27,19 +27,31 @@ pub(crate) async fn end(
     group: &GroupName,
     ends: &[(&str, bool)],
 ) -> Result<(), sqlx::Error> {
+    end_of(postgres, connection, (None, group), ends).await.map(drop)
+}
+
+/// As [`end`], in one batch alone if one is named: whether it changed anything.
+pub(crate) async fn end_of(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    (batch, group): (Option<&str>, &GroupName),
+    ends: &[(&str, bool)],
+) -> Result<bool, sqlx::Error> {
     let (ids, dead) = ends.iter().copied().unzip::<_, _, Vec<_>, Vec<_>>();
     let batches = postgres
         .query_scalar::<String>(END)
         .bind(group.as_str())
         .bind(ids)
         .bind(dead)
+        .bind(batch)
         .fetch_all(&mut *connection)
         .await?;
     if batches.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     postgres.query(LOCK).bind(&batches).execute(&mut *connection).await?;
-    settle(postgres, connection, &batches).await
+    settle(postgres, connection, &batches).await?;
+    Ok(true)
 }
 
 /// Completes those of these batches that are closed and have no member left, whose rows this transaction has locked
@@ -61,6 +73,7 @@ due AS (
     FROM streamjobs.batch_members AS member JOIN told ON told.event_id = member.event_id
     WHERE member.group_name = $1
         AND (member.ended_at IS NULL OR (member.dead AND NOT told.dead))
+        AND ($4::text IS NULL OR member.batch_id = $4)
     ORDER BY member.batch_id, member.event_id
     FOR UPDATE OF member)
 UPDATE streamjobs.batch_members AS member

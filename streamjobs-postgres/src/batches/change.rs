@@ -19,6 +19,13 @@ pub(super) enum Change<'a> {
         by: Option<&'a Job>,
     },
     Close(&'a BatchId),
+    /// Ends a member by hand.
+    End {
+        id: &'a BatchId,
+        group: &'a GroupName,
+        event: &'a str,
+        dead: bool,
+    },
 }
 
 impl Change<'_> {
@@ -52,6 +59,13 @@ impl Change<'_> {
                 self.check(postgres, connection, id).await?;
                 close(postgres, connection, id).await.map_err(failed)
             }
+            Self::End { id, group, event, dead } => {
+                check_isolation(postgres, connection, id).await?;
+                let ends = [(*event, *dead)];
+                let of = (Some(id.as_str()), *group);
+                let ended = members::end_of(postgres, connection, of, &ends).await;
+                ended.map(u64::from).map_err(failed)
+            }
             Self::Add { id, group, events, .. } => {
                 self.check(postgres, connection, id).await?;
                 let add = postgres.query(ADD).bind(id.as_str()).bind(group.as_str()).bind(events);
@@ -74,10 +88,7 @@ impl Change<'_> {
         let failed =
             |source| BatchError::Database { schema: postgres.schema().to_string(), source };
         let id_text = || id.to_string();
-        let isolation = postgres.query_scalar::<bool>(ISOLATION).fetch_one(&mut *connection).await;
-        if !isolation.map_err(failed)? {
-            return Err(BatchError::Isolation { id: id_text() });
-        }
+        check_isolation(postgres, connection, id).await?;
         if let Self::Add { by: Some(job), .. } = self {
             let member = postgres.query_scalar::<bool>(MEMBER).bind(id.as_str());
             let member = member.bind(job.group().as_str()).bind(job.event_id().as_str());
@@ -95,6 +106,20 @@ impl Change<'_> {
             }
             Some(_) => Ok(()),
         }
+    }
+}
+
+/// Refuses a transaction in which a statement would not see what was committed before it began.
+async fn check_isolation(
+    postgres: &Postgres,
+    connection: &mut PgConnection,
+    id: &BatchId,
+) -> Result<(), BatchError> {
+    let failed = |source| BatchError::Database { schema: postgres.schema().to_string(), source };
+    let isolation = postgres.query_scalar::<bool>(ISOLATION).fetch_one(connection).await;
+    match isolation.map_err(failed)? {
+        true => Ok(()),
+        false => Err(BatchError::Isolation { id: id.to_string() }),
     }
 }
 

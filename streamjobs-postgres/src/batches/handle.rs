@@ -147,6 +147,35 @@ impl Batches {
         fault::within(self.postgres.timeout(), ended).await.map_err(fault::own_error)
     }
 
+    /// Ends a member by hand, in this batch alone: one whose job cannot end it any more, because its payload was trimmed,
+    /// its scheduled event was cancelled, its dead letter was purged before an archive stored it, or no such job ever
+    /// comes. `dead` says that its work is not done, as of a dead letter: the batch completes without it, and does not
+    /// succeed before the member is ended again as done, by a run or by this.
+    ///
+    /// `false` if it changed nothing: there is no such member, or it had ended so before, or as done. A job that runs all
+    /// the same is not kept from it, and changes nothing of an end as done.
+    ///
+    /// It locks the row of the batch, as an end does: call it last in its transaction.
+    ///
+    /// # Errors
+    ///
+    /// When the transaction is not `READ COMMITTED`; and when the database refuses or cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`open_in`](Self::open_in).
+    pub async fn end_in(
+        &self,
+        connection: &mut PgConnection,
+        id: &BatchId,
+        group: &GroupName,
+        event_id: &EventId,
+        dead: bool,
+    ) -> Result<bool, BatchError> {
+        let change = Change::End { id, group, event: event_id.as_str(), dead };
+        Ok(change.make(&self.postgres, connection).await? == 1)
+    }
+
     /// How far a batch is; `None` if there is no such batch.
     ///
     /// # Errors

@@ -9,6 +9,9 @@ use streamjobs::{EncodedEvent, Event, EventId, NameError};
 /// The identity of a batch: an id of the application's, or a generated one. The events of the batch have ids that are
 /// derived from it.
 ///
+/// An id is for one batch: another one that is opened under it after the first was pruned would publish its events under
+/// the same event ids, which guards and consumers take for those of the first.
+///
 /// It has the form of an event id: at most 128 bytes without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BatchId(EventId);

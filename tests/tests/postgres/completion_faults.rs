@@ -8,7 +8,7 @@ use streamjobs_tests::eventually::eventually_async;
 
 use crate::app::{App, DEADLINE, Gate, Order, options, order, quick, until};
 use crate::completion::{
-    BOTH, Script, album, batch, billing, completed, id, publish, published, status,
+    BOTH, Script, album, batch, billing, completed, id, member, publish, published, status,
 };
 
 async fn start(app: &App, script: &Script, handlers: [HandlerDef; 1]) -> Runtime {
@@ -115,6 +115,43 @@ async fn a_dead_member_that_is_redriven_adds_members_and_success_waits_for_them(
     app.client.publish_with_id(&order("late"), id("late")).await.unwrap();
     let succeeded = async || status(&app).await.succeeded_at.is_some();
     eventually_async(DEADLINE, "it succeeds", succeeded).await;
+    assert_eq!(published(&app).await, BOTH);
+    let _ = runtime.shutdown().await;
+}
+
+/// The letter of a trimmed payload has no event id: nothing but an operator can say which member it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_payload_was_trimmed_is_ended_by_hand() {
+    let (app, script) = (App::start().await, Script::default());
+    app.server.command(&["XGROUP", "CREATE", "orders", "billing", "0", "MKSTREAM"]);
+    publish(&app, &["a", "b"]).await;
+    let read = ["XREADGROUP", "GROUP", "billing", "gone", "COUNT", "1", "STREAMS", "orders", ">"];
+    app.server.command(&read);
+    let first = app.server.entries("orders")[0].id.clone();
+    app.server.command(&["XDEL", "orders", &first]);
+    let runtime = start(&app, &script, handlers![member]).await;
+    until("its letter", || !app.server.entries("{orders}:dead:billing").is_empty()).await;
+    app.drained("billing").await;
+    let letter = &app.server.entries("{orders}:dead:billing")[0];
+    assert_eq!(letter.text("sj-dead-reason").unwrap(), "trimmed");
+    assert!(letter.text("sj-dead-event").is_none(), "an archive cannot end its member");
+    let stuck = status(&app).await;
+    assert_eq!((stuck.unfinished, stuck.completed_at), (1, None));
+
+    let batches = app.postgres.batches();
+    let mut connection = app.pool.acquire().await.unwrap();
+    let mut end = async |event: &str, dead| {
+        let (album, event) = (album(), id(event));
+        batches.end_in(&mut connection, &album, &billing(), &event, dead).await.unwrap()
+    };
+    assert!(!end("c", true).await, "no such member");
+    assert!(end("a", true).await);
+    assert!(!end("a", true).await, "it has ended");
+    assert_eq!(published(&app).await, ["album.processed"]);
+    let dead = status(&app).await;
+    assert_eq!((dead.unfinished, dead.dead, dead.succeeded_at), (0, 1, None));
+    assert!(end("a", false).await, "it was done elsewhere");
+    assert!(!end("a", true).await, "what is done stays done");
     assert_eq!(published(&app).await, BOTH);
     let _ = runtime.shutdown().await;
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use streamjobs::{Event, GroupName, JobError, Runtime, State, handler, handlers};
+use streamjobs::{Event, EventId, GroupName, JobError, Runtime, State, handler, handlers};
 use streamjobs_postgres::batches::{BatchId, NewBatch};
 use streamjobs_postgres::{OnceMember, Postgres};
 use streamjobs_tests::eventually::eventually_async;
@@ -31,7 +31,9 @@ async fn upload(postgres: &Postgres, album: u32, paths: Vec<String>) -> Result<(
     let batch = NewBatch::new(id.clone()).on_completed(&AlbumProcessed { album })?;
 
     let mut transaction = postgres.pool().begin().await?;
-    batches.open_in(&mut transaction, &batch).await?;
+    if !batches.open_in(&mut transaction, &batch).await? {
+        return Ok(());
+    }
     let pictures = paths.into_iter().map(|path| Picture { path }).collect::<Vec<_>>();
     let members = publisher.publish_all_in(&mut transaction, &pictures).await?;
     batches.add_in(&mut transaction, &id, &group, &members).await?;
@@ -56,6 +58,14 @@ async fn announce(album: AlbumProcessed, State(postgres): State<Postgres>) -> Re
 }
 // page: end
 
+// page: begin
+async fn give_up(postgres: &Postgres, id: &BatchId, event: &EventId) -> Result<bool, BoxError> {
+    let mut connection = postgres.pool().acquire().await?;
+    let group = GroupName::new("thumbnails")?;
+    Ok(postgres.batches().end_in(&mut connection, id, &group, event, true).await?)
+}
+// page: end
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_album_is_announced_once_all_of_its_pictures_are_processed() {
     let app = App::start().await;
@@ -67,12 +77,16 @@ async fn an_album_is_announced_once_all_of_its_pictures_are_processed() {
     .unwrap();
     let paths = (0..30).map(|number| format!("{number}.jpg")).collect();
     upload(&app.postgres, 7, paths).await.unwrap();
+    // Repeated, as after a lost answer, it changes nothing.
+    upload(&app.postgres, 7, vec!["0.jpg".to_owned()]).await.unwrap();
     let builder = Runtime::builder(&app.client).handlers(handlers![shrink, announce]);
     let relay = app.postgres.relay().poll(Duration::from_millis(20));
     let runtime = quick(builder.state(app.postgres.clone()).service(relay)).start().await.unwrap();
     let announced = async || runtime.counters().succeeded == 31;
     eventually_async(DEADLINE, "announced", announced).await;
     assert_eq!(app.server.entries("albums").len(), 1);
+    let (id, unknown) = (BatchId::new("album-7").unwrap(), EventId::generate());
+    assert!(!give_up(&app.postgres, &id, &unknown).await.unwrap(), "it is no member");
     let _ = runtime.shutdown().await;
 }
 
