@@ -155,3 +155,29 @@ async fn a_member_whose_payload_was_trimmed_is_ended_by_hand() {
     assert_eq!(published(&app).await, BOTH);
     let _ = runtime.shutdown().await;
 }
+
+/// The statistics are of a table with many unfinished members: the end of the last one reads an index all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_reads_no_members_that_have_ended() {
+    let (app, script) = (App::start().await, Script::default());
+    publish(&app, &["a"]).await;
+    let owner = app.database.owner_pool();
+    for sql in [
+        "INSERT INTO streamjobs.batch_members (batch_id, group_name, event_id, ended_at)
+         SELECT 'album-7', 'billing', 'e-' || number, CASE WHEN number < 12000 THEN now() END
+         FROM generate_series(1, 20000) AS number",
+        "ANALYZE streamjobs.batch_members",
+        "UPDATE streamjobs.batch_members SET ended_at = now()
+         WHERE ended_at IS NULL AND event_id <> 'a'",
+    ] {
+        sqlx::query(sql).execute(&owner).await.unwrap();
+    }
+    let runtime = start(&app, &script, handlers![member]).await;
+    completed(&app).await;
+    let scans = "SELECT idx_scan FROM pg_stat_user_indexes
+        WHERE indexrelname = 'batch_members_unfinished'";
+    let used = async || app.number(scans).await > 0;
+    eventually_async(DEADLINE, "it has read the index of unfinished members", used).await;
+    assert_eq!(published(&app).await, BOTH);
+    let _ = runtime.shutdown().await;
+}
