@@ -150,6 +150,22 @@ pub(crate) fn rate(per_second: f64) -> String {
     }
 }
 
+/// The sum of some rates: a lower bound if one is unknown or not among them, and unknown if all are.
+pub(crate) fn sum_of_rates(rates: impl Iterator<Item = Option<f64>>, is_partial: bool) -> String {
+    let (mut sum, mut is_bound) = (None::<f64>, is_partial);
+    for of in rates {
+        match of {
+            Some(known) => sum = Some(sum.unwrap_or_default() + known),
+            None => is_bound = true,
+        }
+    }
+    match sum {
+        None => "–".to_owned(),
+        Some(sum) if is_bound => format!("≥ {}", rate(sum)),
+        Some(sum) => rate(sum),
+    }
+}
+
 /// A size in bytes with a binary unit.
 pub(crate) fn size(bytes: u64) -> String {
     match bytes {
@@ -243,6 +259,16 @@ mod tests {
         assert_eq!(when(u64::MAX).into_string(), format!("{} ms", u64::MAX));
         let due = due(10 * minute, Duration::from_secs(60)).into_string();
         assert!(due.contains(">in 60 s<") && due.contains("00:10:00"), "{due}");
+    }
+
+    #[test]
+    fn a_sum_of_rates_says_whether_some_are_unknown() {
+        let sum = |rates: &[Option<f64>], partial| sum_of_rates(rates.iter().copied(), partial);
+        assert_eq!(sum(&[], false), "–");
+        assert_eq!(sum(&[None, None], false), "–");
+        assert_eq!(sum(&[Some(2.0), Some(1.5)], false), "3.5/s");
+        assert_eq!(sum(&[Some(2.0), None], false), "≥ 2.0/s");
+        assert_eq!(sum(&[Some(0.0)], true), "≥ 0/s");
     }
 
     #[test]

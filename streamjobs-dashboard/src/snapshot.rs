@@ -110,6 +110,11 @@ impl Snapshot {
         stream.faults().next()
     }
 
+    /// Whether some stream or group could not be read, or not yet.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.is_partial() || self.streams.iter().any(|stream| stream.faults().next().is_some())
+    }
+
     /// Why streams and groups could not be read: each reason once, with the streams.
     pub(crate) fn failures(&self) -> Vec<(&Fault, Vec<&StreamName>)> {
         let mut failures = Vec::<(&Fault, Vec<&StreamName>)>::new();

@@ -7,6 +7,7 @@ use crate::base::row_id;
 use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Counted, Untrusted};
+use crate::history::Rates;
 use crate::layout::empty;
 use crate::pages::fleet_order::{Column, FailedRow, FleetOrder, FleetRow};
 use crate::pages::group_parts;
@@ -34,6 +35,10 @@ pub(crate) fn section(page: FleetPage<'_>, snapshot: &Snapshot) -> Result<Markup
     let order = FleetOrder::of(page.asked)?;
     let rows = order.rows(snapshot, page.stream);
     let failed = order.failed(snapshot, page.stream);
+    let has_failed = match page.stream {
+        Some(name) => snapshot.failure(name).is_some(),
+        None => !snapshot.failures().is_empty(),
+    };
     let unread =
         page.stream.map_or_else(|| snapshot.is_partial(), |name| is_partial(snapshot, name));
     let columns = Column::ALL.into_iter();
@@ -73,7 +78,7 @@ pub(crate) fn section(page: FleetPage<'_>, snapshot: &Snapshot) -> Result<Markup
                     } }
                     @for fleet_row in shown { (row(page, &columns, fleet_row)) }
                 }
-                tfoot role="rowgroup" { (sums(&columns, &rows, unread || !failed.is_empty())) }
+                tfoot role="rowgroup" { (sums(&columns, &rows, unread || has_failed)) }
             } }
             @if failed.len() > ROWS_MAX {
                 p.soft { (format::count((failed.len() - ROWS_MAX) as u64)) " more groups could not be read." }
@@ -222,7 +227,7 @@ fn sums(columns: &[Column], rows: &[FleetRow<'_>], is_partial: bool) -> Markup {
                     }
                 } @else {
                     td role="cell" class=[column.is_number().then_some("number")] data-label=(column.title()) {
-                        (sum(rows, *column))
+                        (sum(rows, *column, is_partial))
                     }
                 }
             }
@@ -231,11 +236,11 @@ fn sums(columns: &[Column], rows: &[FleetRow<'_>], is_partial: bool) -> Markup {
     }
 }
 
-fn sum(rows: &[FleetRow<'_>], column: Column) -> Markup {
+fn sum(rows: &[FleetRow<'_>], column: Column, is_partial: bool) -> Markup {
     let infos = || rows.iter().map(|row| &row.sampled.info);
-    let minute = |of: fn(crate::history::Rates) -> f64| {
-        let known = rows.iter().filter_map(|row| row.sampled.minute);
-        html! { (format::rate(known.map(of).sum())) }
+    let minute = |of: fn(Rates) -> f64| {
+        let rates = rows.iter().map(|row| row.sampled.minute.map(of));
+        html! { (format::sum_of_rates(rates, is_partial)) }
     };
     match column {
         Column::Stream | Column::Group | Column::State => html! {},

@@ -12,6 +12,7 @@ use streamjobs::stream::Problem;
 use crate::fault::Fault;
 use crate::form::Fields;
 use crate::format::{self, Counted, Untrusted};
+use crate::history::Rates;
 use crate::layout::{View, empty, fault_box};
 use crate::live;
 use crate::pages::fleet::{self, FleetPage};
@@ -172,9 +173,12 @@ fn sum_of_dead<'a>(
 fn tiles(snapshot: &Snapshot) -> Markup {
     let groups = snapshot.found().flat_map(|found| &found.groups).collect::<Vec<_>>();
     let sum = |of: fn(&GroupSnapshot) -> u64| groups.iter().map(|group| of(group)).sum::<u64>();
-    let rates = groups.iter().filter_map(|group| group.rates);
-    let (done, failed) = rates.fold((0.0, 0.0), |(d, f), rate| (d + rate.done, f + rate.failed));
-    let published = snapshot.found().filter_map(|found| found.published).sum::<f64>();
+    let is_partial = snapshot.is_incomplete();
+    let rate = |of: fn(Rates) -> f64| {
+        format::sum_of_rates(groups.iter().map(|group| group.rates.map(of)), is_partial)
+    };
+    let published = snapshot.found().map(|found| found.published);
+    let published = format::sum_of_rates(published, is_partial);
     let exact = groups.iter().all(|group| group.info.backlog.exact);
     let dead = sum_of_dead(snapshot, groups.iter().map(|group| &***group));
     let oldest = groups.iter().filter_map(|group| group.info.oldest_waiting).max();
@@ -190,9 +194,9 @@ fn tiles(snapshot: &Snapshot) -> Markup {
             } }
             div { dt { "Waiting for retry" } dd #retries { (format::count(sum(|group| group.info.retrying))) } }
             div { dt { "Dead letters" } dd #dead { (format::counted(dead, fleet::DEAD_UNKNOWN)) } }
-            div { dt { "Published" } dd #published { (format::rate(published)) } }
-            div { dt { "Done" } dd #done { (format::rate(done)) } }
-            div { dt { "Failed" } dd #failing { (format::rate(failed)) } }
+            div { dt { "Published" } dd #published { (published) } }
+            div { dt { "Done" } dd #done { (rate(|rates| rates.done)) } }
+            div { dt { "Failed" } dd #failing { (rate(|rates| rates.failed)) } }
         }
     }
 }

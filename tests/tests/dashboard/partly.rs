@@ -149,3 +149,19 @@ async fn rows_of_different_groups_have_different_ids() {
         assert!(ids.iter().all(|id| !id.contains(' ')), "{path}: {ids:?}");
     }
 }
+
+#[tokio::test]
+async fn rates_that_are_not_known_yet_are_not_shown_as_zero() {
+    let site = Site::start().await;
+    let client = site.client.clone();
+    let site = fresh(site, client, &["orders"]);
+    let page = site.get("/jobs").await;
+    for id in ["published", "done", "failing"] {
+        page.is(200).says(&format!("<dd id=\"{id}\">–</dd>"));
+    }
+    let foot = page.text.split("id=\"sums\"").nth(1).unwrap();
+    for label in ["Done", "Failed"] {
+        let cell = foot.split(&format!("data-label=\"{label}\">")).nth(1).unwrap();
+        assert!(cell.starts_with("–</td>"), "{label}: {cell}");
+    }
+}
