@@ -201,7 +201,10 @@ impl Pruner {
             count.bind(seconds(self.keep.unfinished)).fetch_one(&mut *reading).await
         };
         let count = fault::within(STEP_MAX, count).await?;
-        Ok(u64::try_from(count).unwrap_or(0))
+        let count = u64::try_from(count).unwrap_or(0);
+        // The gauge keeps its last value while the batches cannot be counted.
+        metrics::unfinished_batches(count);
+        Ok(count)
     }
 
     async fn sweep_and_report(&self, context: &ServiceContext) {
@@ -217,17 +220,9 @@ impl Pruner {
             let Pruned { once, letters, batches, retained, .. } = pruned;
             tracing::info!(once, letters, batches, retained, "old rows deleted");
         }
-        // A gauge keeps its last value while the batches cannot be counted.
-        if let Some(batches) = pruned.unfinished_batches {
-            metrics::unfinished_batches(batches);
-            if batches > 0 {
-                let age = self.keep.unfinished;
-                tracing::warn!(
-                    batches,
-                    ?age,
-                    "batches were opened long ago and have not completed"
-                );
-            }
+        if let Some(batches) = pruned.unfinished_batches.filter(|batches| *batches > 0) {
+            let age = self.keep.unfinished;
+            tracing::warn!(batches, ?age, "batches were opened long ago and have not completed");
         }
     }
 }

@@ -164,8 +164,7 @@ async fn an_end_reads_no_members_that_have_ended() {
     let owner = app.database.owner_pool();
     for sql in [
         "INSERT INTO streamjobs.batch_members (batch_id, group_name, event_id, ended_at)
-         SELECT 'album-7', 'billing', 'e-' || number, CASE WHEN number < 12000 THEN now() END
-         FROM generate_series(1, 20000) AS number",
+         SELECT 'album-7', 'billing', 'e-' || number, NULL FROM generate_series(1, 100000) AS number",
         "ANALYZE streamjobs.batch_members",
         "UPDATE streamjobs.batch_members SET ended_at = now()
          WHERE ended_at IS NULL AND event_id <> 'a'",

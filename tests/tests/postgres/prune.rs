@@ -143,7 +143,9 @@ async fn rows_with_an_unlimited_age_stay_and_the_rest_is_deleted() {
     let app = App::start().await;
     done(&app, "billing", 30, 3).await;
     let unlimited = Keep::default().done(Duration::MAX).letters(Duration::MAX);
-    assert_eq!(app.postgres.pruner(unlimited).sweep(&app.client).await.unwrap(), Pruned::default());
+    let mut nothing = Pruned::default();
+    nothing.unfinished_batches = Some(0);
+    assert_eq!(app.postgres.pruner(unlimited).sweep(&app.client).await.unwrap(), nothing);
     let week = Keep::default().letters(Duration::MAX);
     assert_eq!(app.postgres.pruner(week).sweep(&app.client).await.unwrap().once, 3);
 }
