@@ -82,13 +82,15 @@ impl Ledger {
         }
     }
 
-    /// Whether a job is done, dead, or deleted by the simulation itself.
+    /// Whether a job is done, dead, or deleted by the simulation itself. One that ended well in a process that had
+    /// lost its lease may run once more, behind others.
     fn is_settled(&self, group: usize, id: EntryId) -> bool {
         let job = (group, id);
         let letters = self.groups[group].letters.values();
         let mut dead = letters
             .filter_map(|letter| letter.origin.or_else(|| Some(self.origin(group, letter.entry?))));
-        self.done.contains(&job) || self.excused.contains(&job) || dead.any(|dead| dead == id)
+        let ended = [&self.done, &self.fine, &self.excused].iter().any(|jobs| jobs.contains(&job));
+        ended || dead.any(|dead| dead == id)
     }
 }
 

@@ -211,12 +211,13 @@ impl World {
         self.network.ledger(|ledger| ledger.failure.is_some())
     }
 
-    /// Whether no job can run any more, and no process has one in flight: behind a broken link, it may
-    /// still set one aside in place of the letter of its loss.
+    /// Whether no job can run any more, and no process has one in flight, not even one that stops: behind a broken
+    /// link, it may still set one aside in place of the letter of its loss.
     fn is_at_rest(&self) -> bool {
         let holds =
             |runtime: &Runtime| runtime.health().queues.iter().any(|queue| queue.in_flight > 0);
-        self.network.ledger(|ledger| ledger.is_at_rest()) && !self.running.values().any(holds)
+        let works = !self.stopping.is_empty() || self.running.values().any(holds);
+        self.network.ledger(|ledger| ledger.is_at_rest()) && !works
     }
 
     /// Lets everything come to its end, in a bounded time.
