@@ -1,17 +1,18 @@
 //! The job: the context of one attempt.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::batch_board::BatchBoard;
+use super::lease::Lease;
 use super::needs::States;
 use super::progress::ProgressBoard;
 use super::returned::Returned;
+use crate::model::block::InBlock;
 use crate::model::entry::{Delivery, Entry, EntryId};
 use crate::model::event::{self, DecodeError, Event};
 use crate::model::header;
@@ -34,7 +35,7 @@ pub struct Job {
 #[derive(Clone)]
 pub(crate) struct JobParts {
     pub(crate) identity: Arc<ConsumerIdentity>,
-    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) delivery: InBlock<Delivery>,
     pub(crate) event_id: EventId,
     pub(crate) origin: Option<EntryId>,
     pub(crate) trace: Option<Arc<TraceContext>>,
@@ -42,7 +43,7 @@ pub(crate) struct JobParts {
     pub(crate) attempts_max: u32,
     pub(crate) timeout: Option<Duration>,
     pub(crate) started: Instant,
-    pub(crate) lease: Arc<Lease>,
+    pub(crate) lease: InBlock<Lease>,
     pub(crate) states: Arc<States>,
     pub(crate) client: Client,
     /// Where its run leaves the result, if its handler has one.
@@ -91,127 +92,6 @@ impl JobClock for MachineClock {
     fn now(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-/// Whether an attempt may continue: shared by the attempt and the loop that renews its lease.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    /// Made at the first use: most attempts end without one.
-    token: OnceLock<CancellationToken>,
-    lost: AtomicBool,
-    over: AtomicBool,
-    /// The job was cancelled.
-    cancelled: AtomicBool,
-    /// The attempt has returned.
-    ended: AtomicBool,
-    /// How long an attempt has between the token and the drop of its future.
-    window: Duration,
-    /// How long after its last renewal the lease is lost.
-    fence: Duration,
-    made: Instant,
-    /// How long after `made` the lease is lost unless it is renewed, in milliseconds.
-    ends: AtomicU64,
-}
-
-/// An end that never comes.
-const ENDLESS: u64 = u64::MAX;
-
-impl Lease {
-    pub(crate) fn new(window: Duration, fence: Duration) -> Self {
-        Self {
-            token: OnceLock::new(),
-            lost: AtomicBool::new(false),
-            over: AtomicBool::new(false),
-            cancelled: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            window,
-            fence,
-            made: Instant::now(),
-            ends: AtomicU64::new(ENDLESS),
-        }
-    }
-
-    /// The lease was renewed by a request that was sent at this time.
-    pub(crate) fn prove(&self, renewed_at: Instant) {
-        let end = (renewed_at + self.fence).saturating_duration_since(self.made).as_millis();
-        self.ends.store(u64::try_from(end).unwrap_or(ENDLESS), Ordering::SeqCst);
-    }
-
-    /// The server no longer knows the entry, so it cannot be delivered to another consumer.
-    pub(crate) fn set_untracked(&self) {
-        self.ends.store(ENDLESS, Ordering::SeqCst);
-    }
-
-    /// Whether the attempt must stop: its lease was declared lost, or has expired unnoticed because the
-    /// process stood still.
-    pub(crate) fn is_over(&self) -> bool {
-        let ends = self.ends.load(Ordering::SeqCst);
-        self.is_lost() || (ends != ENDLESS && self.made.elapsed() >= Duration::from_millis(ends))
-    }
-
-    /// Declares an expired lease lost; true if it was not declared before.
-    pub(crate) fn lapse(&self) -> bool {
-        let is_new = !self.is_lost() && self.is_over();
-        if is_new {
-            self.lose();
-        }
-        is_new
-    }
-
-    /// Declares the lease lost and cancels the attempt.
-    pub(crate) fn lose(&self) {
-        self.lost.store(true, Ordering::SeqCst);
-        self.cut_off();
-    }
-
-    /// Cancels the attempt.
-    pub(crate) fn cut_off(&self) {
-        self.over.store(true, Ordering::SeqCst);
-        if let Some(token) = self.token.get() {
-            token.cancel();
-        }
-    }
-
-    /// Cancels the attempt because its job was cancelled; true if it was not before.
-    pub(crate) fn cancel(&self) -> bool {
-        let is_new = !self.cancelled.swap(true, Ordering::SeqCst);
-        if is_new {
-            self.cut_off();
-        }
-        is_new
-    }
-
-    /// Whether the job was cancelled while the attempt ran.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::SeqCst)
-    }
-
-    /// Whether the attempt is to end: its lease is over, the process stops, or the job was cancelled.
-    pub(crate) fn has_to_stop(&self) -> bool {
-        self.over.load(Ordering::SeqCst) || self.is_over()
-    }
-
-    /// The attempt has returned.
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-    }
-
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::SeqCst)
-    }
-
-    fn token(&self) -> &CancellationToken {
-        let token = self.token.get_or_init(CancellationToken::new);
-        // An attempt that was cancelled before there was a token still has to cancel it.
-        if self.over.load(Ordering::SeqCst) {
-            token.cancel();
-        }
-        token
     }
 }
 
@@ -401,7 +281,7 @@ impl Job {
         } else if lease.is_cancelled() {
             Some(CancelReason::Requested)
         } else {
-            lease.over.load(Ordering::SeqCst).then_some(CancelReason::Shutdown)
+            lease.is_cut_off().then_some(CancelReason::Shutdown)
         }
     }
 

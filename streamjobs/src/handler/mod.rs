@@ -7,6 +7,7 @@ pub mod service;
 
 mod extract;
 mod job;
+mod lease;
 pub(crate) mod middleware;
 mod needs;
 mod progress;
@@ -22,7 +23,8 @@ pub use self::extract::{FromJob, State};
 #[cfg(feature = "testing")]
 pub(crate) use self::job::MachineClock;
 pub use self::job::{CancelReason, Job};
-pub(crate) use self::job::{ConsumerIdentity, JobClock, JobParts, Lease};
+pub(crate) use self::job::{ConsumerIdentity, JobClock, JobParts};
+pub(crate) use self::lease::Lease;
 pub use self::needs::Requirements;
 pub(crate) use self::needs::States;
 pub(crate) use self::progress::ProgressBoard;

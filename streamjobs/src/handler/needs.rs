@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+
 /// What the arguments of a handler need from the runtime, which is checked at the start.
 #[derive(Debug, Default)]
 pub struct Requirements {
@@ -27,7 +29,7 @@ impl Requirements {
 /// The states of a runtime, one for each type.
 #[derive(Clone, Default)]
 pub(crate) struct States {
-    values: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    values: HashMap<TypeId, Arc<dyn Any + Send + Sync>, FixedState>,
 }
 
 impl States {

@@ -3,8 +3,10 @@
 //! The futures are boxed: with an opaque type, the compiler would report each type error in the user's
 //! code a second time, at the attribute.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::task::Poll;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -179,10 +181,17 @@ pub fn settle<'a, R: JobResource + 'a>(
 
 /// Waits for a future of the attempt, unless the attempt has to end first or the future panics.
 async fn interruptible<F: Future + Send>(job: &Job, future: F) -> Result<F::Output, Outcome> {
-    let guarded = AssertUnwindSafe(future).catch_unwind();
-    tokio::select! {
-        biased;
-        finished = guarded => finished.map_err(|panic| Outcome::Panicked(panic_text(panic))),
-        ended = job.time_ended() => Err(ended),
-    }
+    let mut guarded = pin!(AssertUnwindSafe(future).catch_unwind());
+    let finished =
+        |finished: Result<_, _>| finished.map_err(|panic| Outcome::Panicked(panic_text(panic)));
+    // Nothing watches a future that has an answer at once.
+    let mut ended = None;
+    let watched = poll_fn(|context| {
+        if let Poll::Ready(answer) = guarded.as_mut().poll(context) {
+            return Poll::Ready(finished(answer));
+        }
+        let ended = ended.get_or_insert_with(|| Box::pin(job.time_ended()));
+        ended.as_mut().poll(context).map(Err)
+    });
+    watched.await
 }

@@ -1,10 +1,14 @@
 //! Entry ids, entries and deliveries.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
+
+use crate::model::block::BlockSlice;
 
 /// The server's id of an entry: milliseconds of the server's clock and a sequence number.
 ///
@@ -85,13 +89,20 @@ impl EntryId {
 
 /// The number in front, and what follows it.
 fn leading_number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, rest) = text.split_at_checked(digits)?;
-    let add =
-        |number: u64, digit: &u8| number.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
-    let number = digits.iter().try_fold(0, add)?;
-    (!digits.is_empty()).then_some((number, rest))
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let digits = text.iter().map_while(digit);
+    let (length, number) = if text.len() <= DIGITS_SAFE {
+        digits.fold((0, 0), |(length, number), digit| (length + 1, number * 10 + digit))
+    } else {
+        digits.zip(1..).try_fold((0, 0_u64), |(_, number), (digit, length)| {
+            Some((length, number.checked_mul(10)?.checked_add(digit)?))
+        })?
+    };
+    (length > 0).then_some((number, text.get(length..)?))
 }
+
+/// No number of so many digits overflows.
+const DIGITS_SAFE: usize = 19;
 
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -206,10 +217,12 @@ pub type Fields = Vec<(Bytes, Bytes)>;
 /// ```
 ///
 /// `Debug` shows the id and the names of the fields, never their values.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Entry {
     id: EntryId,
-    fields: Fields,
+    fields: BlockSlice<(Bytes, Bytes)>,
+    /// The size of all fields, names included.
+    bytes: usize,
     /// Which of several partitions it was read from.
     partition: Option<u16>,
 }
@@ -218,7 +231,19 @@ impl Entry {
     /// An entry from its parts, as tests of handlers need it.
     #[must_use]
     pub fn new(id: EntryId, fields: Fields) -> Self {
-        Self { id, fields, partition: None }
+        let bytes = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        Self { id, fields: fields.into(), bytes, partition: None }
+    }
+
+    /// An entry with these of the fields of a block, of so many bytes.
+    pub(crate) fn sharing(
+        id: EntryId,
+        block: &Arc<[(Bytes, Bytes)]>,
+        fields: Range<usize>,
+        bytes: usize,
+    ) -> Self {
+        let fields = BlockSlice::of(block, fields.start, fields.len());
+        Self { id, fields, bytes, partition: None }
     }
 
     /// The same, read from one of several partitions.
@@ -228,7 +253,7 @@ impl Entry {
 
     /// The size of all fields, names included.
     pub(crate) fn bytes(&self) -> usize {
-        self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+        self.bytes
     }
 
     /// The server's id of the entry.
@@ -272,9 +297,17 @@ impl Entry {
     /// The fields, without the entry around them.
     #[must_use]
     pub fn into_fields(self) -> Fields {
-        self.fields
+        self.fields.to_vec()
     }
 }
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.address() == other.address() && self.fields() == other.fields()
+    }
+}
+
+impl Eq for Entry {}
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@ pub mod error;
 
 pub(crate) mod access;
 pub(crate) mod backoff;
+pub(crate) mod block;
 pub(crate) mod cause;
 pub(crate) mod constant;
 pub(crate) mod debounce;
@@ -28,6 +29,7 @@ pub(crate) mod refusal;
 pub(crate) mod result_ext;
 pub(crate) mod run_failure;
 pub(crate) mod schedule;
+
 pub(crate) mod slot;
 pub(crate) mod stream_keys;
 pub(crate) mod trace;

@@ -1,6 +1,7 @@
 //! Validated names, and the keys that are derived from them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use thiserror::Error;
 use uuid::Uuid;
@@ -29,7 +30,7 @@ macro_rules! checked_name {
     ($(#[$docs:meta])* $name:ident, $what:literal, $check:path) => {
         $(#[$docs])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Validates a name.
@@ -41,7 +42,7 @@ macro_rules! checked_name {
                 let name = name.into();
                 match $check(&name) {
                     Some(rule) => Err(NameError::new($what, &name, rule)),
-                    None => Ok(Self(name.into_boxed_str())),
+                    None => Ok(Self(name.into())),
                 }
             }
 
@@ -125,12 +126,12 @@ impl StreamName {
 
     /// The stream of a group's dead letters, to be read as any other. Users cannot make this name.
     pub(crate) fn dead_stream(&self, group: &GroupName) -> Self {
-        Self(self.dead_key(group).into_boxed_str())
+        Self(self.dead_key(group).into())
     }
 
     /// The stream of a group's lane, to be read as any other. Users cannot make this name.
     pub(crate) fn lane_stream(&self, group: &GroupName) -> Self {
-        Self(self.lane_key(group).into_boxed_str())
+        Self(self.lane_key(group).into())
     }
 
     /// Whether it can have partitions. With a hash tag, they would all have one slot.
@@ -142,7 +143,7 @@ impl StreamName {
     #[must_use]
     #[doc(hidden)]
     pub fn schedule_log(&self) -> Self {
-        Self(self.schedule_log_key().into_boxed_str())
+        Self(self.schedule_log_key().into())
     }
 
     /// What the keys of all groups begin with.
@@ -194,15 +195,20 @@ impl EventId {
         Self(text_of(Uuid::new_v5(&OCCURRENCE_IDS, name.as_bytes())))
     }
 
+    /// The id that this text is, in one allocation; `None` if it breaks a rule.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        event_id_rule(text).is_none().then(|| Self(text.into()))
+    }
+
     pub(crate) fn of_content(content: &[u8]) -> Self {
         Self(text_of(Uuid::new_v5(&CONTENT_IDS, content)))
     }
 }
 
 /// The text of an id, in one allocation: publishing makes one for each event.
-fn text_of(id: Uuid) -> Box<str> {
+fn text_of(id: Uuid) -> Arc<str> {
     let mut text = Uuid::encode_buffer();
-    Box::from(&*id.hyphenated().encode_lower(&mut text))
+    Arc::from(&*id.hyphenated().encode_lower(&mut text))
 }
 
 fn plain_rule(name: &str) -> Option<&'static str> {
@@ -247,11 +253,20 @@ fn text_rule(name: &str, bytes_max: usize, too_long: &'static str) -> Option<&'s
         Some("it is empty")
     } else if name.len() > bytes_max {
         Some(too_long)
-    } else if name.chars().any(char::is_control) {
+    } else if has_control(name) {
         Some("control characters are not allowed")
     } else {
         None
     }
+}
+
+/// Whether there is a control character in it. Most names are ASCII, which is told by its bytes.
+fn has_control(name: &str) -> bool {
+    if name.is_ascii() {
+        // All of it, without a way out: several bytes are compared at once.
+        return name.bytes().fold(false, |found, byte| found | byte.is_ascii_control());
+    }
+    name.chars().any(char::is_control)
 }
 
 const NAME_BYTES_MAX: usize = 200;

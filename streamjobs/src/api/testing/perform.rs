@@ -17,6 +17,7 @@ use crate::handler::{
     BatchBoard, CancelReason, ConsumerIdentity, HandlerDef, HandlerItem, Job, JobClock, JobParts,
     Lease, MachineClock, Requirements, Returned, States,
 };
+use crate::model::block::InBlock;
 use crate::model::cause::panic_text;
 use crate::model::config::{GroupOptions, JobLimits, QueueConfig};
 use crate::model::entry::{Delivery, Entry, EntryId, Fields, Inlet};
@@ -309,7 +310,7 @@ impl Perform {
         }
         let limits = JobLimits::new(&handler.options, &options);
         let config = QueueConfig::new(&handler.options, &options, Duration::ZERO);
-        let lease = Arc::new(Lease::new(config.window(), config.fence()));
+        let lease = InBlock::alone(Lease::endless(config.window(), config.fence()));
         let envelope = Envelope::of(&queue.stream, &delivery.entry);
         let clock = Arc::new(MachineClock);
         let consumer = ConsumerName::new("perform")?;
@@ -326,14 +327,14 @@ impl Perform {
                 batches,
             }),
             trace: TraceContext::of(&delivery.entry).map(Arc::new),
-            delivery: Arc::new(delivery),
+            delivery: InBlock::alone(delivery),
             event_id: envelope.event_id,
             origin: envelope.origin,
             attempt,
             attempts_max: limits.max_attempts,
             timeout: limits.timeout,
             started: Instant::now(),
-            lease: Arc::clone(&lease),
+            lease: lease.clone(),
             states: Arc::new(states),
             client,
             returned: handler.result.map(|_| Arc::default()),

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{KEPT, MarkBegin, Marked, Marks};
 use crate::handler::{ConsumerIdentity, Job, JobParts, Lease, MachineClock, States};
+use crate::model::block::InBlock;
 use crate::model::cause::BoxError;
 use crate::model::entry::{Delivery, Entry, EntryId, Inlet};
 use crate::model::name::{ConsumerName, EventId, GroupName, StreamName};
@@ -92,7 +93,7 @@ impl Work<'_> {
         };
         Ok(Job::new(JobParts {
             identity: Arc::new(identity),
-            delivery: Arc::new(delivery),
+            delivery: InBlock::alone(delivery),
             event_id: self.event_id.clone(),
             origin: None,
             trace: None,
@@ -100,7 +101,7 @@ impl Work<'_> {
             attempts_max: 5,
             timeout: None,
             started: Instant::now(),
-            lease: Arc::new(Lease::new(Duration::from_secs(1), Duration::from_secs(1))),
+            lease: InBlock::alone(Lease::endless(Duration::from_secs(1), Duration::from_secs(1))),
             states: Arc::clone(&self.fixture.states),
             client: self.fixture.client.clone(),
             returned: None,

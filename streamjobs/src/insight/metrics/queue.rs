@@ -182,9 +182,9 @@ impl QueueMetrics {
         move_gauge(&self.slots, before, slots);
     }
 
-    /// An entry is in flight from now on.
-    pub(crate) fn add_in_flight(&self) {
-        self.buffered.increment(1.0);
+    /// Entries are in flight from now on.
+    pub(crate) fn add_in_flight(&self, entries: usize) {
+        move_gauge(&self.buffered, 0, entries);
     }
 
     /// Entries are no longer in flight.

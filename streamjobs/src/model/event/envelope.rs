@@ -43,11 +43,25 @@ impl Envelope {
     /// Reads the envelope of an entry. An entry that another client wrote gets an id derived from its
     /// stream, entry id and content; fields of the envelope that cannot be read count as absent.
     pub(crate) fn of(stream: &StreamName, entry: &Entry) -> Self {
-        let own = entry.text(ID).and_then(|id| EventId::new(id).ok());
+        let (mut id, mut attempt, mut origin) = (None, None, None);
+        for (name, value) in entry.fields() {
+            let place = match name.as_ref() {
+                own if !own.starts_with(PREFIX.as_bytes()) => continue,
+                own if own == ID.as_bytes() => &mut id,
+                own if own == ATTEMPT.as_bytes() => &mut attempt,
+                own if own == ORIGIN.as_bytes() => &mut origin,
+                _ => continue,
+            };
+            // Of several with one name, the first counts.
+            place.get_or_insert(value);
+        }
+        let own = id.and_then(|id| EventId::read(std::str::from_utf8(id).ok()?));
         Self {
             event_id: own.unwrap_or_else(|| derived_id(stream, entry)),
-            failures: entry.text(ATTEMPT).and_then(|count| count.parse().ok()).unwrap_or(0),
-            origin: entry.text(ORIGIN).and_then(|id| id.parse().ok()),
+            failures: attempt
+                .and_then(|count| std::str::from_utf8(count).ok()?.parse().ok())
+                .unwrap_or(0),
+            origin: origin.and_then(|id| EntryId::from_ascii(id)),
         }
     }
 
@@ -58,19 +72,26 @@ impl Envelope {
     /// When the entry has two payloads, two types, or more fields than an event may have.
     pub(crate) fn payload(entry: &Entry) -> Result<Payload<'_>, DecodeError> {
         let fields = entry.fields();
-        // Fields of the envelope do not count: a retry adds some.
-        let count = fields.iter().filter(|(name, _)| is_payload(name)).count();
+        // Those of the envelope do not count: a retry adds some.
+        let (mut count, mut own, mut data) = (0, [0_u32; 3], None);
+        for (name, value) in fields {
+            count += usize::from(is_payload(name));
+            for (known, times) in [TYPE, DATA, ID].iter().zip(&mut own) {
+                *times += u32::from(name == known.as_bytes());
+            }
+            if data.is_none() && name == DATA.as_bytes() {
+                data = Some(value);
+            }
+        }
         if count > FIELDS_MAX {
             return Err(DecodeError::new(format!(
                 "the payload has {count} fields; an event has at most {FIELDS_MAX}"
             )));
         }
-        for name in [TYPE, DATA, ID] {
-            if fields.iter().filter(|(field, _)| field == name.as_bytes()).count() > 1 {
-                return Err(DecodeError::new(format!("the entry has two fields `{name}`")));
-            }
+        if let Some((name, _)) = [TYPE, DATA, ID].iter().zip(own).find(|(_, times)| *times > 1) {
+            return Err(DecodeError::new(format!("the entry has two fields `{name}`")));
         }
-        Ok(match entry.field(DATA) {
+        Ok(match data {
             Some(data) => Payload::Json(data),
             None => Payload::Fields(fields),
         })

@@ -10,9 +10,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use tracing::field::Empty;
-use tracing::{Span, debug_span, info_span};
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Span, debug_span, info_span};
 
 use super::TraceContext;
+use crate::model::entry::Entry;
 use crate::model::name::{ConsumerName, EventId, GroupName, StreamName};
 
 /// Covers the publishing of one event, or of many in one call.
@@ -35,11 +37,14 @@ pub(crate) fn send(stream: &StreamName, events: usize, id: Option<&EventId>) -> 
 
 /// Covers one run of a handler, for those who read what it logs. The event type is cut after 100
 /// letters: any client may have written it.
-pub(crate) fn job(event_type: Option<&str>, event_id: &EventId, attempt: u32) -> Span {
+pub(crate) fn job(entry: &Entry, event_id: &EventId, attempt: u32) -> Span {
+    if !is_heard(Level::INFO) {
+        return Span::none();
+    }
     info_span!(
         target: JOB_TARGET,
         "job",
-        event_type = event_type.map(cut),
+        event_type = entry.event_type().map(cut),
         event_id = event_id.as_str(),
         attempt,
     )
@@ -68,6 +73,9 @@ pub(crate) struct Processing<'a> {
 
 /// Covers one run of a handler.
 pub(crate) fn process(processing: Processing<'_>) -> Span {
+    if !is_heard(Level::DEBUG) {
+        return Span::none();
+    }
     let Processing { stream, group, consumer, event_id, delivery_count, attempt } = processing;
     debug_span!(
         target: TARGET,
@@ -111,6 +119,12 @@ pub(crate) fn settle(
         "messaging.message.id" = event_id.map(EventId::as_str),
         "messaging.batch.message_count" = jobs,
     )
+}
+
+/// Whether there is a subscriber that takes spans of this level. Where another crate has switched on
+/// `tracing`'s own lines for loggers without spans, a span that is not heard costs much more than this.
+fn is_heard(level: Level) -> bool {
+    level <= LevelFilter::current()
 }
 
 /// Marks the span as failed. `kind` is one of a few words.

@@ -1,6 +1,7 @@
 //! Runs one job from its delivery to its verdict.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,8 +56,9 @@ impl Executor {
     /// Runs the job, unless it must not run any more, and passes the verdict on.
     pub(crate) async fn execute(self: Arc<Self>, assignment: Assignment) {
         let hold = assignment.delivery.hold();
-        let whole = AssertUnwindSafe(self.execute_unguarded(assignment));
-        if let Err(panic) = whole.catch_unwind().await {
+        // Pinned where it is: it is large, and each wrapper would move it.
+        let whole = pin!(self.execute_unguarded(assignment));
+        if let Err(panic) = AssertUnwindSafe(whole).catch_unwind().await {
             // A fault of this crate, since panics of handlers are caught further inside. The entry
             // is not renewed any more, and is claimed when its lease ends.
             let panic = panic_text(panic);
@@ -68,16 +70,16 @@ impl Executor {
     /// Releases a job that was not started.
     pub(crate) async fn release(&self, assignment: Assignment) {
         let envelope = Envelope::of(&self.context.queue().stream, &assignment.delivery.entry);
+        let began = self.begin(&assignment);
         let judged = (envelope.failures, Verdict::Release);
-        let began_at = self.server_now(&assignment);
-        self.pass_on(assignment, envelope, began_at, judged).await;
+        self.pass_on(assignment, envelope, began.server, judged).await;
     }
 
     async fn execute_unguarded(&self, assignment: Assignment) {
         let envelope = Envelope::of(&self.context.queue().stream, &assignment.delivery.entry);
-        let began_at = self.server_now(&assignment);
-        let judged = self.judge(&assignment, &envelope, began_at).await;
-        self.pass_on(assignment, envelope, began_at, judged).await;
+        let began = self.begin(&assignment);
+        let judged = self.judge(&assignment, &envelope, began).await;
+        self.pass_on(assignment, envelope, began.server, judged).await;
     }
 
     /// The failures recorded by now, and the verdict on the job.
@@ -85,7 +87,7 @@ impl Executor {
         &self,
         assignment: &Assignment,
         envelope: &Envelope,
-        began_at: u64,
+        began: Began,
     ) -> (u32, Verdict) {
         let (queue, entry) = (self.context.queue(), &assignment.delivery.entry);
         if self.cancelled.contain(queue, envelope, entry) {
@@ -104,18 +106,19 @@ impl Executor {
             }
             return (failures, verdict);
         };
-        let waited = waited(&assignment.delivery, envelope, began_at);
+        let waited = waited(&assignment.delivery, envelope, began.server);
         if let Some(verdict) = before_attempt(hold.delivery_count, waited, &bound.limits) {
             return (failures, verdict);
         }
         let attempt = failures.saturating_add(1);
-        let running = report.started(&assignment.delivery, began_at);
+        let running = report.started(&assignment.delivery, began.server);
         let returned = bound.handler.result.map(|_| Arc::<Returned>::default());
-        let outcome =
-            self.attempt_once(assignment, envelope, bound, (attempt, returned.clone())).await;
+        let attempted = (attempt, began.here, returned.clone());
+        let outcome = self.attempt_once(assignment, envelope, bound, attempted).await;
         drop(running);
         if let (Outcome::Done, Some(returned)) = (&outcome, &returned) {
-            self.keep(assignment, envelope, bound, returned).await;
+            // Boxed, as most handlers have no result.
+            Box::pin(self.keep(assignment, envelope, bound, returned)).await;
         }
         if let Some(delay) = outcome.limits() {
             self.starts.limit_here(delay);
@@ -197,7 +200,7 @@ impl Executor {
         assignment: &Assignment,
         envelope: &Envelope,
         bound: &BoundHandler,
-        (attempt, returned): (u32, Option<Arc<Returned>>),
+        (attempt, started, returned): (u32, Instant, Option<Arc<Returned>>),
     ) -> Outcome {
         self.begin_result(envelope, bound).await;
         if self.context.report.is_observed() {
@@ -205,14 +208,13 @@ impl Executor {
             let subject = Subject { delivery: &assignment.delivery, envelope, handled_by };
             self.context.report.observe(subject, Observed::Started);
         }
-        let trace = TraceContext::of(&assignment.delivery.entry).map(Arc::new);
         let entry = &assignment.delivery.entry;
-        let lines = span::job(entry.event_type(), &envelope.event_id, attempt);
+        let trace = TraceContext::of(entry).map(Arc::new);
+        let lines = span::job(entry, &envelope.event_id, attempt);
         let span = lines.in_scope(|| self.span(assignment, envelope, attempt));
-        let started = Instant::now();
         let job = Job::new(JobParts {
             identity: Arc::clone(&self.context.identity),
-            delivery: Arc::clone(&assignment.delivery),
+            delivery: assignment.delivery.clone(),
             event_id: envelope.event_id.clone(),
             origin: envelope.origin,
             trace: trace.clone(),
@@ -220,7 +222,7 @@ impl Executor {
             attempts_max: bound.limits.max_attempts,
             timeout: bound.limits.timeout,
             started,
-            lease: Arc::clone(&assignment.lease),
+            lease: assignment.lease.clone(),
             states: Arc::clone(&self.states),
             client: self.client.clone(),
             returned,
@@ -230,11 +232,15 @@ impl Executor {
                 hook(if span.is_disabled() { &lines } else { &span }, trace);
             }
             FailPoint::HandlerBefore.reached();
-            let run = within(trace, bound.run(job)).instrument(span.clone());
-            run.instrument(lines.clone()).await
+            let run = within(trace, bound.run(job));
+            if span.is_disabled() && lines.is_disabled() {
+                return run.await;
+            }
+            run.instrument(span.clone()).instrument(lines.clone()).await
         };
         // Panics of the handler itself and of middleware are caught inside. This is for extractors,
         // decoders and resources.
+        let run = pin!(run);
         let run = AssertUnwindSafe(run).catch_unwind();
         let outcome = run.await.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic)));
         let outcome = outcome.with_shown_error();
@@ -330,8 +336,10 @@ impl Executor {
         envelope: &Envelope,
     ) -> Option<Box<dyn OnConfirmed>> {
         let report = &self.context.report;
-        let bound = self.handlers.find(delivery.entry.event_type());
-        let handled_by = bound.filter(|_| report.is_observed())?.handled_by();
+        if !report.is_observed() {
+            return None;
+        }
+        let handled_by = self.handlers.find(delivery.entry.event_type())?.handled_by();
         report.told_once_done(Subject { delivery, envelope, handled_by: Some(handled_by) })
     }
 
@@ -358,9 +366,18 @@ impl Executor {
         self.in_flight.abandon(delivered);
     }
 
-    fn server_now(&self, assignment: &Assignment) -> u64 {
-        self.clock.server_now_after(Instant::now(), assignment.delivery.entry.id())
+    fn begin(&self, assignment: &Assignment) -> Began {
+        let here = Instant::now();
+        Began { here, server: self.clock.server_now_after(here, assignment.delivery.entry.id()) }
     }
+}
+
+/// When an attempt begins.
+#[derive(Clone, Copy)]
+struct Began {
+    here: Instant,
+    /// By the server's clock, in milliseconds.
+    server: u64,
 }
 
 /// The error type that the span of an attempt is given, if the attempt failed.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use futures_util::future::BoxFuture;
 use metrics::Histogram;
 use tracing::info;
@@ -17,7 +18,7 @@ use crate::runtime::state::HandledBy;
 /// The handlers of one queue, by event type.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Handlers {
-    pub(crate) by_type: HashMap<&'static str, BoundHandler>,
+    pub(crate) by_type: HashMap<&'static str, BoundHandler, FixedState>,
     /// Takes every entry that no other handler takes.
     pub(crate) any: Option<BoundHandler>,
 }

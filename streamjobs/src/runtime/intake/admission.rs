@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::handler::Lease;
+use crate::model::block::InBlock;
 use crate::model::entry::{Delivery, Inlet};
 use crate::runtime::observe::{JobEvent, QueueContext, QueueEvent};
 use crate::runtime::state::{
@@ -72,28 +73,34 @@ impl Admission {
         mut slots: Vec<Slot>,
         sent: Instant,
     ) -> Vec<Assignment> {
-        let (config, epoch) = (&self.context.config, self.epoch.current());
-        let mut assignments = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            if self.acks.during_claim.contains(delivery.hold()) {
+        let config = &self.context.config;
+        let (window, fence) = (config.window(), config.fence());
+        let (mut assignments, mut again) = (Vec::with_capacity(deliveries.len()), Vec::new());
+        let mut registration = self.in_flight.registration(sent, self.epoch.current());
+        let blocks = InBlock::in_blocks(deliveries, |delivery: &Delivery| delivery.entry.bytes());
+        let with_leases = blocks.flat_map(|block| {
+            let leases = InBlock::block(block.len(), || Lease::since(sent, window, fence));
+            block.into_iter().zip(leases)
+        });
+        for (delivery, lease) in with_leases {
+            let hold = delivery.hold();
+            // A job that is done is noted before it leaves the table, which is locked here.
+            if self.acks.during_claim.contains(hold) {
                 continue;
             }
-            let (hold, delivery) = (delivery.hold(), Arc::new(delivery));
-            let lease = Arc::new(Lease::new(config.window(), config.fence()));
-            let running = Arc::downgrade(&delivery);
-            match self.in_flight.register(hold, running, &lease, sent, epoch) {
-                Registered::InFlight => {
-                    self.context.report.job(hold, JobEvent::DeliveredAgain);
-                }
+            match registration.add(hold, delivery.downgrade(), &lease) {
+                Registered::InFlight => again.push(hold),
                 Registered::New => match slots.pop() {
                     Some(slot) => assignments.push(Assignment { delivery, lease, slot }),
-                    None => {
-                        // More came than was requested. The entry stays pending, is not renewed,
-                        // and is claimed when its lease ends.
-                        self.in_flight.remove(hold.inlet, hold.id);
-                    }
+                    // More came than was requested. The entry stays pending, is not renewed, and is
+                    // claimed when its lease ends.
+                    None => registration.take_back(hold),
                 },
             }
+        }
+        drop(registration);
+        for hold in again {
+            self.context.report.job(hold, JobEvent::DeliveredAgain);
         }
         assignments
     }

@@ -192,7 +192,7 @@ impl SettlingSteps {
     /// Decides about a job that awaits a handler, repeated until the server says when its type was last
     /// declared. False if the abort came first; then the entry stays in flight, for the report.
     async fn decide(&self, settlement: &mut Settlement, abort: &CancellationToken) -> bool {
-        let (delivery, context) = (Arc::clone(&settlement.delivery), &self.context);
+        let (delivery, context) = (settlement.delivery.clone(), &self.context);
         let event_type = delivery.entry.event_type().unwrap_or_default();
         let attempted = attempted(settlement);
         let (after, first) = (context.config.unhandled_after, ServerTime(attempted.first()));

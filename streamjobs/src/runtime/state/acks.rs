@@ -114,13 +114,15 @@ impl Acks {
     /// A dead letter was stored for each whose payload was trimmed while it ran. Such a job is done
     /// and not lost.
     pub(crate) fn finish(&self, acks: Vec<Ack>) -> (Vec<Slot>, Vec<EntryId>) {
-        let (mut slots, mut dead_letters) = (Vec::with_capacity(acks.len()), Vec::new());
-        for Ack { inlet, id, slot, told, .. } in acks {
+        // What is done is noted first: an entry is always in flight or known as done.
+        self.during_claim.note(acks.iter().map(|ack| (ack.inlet, ack.id)));
+        let done = acks.iter().map(|ack| (ack.inlet, ack.id));
+        let dead_letters = self.in_flight.remove_acknowledged(done);
+        let mut slots = Vec::with_capacity(acks.len());
+        for Ack { slot, told, .. } in acks {
             if let Some(told) = told {
                 told.confirmed();
             }
-            self.during_claim.note(inlet, id);
-            dead_letters.extend(self.in_flight.remove_acknowledged(inlet, id));
             slots.extend(slot);
         }
         (slots, dead_letters)

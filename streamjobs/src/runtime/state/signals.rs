@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::handler::{HandlerDef, Lease};
+use crate::model::block::InBlock;
 use crate::model::entry::{Delivery, EntryId, Hold, Inlet};
 use crate::model::event::Envelope;
 use crate::model::name::ConsumerName;
@@ -18,8 +19,8 @@ use crate::store::Queue;
 /// Admission to dispatcher: a delivery with a slot to run in.
 #[derive(Debug)]
 pub(crate) struct Assignment {
-    pub(crate) delivery: Arc<Delivery>,
-    pub(crate) lease: Arc<Lease>,
+    pub(crate) delivery: InBlock<Delivery>,
+    pub(crate) lease: InBlock<Lease>,
     pub(crate) slot: Slot,
 }
 
@@ -165,9 +166,9 @@ impl DoneDuringClaim {
         OpenClaim { of: self }
     }
 
-    pub(crate) fn note(&self, inlet: Inlet, id: EntryId) {
+    pub(crate) fn note(&self, entries: impl Iterator<Item = (Inlet, EntryId)>) {
         if let Some(done) = &mut *lock(&self.done) {
-            done.insert((inlet, id));
+            done.extend(entries);
         }
     }
 
@@ -229,7 +230,7 @@ impl TrimBlocker {
 /// Executor to settler: a verdict other than an acknowledgement, on its way to the server.
 #[derive(Debug)]
 pub(crate) struct Settlement {
-    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) delivery: InBlock<Delivery>,
     pub(crate) envelope: Envelope,
     pub(crate) hold: Hold,
     /// When the attempt began, by the server's clock.
@@ -238,7 +239,7 @@ pub(crate) struct Settlement {
     /// The handler of the event type, if the group has one.
     pub(crate) handled_by: Option<HandledBy>,
     pub(crate) verdict: Verdict,
-    pub(crate) lease: Arc<Lease>,
+    pub(crate) lease: InBlock<Lease>,
     /// None once the job waits without it.
     pub(crate) slot: Option<Slot>,
 }

@@ -34,6 +34,7 @@
 mod admin;
 mod cancels;
 mod consume;
+mod copier;
 mod dead_letters;
 #[cfg(feature = "testing")]
 pub mod decoders;

@@ -5,9 +5,9 @@
 use redis::Value;
 use rmp::decode::{read_array_len, read_str_len};
 
-use super::net::scan::Copier;
+use super::copier::Copier;
 use super::reply;
-use crate::model::entry::{Entry, EntryId, Fields};
+use crate::model::entry::{EntryId, Fields};
 use crate::store::types::Result;
 use crate::store::{Delivery, Inlet, StoreError};
 
@@ -55,27 +55,26 @@ pub(super) fn deliveries(
 fn unpack(mut packed: &[u8], inlet: Inlet) -> Option<Vec<Delivery>> {
     let count = array(&mut packed)?;
     // Limited by the size of the answer, so that a wrong count reserves no memory.
-    let mut deliveries = Vec::with_capacity(count.min(packed.len() / ENTRY_BYTES_MIN));
-    let mut copier = Copier::default();
+    let mut copier = Copier::new(inlet, count.min(packed.len() / ENTRY_BYTES_MIN));
     for _ in 0..count {
-        deliveries.push(delivery(&mut packed, &mut copier, inlet)?);
+        delivery(&mut packed, &mut copier)?;
     }
-    packed.is_empty().then_some(deliveries)
+    packed.is_empty().then(|| copier.finish())
 }
 
-fn delivery<'p>(packed: &mut &'p [u8], copier: &mut Copier<'p>, inlet: Inlet) -> Option<Delivery> {
+fn delivery<'p>(packed: &mut &'p [u8], copier: &mut Copier<'p>) -> Option<()> {
     let 3 = array(packed)? else { return None };
     let id = text(packed)?.parse::<EntryId>().ok()?;
     let length = array(packed)?;
     if length % 2 != 0 {
         return None;
     }
-    copier.begin();
     for _ in 0..length / 2 {
         copier.add(string(packed)?, string(packed)?);
     }
     let delivery_count = text(packed)?.parse().ok()?;
-    Some(Delivery { inlet, entry: Entry::new(id, copier.fields()), delivery_count })
+    copier.end(id, delivery_count, packed.len());
+    Some(())
 }
 
 fn array(packed: &mut &[u8]) -> Option<usize> {

@@ -3,14 +3,17 @@
 mod moves;
 mod renewal;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, Weak};
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use tokio::time::Instant;
 
 use crate::handler::Lease;
 use crate::insight::metrics::QueueMetrics;
+use crate::model::block::{InBlock, WeakInBlock};
 use crate::model::entry::{Delivery, Entry, EntryId, Hold, Inlet};
 use crate::runtime::state::{AbandonedAttempts, lock};
 use crate::store::StandIn;
@@ -27,7 +30,8 @@ pub(crate) struct InFlight {
 
 #[derive(Debug, Default)]
 struct Inner {
-    entries: BTreeMap<(Inlet, EntryId), InFlightEntry>,
+    /// Hashed without a random seed, so that a simulation is the same each time.
+    entries: HashMap<(Inlet, EntryId), InFlightEntry, FixedState>,
     /// Entries whose job was acknowledged during their renewal. If the server found a payload
     /// trimmed first, its answer names a dead letter that has to be deleted.
     acknowledged: BTreeSet<(Inlet, EntryId)>,
@@ -39,8 +43,8 @@ struct Inner {
 struct InFlightEntry {
     delivery_count: u64,
     /// What was delivered, for as long as the attempt has it.
-    delivery: Weak<Delivery>,
-    lease: Arc<Lease>,
+    delivery: WeakInBlock<Delivery>,
+    lease: InBlock<Lease>,
     /// When the last request was sent that delivered the entry or renewed it.
     renewed_at: Instant,
     /// How often the group had been lost and recreated when the entry was delivered.
@@ -68,6 +72,21 @@ impl InFlightEntry {
         self.stand_in = Some(stand_in);
     }
 
+    /// The same consumer has the entry again. The running attempt goes on under the new count, unless its
+    /// lease is lost: then the reaper claims the entry later.
+    fn deliver_again(&mut self, hold: Hold, renewed_at: Instant, epoch: u64) {
+        if self.lease.is_lost() {
+            return;
+        }
+        self.lease.prove(renewed_at);
+        self.delivery_count = hold.delivery_count;
+        self.renewed_at = renewed_at;
+        self.epoch = epoch;
+        self.untracked = false;
+        self.unanswered = false;
+        self.stand_in = None;
+    }
+
     /// Whether the entry, which is not pending any more, was removed while its job was ours: no other
     /// attempt can have had it, and no renewal can have stored a dead letter for it.
     fn was_removed(&self, epoch: u64, moves: &Moves) -> bool {
@@ -90,47 +109,9 @@ impl InFlight {
         Self { inner: Mutex::default(), metrics }
     }
 
-    pub(crate) fn register(
-        &self,
-        hold: Hold,
-        delivery: Weak<Delivery>,
-        lease: &Arc<Lease>,
-        renewed_at: Instant,
-        epoch: u64,
-    ) -> Registered {
-        let inner = &mut *lock(&self.inner);
-        inner.abandoned.remove(key(hold));
-        let entries = &mut inner.entries;
-        if let Some(entry) = entries.get_mut(&key(hold)) {
-            // The same consumer has the entry again. The running attempt goes on under the new
-            // count, unless its lease is lost: then the reaper claims the entry later.
-            if !entry.lease.is_lost() {
-                entry.lease.prove(renewed_at);
-                entry.delivery_count = hold.delivery_count;
-                entry.renewed_at = renewed_at;
-                entry.epoch = epoch;
-                entry.untracked = false;
-                entry.unanswered = false;
-                entry.stand_in = None;
-            }
-            return Registered::InFlight;
-        }
-        lease.prove(renewed_at);
-        let entry = InFlightEntry {
-            delivery_count: hold.delivery_count,
-            delivery,
-            lease: Arc::clone(lease),
-            renewed_at,
-            epoch,
-            settling: false,
-            untracked: false,
-            stand_in: None,
-            renewing: false,
-            unanswered: false,
-        };
-        entries.insert(key(hold), entry);
-        self.metrics.add_in_flight();
-        Registered::New
+    /// Begins to register what requests have delivered that were sent at `renewed_at`.
+    pub(crate) fn registration(&self, renewed_at: Instant, epoch: u64) -> Registration<'_> {
+        Registration { inner: lock(&self.inner), of: self, renewed_at, epoch, added: 0 }
     }
 
     /// The handler has ended: the hold under its present delivery count, or none when the lease was
@@ -206,18 +187,26 @@ impl InFlight {
         lock(&self.inner).abandoned.is_crowded()
     }
 
-    /// Removes an entry whose job was acknowledged: the dead letter of its trimmed payload, if any.
-    pub(crate) fn remove_acknowledged(&self, inlet: Inlet, id: EntryId) -> Option<EntryId> {
+    /// Removes entries whose jobs were acknowledged: the dead letters of their trimmed payloads.
+    pub(crate) fn remove_acknowledged(
+        &self,
+        done: impl Iterator<Item = (Inlet, EntryId)>,
+    ) -> Vec<EntryId> {
+        let (mut removed, mut dead_letters) = (0, Vec::new());
         let mut inner = lock(&self.inner);
-        let entry = inner.entries.remove(&(inlet, id))?;
-        self.metrics.remove_in_flight(1);
-        if entry.renewing {
-            inner.acknowledged.insert((inlet, id));
+        for (inlet, id) in done {
+            let Some(entry) = inner.entries.remove(&(inlet, id)) else { continue };
+            removed += 1;
+            if entry.renewing {
+                inner.acknowledged.insert((inlet, id));
+            }
+            if let Some(StandIn::DeadLetter(dead_letter)) = entry.stand_in {
+                dead_letters.push(dead_letter);
+            }
         }
-        match entry.stand_in {
-            Some(StandIn::DeadLetter(dead_letter)) => Some(dead_letter),
-            Some(StandIn::Removed) | None => None,
-        }
+        drop(inner);
+        self.metrics.remove_in_flight(removed);
+        dead_letters
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -232,7 +221,7 @@ impl InFlight {
                 && !entry.lease.is_lost()
                 && now.saturating_duration_since(entry.renewed_at) >= age
         });
-        due.map(hold_of).collect()
+        in_order(due.map(hold_of))
     }
 
     /// Entries of an inlet that are in flight here although others may claim them by now.
@@ -241,7 +230,9 @@ impl InFlight {
         let overdue = inner.entries.iter().filter(|((of, _), entry)| {
             *of == inlet && now.saturating_duration_since(entry.renewed_at) >= lease
         });
-        overdue.map(|((_, id), _)| *id).collect()
+        let mut overdue = overdue.map(|((_, id), _)| *id).collect::<Vec<_>>();
+        overdue.sort_unstable();
+        overdue
     }
 
     /// Ends the lease of every attempt that was not renewed for this long: their holds.
@@ -254,7 +245,7 @@ impl InFlight {
                 fenced.push(hold_of((key, entry)));
             }
         }
-        fenced
+        in_order(fenced.into_iter())
     }
 
     /// Cancels the attempts at these entries that run, or are about to: their holds.
@@ -264,7 +255,7 @@ impl InFlight {
             let delivery = entry.delivery.upgrade().filter(|_| !entry.settling);
             delivery.is_some_and(|delivery| is_cancelled(&delivery.entry)) && entry.lease.cancel()
         });
-        running.map(hold_of).collect()
+        in_order(running.map(hold_of))
     }
 
     /// Cancels every attempt.
@@ -276,7 +267,62 @@ impl InFlight {
 
     /// Every entry in flight now.
     pub(crate) fn holds(&self) -> Vec<Hold> {
-        lock(&self.inner).entries.iter().map(hold_of).collect()
+        in_order(lock(&self.inner).entries.iter().map(hold_of))
+    }
+}
+
+/// The registration of deliveries. It has the table until it is dropped.
+pub(crate) struct Registration<'a> {
+    inner: MutexGuard<'a, Inner>,
+    of: &'a InFlight,
+    renewed_at: Instant,
+    epoch: u64,
+    added: usize,
+}
+
+impl Registration<'_> {
+    pub(crate) fn add(
+        &mut self,
+        hold: Hold,
+        delivery: WeakInBlock<Delivery>,
+        lease: &InBlock<Lease>,
+    ) -> Registered {
+        let Self { renewed_at, epoch, .. } = *self;
+        self.inner.abandoned.remove(key(hold));
+        let vacant = match self.inner.entries.entry(key(hold)) {
+            Slot::Vacant(vacant) => vacant,
+            Slot::Occupied(present) => {
+                present.into_mut().deliver_again(hold, renewed_at, epoch);
+                return Registered::InFlight;
+            }
+        };
+        vacant.insert(InFlightEntry {
+            delivery_count: hold.delivery_count,
+            delivery,
+            lease: lease.clone(),
+            renewed_at,
+            epoch,
+            settling: false,
+            untracked: false,
+            stand_in: None,
+            renewing: false,
+            unanswered: false,
+        });
+        self.added += 1;
+        Registered::New
+    }
+
+    /// Removes an entry that was added just now.
+    pub(crate) fn take_back(&mut self, hold: Hold) {
+        if self.inner.entries.remove(&key(hold)).is_some() {
+            self.added -= 1;
+        }
+    }
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        self.of.metrics.add_in_flight(self.added);
     }
 }
 
@@ -288,6 +334,13 @@ impl Drop for InFlight {
 
 fn key(hold: Hold) -> (Inlet, EntryId) {
     (hold.inlet, hold.id)
+}
+
+/// In the order of inlets and entries, whatever the table's own is.
+fn in_order(holds: impl Iterator<Item = Hold>) -> Vec<Hold> {
+    let mut holds = holds.collect::<Vec<_>>();
+    holds.sort_unstable_by_key(|hold| key(*hold));
+    holds
 }
 
 fn hold_of((&(inlet, id), entry): (&(Inlet, EntryId), &InFlightEntry)) -> Hold {
@@ -305,12 +358,16 @@ mod tests {
         Hold { inlet: Inlet::STREAM, id: EntryId::new(1, 0), delivery_count: count }
     }
 
-    pub(super) fn table() -> (InFlight, Arc<Lease>, Instant) {
+    pub(super) fn table() -> (InFlight, InBlock<Lease>, Instant) {
         let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
         let in_flight =
             InFlight::new(Arc::new(QueueMetrics::new(&stream.unwrap(), &group.unwrap(), None)));
-        let (lease, now) = (Arc::new(Lease::new(LEASE, LEASE)), Instant::now());
-        assert_eq!(in_flight.register(hold(1), Weak::new(), &lease, now, 0), Registered::New);
+        let now = Instant::now();
+        let lease = InBlock::alone(Lease::since(now, LEASE, LEASE));
+        assert_eq!(
+            in_flight.registration(now, 0).add(hold(1), WeakInBlock::gone(), &lease),
+            Registered::New
+        );
         (in_flight, lease, now)
     }
 
@@ -323,8 +380,11 @@ mod tests {
         assert_eq!(in_flight.lost_deliveries(vec![hold(2)]), [hold(2)], "it did not arrive");
         in_flight.forget_abandoned(Inlet::STREAM, &BTreeSet::from([hold(1).id]));
         assert!(in_flight.lost_deliveries(vec![hold(1)]).is_empty(), "while it is pending");
-        let lease = Arc::new(Lease::new(LEASE, LEASE));
-        assert_eq!(in_flight.register(hold(2), Weak::new(), &lease, now, 0), Registered::New);
+        let lease = InBlock::alone(Lease::since(now, LEASE, LEASE));
+        assert_eq!(
+            in_flight.registration(now, 0).add(hold(2), WeakInBlock::gone(), &lease),
+            Registered::New
+        );
         in_flight.remove(Inlet::STREAM, hold(2).id);
         assert_eq!(in_flight.lost_deliveries(vec![hold(2)]), [hold(2)]);
     }
@@ -340,8 +400,11 @@ mod tests {
     #[test]
     fn an_entry_in_flight_is_adopted_under_its_new_count_and_not_run_twice() {
         let (in_flight, _lease, now) = table();
-        let other = Arc::new(Lease::new(LEASE, LEASE));
-        assert_eq!(in_flight.register(hold(2), Weak::new(), &other, now, 0), Registered::InFlight);
+        let other = InBlock::alone(Lease::since(now, LEASE, LEASE));
+        assert_eq!(
+            in_flight.registration(now, 0).add(hold(2), WeakInBlock::gone(), &other),
+            Registered::InFlight
+        );
         assert_eq!(in_flight.begin_settling(hold(1)), Some(hold(2)));
     }
 }

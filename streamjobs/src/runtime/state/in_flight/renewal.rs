@@ -122,7 +122,7 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Weak;
+    use crate::model::block::WeakInBlock;
 
     use super::super::Registered;
     use super::super::tests::{LEASE, hold, table};
@@ -170,7 +170,10 @@ mod tests {
     fn an_untracked_entry_is_renewed_again_once_its_group_delivers_it_again() {
         let (in_flight, lease, now) = table();
         in_flight.renewed(hold(1), FenceResult::NotPending, now, 1);
-        assert_eq!(in_flight.register(hold(1), Weak::new(), &lease, now, 1), Registered::InFlight);
+        assert_eq!(
+            in_flight.registration(now, 1).add(hold(1), WeakInBlock::gone(), &lease),
+            Registered::InFlight
+        );
         assert_eq!(in_flight.due_for_renewal(now + LEASE, LEASE), [hold(1)]);
         assert_eq!(in_flight.renewed(hold(1), FenceResult::TakenOver, now, 1), Renewal::TakenEarly);
     }
@@ -185,8 +188,8 @@ mod tests {
         );
         assert!(!lease.is_lost());
         assert_eq!(
-            in_flight.remove_acknowledged(Inlet::STREAM, EntryId::new(1, 0)),
-            Some(dead_letter)
+            in_flight.remove_acknowledged([(Inlet::STREAM, hold(1).id)].into_iter()),
+            [dead_letter]
         );
         assert_eq!(in_flight.len(), 0);
     }
@@ -197,7 +200,8 @@ mod tests {
         let dead_letter = EntryId::new(7, 7);
         in_flight.begin_renewing(&[hold(1)]);
         assert!(in_flight.is_renewing(hold(1)));
-        assert_eq!(in_flight.remove_acknowledged(Inlet::STREAM, EntryId::new(1, 0)), None);
+        let removed = in_flight.remove_acknowledged([(Inlet::STREAM, hold(1).id)].into_iter());
+        assert!(removed.is_empty());
         let answer = FenceResult::Trimmed(dead_letter);
         assert_eq!(in_flight.renewed(hold(1), answer, now, 0), Renewal::Obsolete(dead_letter));
         assert_eq!(in_flight.renewed(hold(1), answer, now, 0), Renewal::Kept);

@@ -3,9 +3,8 @@
 //!
 //! Supports version 2 of the protocol only, which the reader's connection uses.
 
-use bytes::{Bytes, BytesMut};
-
-use crate::model::entry::{Entry, EntryId, Fields};
+use crate::model::entry::EntryId;
+use crate::store::redis::copier::Copier;
 use crate::store::{Delivery, Inlet};
 
 /// The bytes are not in the protocol, or not the kind of answer that was expected.
@@ -71,8 +70,36 @@ struct Head {
 }
 
 impl Head {
+    #[inline]
     fn at(bytes: &[u8], at: usize) -> Scanned<Option<Self>> {
         let rest = bytes.get(at..).unwrap_or_default();
+        match Self::short(rest, at) {
+            Some(head) => Ok(Some(head)),
+            None => Self::any(rest, at),
+        }
+    }
+
+    /// A length of one to three digits, as nearly every line of a delivery is.
+    #[inline]
+    fn short(rest: &[u8], at: usize) -> Option<Self> {
+        let (kind, length, digits) = match *rest {
+            [kind, a, b'\r', b'\n', ..] => (kind, digit(a)?, 1),
+            [kind, a, b, b'\r', b'\n', ..] => (kind, digit(a)? * 10 + digit(b)?, 2),
+            [kind, a, b, c, b'\r', b'\n', ..] => {
+                (kind, (digit(a)? * 10 + digit(b)?) * 10 + digit(c)?, 3)
+            }
+            _ => return None,
+        };
+        let element = match kind {
+            b'$' => Element::Bulk(Some(length)),
+            b'*' => Element::Array(Some(length)),
+            _ => return None,
+        };
+        Some(Self { element, end: at + 1 + digits + 2 })
+    }
+
+    #[inline(never)]
+    fn any(rest: &[u8], at: usize) -> Scanned<Option<Self>> {
         let Some((&kind, line)) = rest.split_first() else { return Ok(None) };
         let element = match kind {
             b'+' | b'-' | b':' => {
@@ -89,6 +116,11 @@ impl Head {
         let Some((length, digits)) = length(line)? else { return Ok(None) };
         Ok(Some(Self { element: element(length), end: at + 1 + digits }))
     }
+}
+
+#[inline]
+fn digit(byte: u8) -> Option<usize> {
+    byte.is_ascii_digit().then(|| usize::from(byte - b'0'))
 }
 
 /// A length and how many bytes its line takes. -1 means that there is no value.
@@ -156,6 +188,11 @@ impl<'b> Walk<'b> {
         }
     }
 
+    /// How many bytes are left.
+    fn rest(&self) -> usize {
+        self.bytes.len().saturating_sub(self.at)
+    }
+
     fn array_of(&mut self, length: usize) -> Scanned<()> {
         (self.array()? == Some(length)).then_some(()).ok_or(Malformed)
     }
@@ -196,88 +233,28 @@ pub(crate) fn deliveries(answer: &[u8], inlet: Inlet) -> Scanned<Vec<Delivery>> 
     let _stream = walk.bulk()?;
     let count = walk.array()?.ok_or(Malformed)?;
     // Limited by the size of the answer, so that a wrong count reserves no memory.
-    let mut deliveries = Vec::with_capacity(count.min(answer.len() / ENTRY_BYTES_MIN));
-    let mut copier = Copier::default();
+    let mut copier = Copier::new(inlet, count.min(answer.len() / ENTRY_BYTES_MIN));
     for _ in 0..count {
-        if let Some(entry) = entry(&mut walk, &mut copier)? {
-            deliveries.push(Delivery { inlet, entry, delivery_count: 1 });
-        }
+        entry(&mut walk, &mut copier)?;
     }
-    Ok(deliveries)
+    Ok(copier.finish())
 }
 
-/// One entry, or `None` if its payload was trimmed.
-fn entry<'b>(walk: &mut Walk<'b>, copier: &mut Copier<'b>) -> Scanned<Option<Entry>> {
+/// Reads one entry, unless its payload was trimmed.
+fn entry<'b>(walk: &mut Walk<'b>, copier: &mut Copier<'b>) -> Scanned<()> {
     walk.array_of(2)?;
     let id = EntryId::from_ascii(walk.bulk()?).ok_or(Malformed)?;
-    let Some(length) = walk.array()? else { return Ok(None) };
+    let Some(length) = walk.array()? else { return Ok(()) };
     if length % 2 != 0 {
         return Err(Malformed);
     }
-    copier.begin();
     for _ in 0..length / 2 {
         copier.add(walk.bulk()?, walk.bulk()?);
     }
-    Ok(Some(Entry::new(id, copier.fields())))
+    copier.end(id, 1, walk.rest());
+    Ok(())
 }
 
-/// Copies the fields of entries out of an answer: slices of it would keep all of it for as long as one of
-/// its jobs runs. A few entries share a piece of memory.
-#[derive(Default)]
-pub(crate) struct Copier<'b> {
-    pairs: Vec<(&'b [u8], &'b [u8])>,
-    piece: BytesMut,
-}
-
-impl<'b> Copier<'b> {
-    /// Begins with the next entry.
-    pub(crate) fn begin(&mut self) {
-        self.pairs.clear();
-    }
-
-    /// Adds a field to the entry.
-    pub(crate) fn add(&mut self, name: &'b [u8], value: &'b [u8]) {
-        self.pairs.push((name, value));
-    }
-
-    /// The fields of the entry.
-    pub(crate) fn fields(&mut self) -> Fields {
-        let (pairs, piece) = (&self.pairs, &mut self.piece);
-        let name_bytes = |name: &[u8]| known(name).map_or(name.len(), |_| 0);
-        let length = pairs.iter().map(|(name, value)| name_bytes(name) + value.len()).sum();
-        if piece.capacity() < length {
-            *piece = BytesMut::with_capacity(length.max(PIECE_BYTES));
-        }
-        for (name, value) in pairs {
-            if known(name).is_none() {
-                piece.extend_from_slice(name);
-            }
-            piece.extend_from_slice(value);
-        }
-        let mut rest = piece.split().freeze();
-        let field = |(name, value): &(&[u8], &[u8])| {
-            let name = match known(name) {
-                Some(known) => Bytes::from_static(known),
-                None => rest.split_to(name.len()),
-            };
-            (name, rest.split_to(value.len()))
-        };
-        pairs.iter().map(field).collect()
-    }
-}
-
-/// Names that nearly every entry has, which need no copy.
-fn known(name: &[u8]) -> Option<&'static [u8]> {
-    match name {
-        b"type" => Some(b"type"),
-        b"data" => Some(b"data"),
-        b"sj-id" => Some(b"sj-id"),
-        _ => None,
-    }
-}
-
-/// Enough for about twenty usual entries, and little for one slow job to keep.
-const PIECE_BYTES: usize = 4 * 1024;
 /// Statuses and errors are shorter than this.
 const LINE_MAX: usize = 16 * 1024;
 /// Enough for each length that a server accepts, and too few to overflow.
@@ -312,6 +289,18 @@ mod tests {
         };
         assert_eq!(shown(&read), shown(&expected));
         assert_eq!(read.len(), 2);
+    }
+
+    #[test]
+    fn lengths_of_any_number_of_digits_are_read() {
+        for length in [0, 7, 10, 36, 99, 100, 141, 999, 1_000, 9_999, 10_000, 123_456] {
+            let bulk = [format!("${length}\r\n").as_bytes(), &vec![b'x'; length], b"\r\n"].concat();
+            assert_eq!(end(&bulk), Ok(Some(bulk.len())), "{length}");
+            assert_eq!(end(&bulk[..bulk.len() - 1]), Ok(None), "{length}");
+        }
+        for wire in [b"$1:\r\nabcdefgh".as_slice(), b"$12/\r\nabcdefgh", b"$1234\rxabcdefgh"] {
+            assert_eq!(end(wire), Err(Malformed), "{}", String::from_utf8_lossy(wire));
+        }
     }
 
     #[test]
