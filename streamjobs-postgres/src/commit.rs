@@ -25,7 +25,18 @@ pub(crate) async fn confirmed<T>(
     limit: Duration,
     commit: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
-    let Ok(answer) = timeout(limit, commit).await else {
+    reply(job, limit, commit)
+        .await
+        .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, LATE).into()))
+}
+
+/// As [`confirmed`], of any library: `None` if no reply came.
+pub(crate) async fn reply<T>(
+    job: &Job,
+    limit: Duration,
+    commit: impl Future<Output = T>,
+) -> Option<T> {
+    let Ok(reply) = timeout(limit, commit).await else {
         metrics::commit_unconfirmed(job.stream(), job.group());
         warn!(
             stream = %job.stream(), group = %job.group(), entry_id = %job.entry_id(),
@@ -33,8 +44,9 @@ pub(crate) async fn confirmed<T>(
             "no reply to the commit of a guarded job, which may be stored: the job is tried again; \
              the database may be waiting for a synchronous standby"
         );
-        let late = "no reply to the commit, which may be stored";
-        return Err(io::Error::new(io::ErrorKind::TimedOut, late).into());
+        return None;
     };
-    answer
+    Some(reply)
 }
+
+pub(crate) const LATE: &str = "no reply to the commit, which may be stored";

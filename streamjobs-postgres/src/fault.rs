@@ -55,13 +55,31 @@ pub(crate) fn blocked(cause: impl Into<BoxError>) -> JobError {
 /// server can find nothing wrong with their text.
 pub(crate) fn needs_repair(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // Access rule, login, database and schema.
-            ["42", "28", "3D", "3F"].iter().any(|class| code.starts_with(class))
-        }),
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| needs_repair_code(&code)),
         sqlx::Error::Tls(_) => true,
         _ => false,
     }
+}
+
+fn needs_repair_code(code: &str) -> bool {
+    // Access rule, login, database and schema.
+    ["42", "28", "3D", "3F"].iter().any(|class| code.starts_with(class))
+}
+
+/// As [`own_error`], of another library, by the server's code.
+pub(crate) fn own_code(code: &str, error: BoxError) -> JobError {
+    if needs_repair_code(code) {
+        blocked(error)
+    } else if is_transient_code(code) {
+        later(error)
+    } else {
+        JobError::retry(error)
+    }
+}
+
+/// Snoozes a job whose attempt failed for a short time, without counting a failure.
+pub(crate) fn snoozed(error: JobError) -> JobError {
+    error.into_later(pause())
 }
 
 /// The error of a handler: snoozed if a transient database error, or an outbox that needs to be
@@ -73,7 +91,7 @@ pub(crate) fn judge(error: JobError) -> JobError {
     }
     let transient = |cause: &Cause| cause.downcast_ref().is_some_and(is_transient).then_some(());
     if find_cause(error.cause(), transient).is_some() {
-        return error.into_later(pause());
+        return snoozed(error);
     }
     // Alerts show the cause. The handler's own words may quote the payload.
     find_cause(error.cause(), unusable_outbox).map_or(error, blocked)
@@ -98,10 +116,10 @@ pub(crate) async fn within<T>(
     }
 }
 
-type Cause = dyn Error + 'static;
+pub(crate) type Cause = dyn Error + 'static;
 
 /// What the first cause is that is one of those wanted.
-fn find_cause<T>(error: &Cause, wanted: impl Fn(&Cause) -> Option<T>) -> Option<T> {
+pub(crate) fn find_cause<T>(error: &Cause, wanted: impl Fn(&Cause) -> Option<T>) -> Option<T> {
     // The error may be the handler's, and some name themselves as their cause.
     let mut next = Some(error);
     for _ in 0..CAUSES_MAX {
@@ -138,7 +156,7 @@ fn pause() -> Duration {
 }
 
 /// By the server's error code: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
-fn is_transient_code(code: &str) -> bool {
+pub(crate) fn is_transient_code(code: &str) -> bool {
     let class = code.get(..2).unwrap_or_default();
     // A lost connection, and a server that is out of memory, disk or connections.
     matches!(class, "08" | "53")

@@ -32,7 +32,7 @@ pub use self::mark::OnceMark;
 pub use self::migrate::{
     MigrationError, MigrationSql, SchemaError, migrate, migrate_schema, migrations,
 };
-pub use self::once::{Once, OnceMember};
+pub use self::once::{GuardSql, Once, OnceMember, SqlState};
 pub use self::outbox::{OutboxBacklog, Publisher, Relay, Relayed};
 pub use self::postgres::{Postgres, PostgresBuilder};
 pub use self::prune::{Keep, Pruned, Pruner};

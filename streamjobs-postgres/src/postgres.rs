@@ -12,7 +12,7 @@ use streamjobs::{Job, JobError};
 use crate::limits::{Limit, Limits};
 use crate::migrate::{self, SchemaError};
 use crate::rights::Rights;
-use crate::schema::{Durability, SchemaName, commit};
+use crate::schema::{Durability, SchemaName, before_commit, commit};
 use crate::statement::{self, BoundedReading, PgTransaction};
 use crate::turns::Turns;
 
@@ -188,6 +188,11 @@ impl Postgres {
     /// The statement that commits a guarded transaction.
     pub(crate) fn commit(&self) -> SqlStr {
         commit(self.inner.durability)
+    }
+
+    /// The statement before the commit of a guarded transaction that another library has begun.
+    pub(crate) fn before_commit(&self) -> &'static str {
+        before_commit(self.inner.durability)
     }
 
     /// How long the begin or the end of a guarded transaction may take: the wait for a connection,

@@ -99,6 +99,14 @@ pub(crate) fn commit(durability: Durability) -> SqlStr {
     })
 }
 
+/// The first part of [`commit`], for a transaction that another library commits.
+pub(crate) fn before_commit(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Here => "SET LOCAL synchronous_commit = on",
+        Durability::Applied => "SET LOCAL synchronous_commit = remote_apply",
+    }
+}
+
 /// What a commit waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Durability {

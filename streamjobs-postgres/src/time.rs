@@ -17,8 +17,12 @@ pub(crate) struct Timestamp(pub(crate) SystemTime);
 impl Timestamp {
     /// From milliseconds since 1970, as in entry ids.
     pub(crate) fn from_millis(milliseconds: u64) -> Self {
-        let since = Duration::from_millis(milliseconds.min(MILLISECONDS_MAX));
-        Self(UNIX_EPOCH + since)
+        Self(UNIX_EPOCH + Duration::from_millis(Self::bounded(milliseconds)))
+    }
+
+    /// Milliseconds since 1970 as [`from_millis`](Self::from_millis) takes them: no more than the server can store.
+    pub(crate) fn bounded(milliseconds: u64) -> u64 {
+        milliseconds.min(MILLISECONDS_MAX)
     }
 
     /// Microseconds since 2000, as the server counts.

@@ -223,9 +223,7 @@ pub(super) fn is_aborted(error: &sqlx::Error) -> bool {
 /// What an error of the commit means.
 fn explain(error: sqlx::Error) -> JobError {
     if is_aborted(&error) {
-        return JobError::retry(
-            "the transaction was rolled back: a statement failed and the handler ignored its error",
-        );
+        return JobError::retry(IGNORED_ERROR);
     }
     fault::job_error(error)
 }
@@ -248,7 +246,9 @@ ON CONFLICT (group_name, key) DO UPDATE
     WHERE guard.done_at IS NULL AND guard.expires_at <= clock_timestamp()";
 
 /// The server's code for every statement in a transaction in which a statement failed.
-const ABORTED: &str = "25P02";
+pub(super) const ABORTED: &str = "25P02";
+pub(super) const IGNORED_ERROR: &str =
+    "the transaction was rolled back: a statement failed and the handler ignored its error";
 const ROLLBACK_MAX: Duration = Duration::from_secs(5);
 /// The longest time after which a job checks again whether another attempt has ended.
 pub(crate) const RUNNING_MAX: Duration = Duration::from_secs(5);

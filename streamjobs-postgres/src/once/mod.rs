@@ -3,6 +3,8 @@
 mod batch;
 mod guard;
 mod member;
+mod sql;
 
 pub use self::guard::Once;
 pub use self::member::OnceMember;
+pub use self::sql::{GuardSql, SqlState};

@@ -139,7 +139,9 @@ fn every_rust_example_of_a_page_is_part_of_a_program_of_the_tests() {
         let dense = lines.flat_map(str::chars).filter(|letter| !letter.is_whitespace());
         dense.collect::<String>().replace(",}", "}").replace(",)", ")")
     };
-    let programs = ["examples", "tests/tests", "tests/handlers"].into_iter().flat_map(sources);
+    let programs = ["examples", "tests/tests", "tests/handlers", "tests/orm/tests"]
+        .into_iter()
+        .flat_map(sources);
     let programs = programs.flat_map(|(_, text)| {
         // Some pages leave out what a function around the parts of an example needs.
         let parts = text.split("// page: begin").skip(1);

@@ -1,0 +1,147 @@
+//! The guard in a transaction of diesel-async, as `docs/orm.md` prints it.
+
+// page: begin
+use std::error::Error;
+use std::ops::{Deref, DerefMut};
+
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::sql_types::Text;
+use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
+use diesel_async::{
+    AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection,
+    TransactionManager,
+};
+use streamjobs::{Begin, Job, JobError, JobResource, Requirements, handler};
+use streamjobs_postgres::{ByEventId, GuardSql, Postgres};
+
+/// A transaction of diesel-async in which a handler does its work once for each event.
+///
+/// Dropped, it does not come back to its pool: bb8 closes a connection with an open transaction.
+pub struct DieselOnce {
+    tx: PooledConnection<'static, AsyncPgConnection>,
+    guard: GuardSql,
+}
+
+#[derive(QueryableByName)]
+struct Answer {
+    #[diesel(sql_type = Text)]
+    answer: String,
+}
+
+impl JobResource for DieselOnce {
+    async fn begin(job: &Job) -> Result<Begin<Self>, JobError> {
+        let guard = GuardSql::for_job::<ByEventId>(job, sqlstate)?;
+        let missing = || JobError::dead("the runtime has no `Pool<AsyncPgConnection>` state");
+        let pool = job.state::<Pool<AsyncPgConnection>>().ok_or_else(missing)?;
+        let begun = guard.begin(async {
+            let mut tx = pool.get_owned().await?;
+            let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+            AnsiTransactionManager::begin_transaction_sql(&mut *tx, begin).await?;
+            let first = diesel::sql_query(guard.sql()).bind::<Text, _>(guard.argument());
+            let row = first.get_result::<Answer>(&mut tx).await?;
+            Ok::<_, Box<dyn Error + Send + Sync>>((row.answer, tx))
+        });
+        Ok(match begun.await? {
+            Begin::Run(tx) => Begin::Run(Self { tx, guard }),
+            Begin::AlreadyDone => Begin::AlreadyDone,
+        })
+    }
+
+    async fn commit(self) -> Result<(), JobError> {
+        let Self { mut tx, guard } = self;
+        let last = guard.before_commit();
+        let commit = async move {
+            tx.batch_execute(last).await?;
+            AnsiTransactionManager::commit_transaction(&mut *tx).await
+        };
+        guard.commit(commit).await
+    }
+
+    fn judge(&self, error: JobError) -> JobError {
+        self.guard.judge(error)
+    }
+
+    async fn rollback(mut self) {
+        // If it fails, the connection is closed, and the server rolls back by itself.
+        let _ended = AnsiTransactionManager::rollback_transaction(&mut *self.tx).await;
+    }
+
+    fn require(requirements: &mut Requirements) {
+        requirements.state::<Postgres>();
+        requirements.state::<Pool<AsyncPgConnection>>();
+    }
+}
+
+impl Deref for DieselOnce {
+    type Target = AsyncPgConnection;
+
+    fn deref(&self) -> &AsyncPgConnection {
+        &self.tx
+    }
+}
+
+impl DerefMut for DieselOnce {
+    fn deref_mut(&mut self) -> &mut AsyncPgConnection {
+        &mut self.tx
+    }
+}
+
+/// The code of an error of diesel, which keeps the kind of an error in place of its code.
+fn sqlstate(error: &(dyn Error + 'static)) -> Option<String> {
+    let code = match error.downcast_ref()? {
+        DieselError::DatabaseError(kind, _) => match kind {
+            DatabaseErrorKind::SerializationFailure => "40001",
+            DatabaseErrorKind::ReadOnlyTransaction => "25006",
+            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand => "08006",
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(code.to_owned())
+}
+// page: end
+
+use streamjobs::State;
+
+use crate::app::{Order, Plan};
+
+diesel::table! {
+    charges (id) {
+        id -> BigInt,
+        order_id -> Text,
+        cents -> BigInt,
+    }
+}
+
+// page: begin
+#[handler(group = "diesel")]
+pub async fn charge_diesel(order: Order, tx: &mut DieselOnce) -> Result<(), JobError> {
+    diesel::insert_into(charges::table)
+        .values((charges::order_id.eq(order.id), charges::cents.eq(order.cents)))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+// page: end
+
+/// As printed, with what the plan of a test wants in between.
+#[handler(group = "diesel")]
+pub async fn charge_diesel_planned(
+    order: Order,
+    tx: &mut DieselOnce,
+    State(plan): State<Plan>,
+) -> Result<(), JobError> {
+    let step = plan.begin_run();
+    diesel::insert_into(charges::table)
+        .values((charges::order_id.eq(order.id), charges::cents.eq(order.cents)))
+        .execute(&mut **tx)
+        .await?;
+    if let Some(sql) = step.sql() {
+        let done = tx.batch_execute(sql).await;
+        if !step.ignores_errors() {
+            done?;
+        }
+    }
+    step.end().await
+}
