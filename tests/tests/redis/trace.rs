@@ -282,7 +282,7 @@ async fn publishing_handlers_and_settlements_run_in_spans_with_the_documented_fi
         ("messaging.operation.name", "process"),
         ("messaging.destination.name", "orders"),
         ("messaging.message.id", published.event_id.as_str()),
-        ("messaging.redis.message.delivery_count", "1"),
+        ("streamjobs.delivery_count", "1"),
         ("streamjobs.attempt", "1"),
     ] {
         assert_eq!(work.fields[field], value, "{field}");

@@ -1,5 +1,7 @@
 //! Labels, and the handles that are made with them.
 
+use std::time::Duration;
+
 use metrics::{Counter, Gauge, Histogram, Label};
 
 use super::table::Metric;
@@ -30,6 +32,23 @@ impl Labels {
         Self(labels)
     }
 
+    /// These, and those that OpenTelemetry's conventions ask of each metric of an operation on messages.
+    pub(super) fn of_operation(&self, operation: &'static str) -> Self {
+        let mut labels = self.and("messaging.system", "redis").and(OPERATION_NAME, operation);
+        for (name, conventional) in CONVENTIONAL {
+            let known = self.0.iter().find(|label| label.key() == name);
+            let value = known.map(|label| label.value().to_owned());
+            labels.0.extend(value.map(|value| Label::new(conventional, value)));
+        }
+        labels
+    }
+
+    /// As [`of_operation`](Self::of_operation), of requests: their type is a label as well, also under the name that
+    /// this crate gives it.
+    pub(super) fn of_type(&self, kind: &'static str) -> Self {
+        self.and("operation", kind).and("messaging.operation.type", kind)
+    }
+
     pub(super) fn counter(&self, metric: Metric) -> Counter {
         metrics::counter!(metric.name, self.0.clone())
     }
@@ -58,6 +77,11 @@ impl Family {
         Self(values.into_iter().map(counter).collect())
     }
 
+    /// Of counters whose labels differ in more than one.
+    pub(super) fn of(counters: impl IntoIterator<Item = Counter>) -> Self {
+        Self(counters.into_iter().collect())
+    }
+
     /// Adds to the counter of the value at this place in the list.
     pub(super) fn add(&self, place: usize, by: u64) {
         if let Some(counter) = self.0.get(place) {
@@ -65,3 +89,41 @@ impl Family {
         }
     }
 }
+
+/// The durations of an operation. Those that failed have a label with the kind of their error, as OpenTelemetry's
+/// conventions ask; each kind is registered when it first occurs.
+#[derive(Clone, Debug)]
+pub(crate) struct Durations {
+    succeeded: Histogram,
+    failed: Option<(Labels, Metric)>,
+}
+
+impl Durations {
+    pub(super) fn new(metric: Metric, labels: Labels) -> Self {
+        Self { succeeded: labels.histogram(metric), failed: Some((labels, metric)) }
+    }
+
+    /// Those of something that is not measured.
+    pub(crate) fn noop() -> Self {
+        Self { succeeded: Histogram::noop(), failed: None }
+    }
+
+    /// An operation took so long, and failed with an error of this kind, if it did: one of a few words.
+    pub(crate) fn record(&self, took: Duration, error: Option<&'static str>) {
+        match (error, &self.failed) {
+            (Some(kind), Some((labels, metric))) => {
+                labels.and(ERROR_TYPE, kind).histogram(*metric).record(took);
+            }
+            _ => self.succeeded.record(took),
+        }
+    }
+}
+
+pub(super) const ERROR_TYPE: &str = "error.type";
+const OPERATION_NAME: &str = "messaging.operation.name";
+/// Labels that OpenTelemetry's conventions have under another name.
+const CONVENTIONAL: [(&str, &str); 3] = [
+    ("stream", "messaging.destination.name"),
+    ("partition", "messaging.destination.partition.id"),
+    ("group", "messaging.consumer.group.name"),
+];

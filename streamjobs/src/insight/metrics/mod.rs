@@ -16,6 +16,7 @@ mod service;
 mod table;
 mod words;
 
+pub(crate) use self::labels::Durations;
 pub(crate) use self::observer::ObserverMetrics;
 pub(crate) use self::publish::PublishMetrics;
 pub(crate) use self::queue::{QueueMetrics, Running};

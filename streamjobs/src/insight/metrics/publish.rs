@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use metrics::{Counter, Histogram};
+use metrics::Counter;
 
-use super::labels::{Family, Labels};
+use super::labels::{Durations, ERROR_TYPE, Family, Labels};
 use super::table::{OPERATION, REPLACED, SENT, UNIQUE_REFUSED};
 use super::words::Sending;
 use crate::model::name::StreamName;
@@ -21,7 +21,7 @@ pub(crate) struct PublishMetrics {
 #[derive(Debug)]
 pub(crate) struct StreamMetrics {
     sent: Family,
-    send: Histogram,
+    send: Durations,
     /// Events that were refused because another one stands.
     pub(crate) unique_refused: Counter,
     /// Debounced events that were replaced before they were due.
@@ -44,19 +44,28 @@ impl PublishMetrics {
 impl StreamMetrics {
     fn new(stream: &StreamName) -> Self {
         let labels = Labels::of_stream(stream, None);
+        let operation = labels.of_operation("send");
+        let sent = |outcome: &&'static str| {
+            let labels = operation.and("outcome", outcome);
+            let is_ok = *outcome == Sending::Ok.word();
+            if is_ok { labels } else { labels.and(ERROR_TYPE, outcome) }.counter(SENT)
+        };
         Self {
-            sent: Family::new(SENT, &labels, "outcome", Sending::WORDS.iter().copied()),
+            sent: Family::of(Sending::WORDS.iter().map(sent)),
             unique_refused: labels.counter(UNIQUE_REFUSED),
             replaced: labels.counter(REPLACED),
-            send: labels.and("operation", "send").histogram(OPERATION),
+            send: Durations::new(OPERATION, operation.of_type("send")),
         }
     }
 
     /// Events were sent in one call.
     pub(crate) fn sent(&self, outcomes: impl IntoIterator<Item = Sending>, took: Duration) {
+        let mut failed = None;
         for outcome in outcomes {
             self.sent.add(outcome as usize, 1);
+            let error = (outcome != Sending::Ok).then(|| outcome.word());
+            failed = failed.or(error);
         }
-        self.send.record(took);
+        self.send.record(took, failed);
     }
 }

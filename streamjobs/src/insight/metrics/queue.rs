@@ -1,10 +1,11 @@
 //! The metrics of one group on one stream.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
-use super::labels::{Family, Labels};
+use super::labels::{Durations, Family, Labels};
 use super::server::ServerGauges;
 use super::table::{
     ACKNOWLEDGED, ACKNOWLEDGED_LATE, BUFFERED, CLAIMED, CLAIMS_REFUSED, CONSUMED,
@@ -77,8 +78,8 @@ pub(crate) struct QueueMetrics {
     pub(crate) lateness: Histogram,
     pub(crate) scheduled_lateness: Histogram,
     pub(crate) renew: Histogram,
-    pub(crate) receive: Histogram,
-    pub(crate) settle: Histogram,
+    pub(crate) receive: Durations,
+    settle: [(&'static str, Durations); 4],
 }
 
 impl QueueMetrics {
@@ -89,7 +90,10 @@ impl QueueMetrics {
         let counter = |metric| labels.counter(metric);
         let family = |metric, name, words| Family::new(metric, &labels, name, words);
         let words = |words: &'static [&'static str]| words.iter().copied();
-        let operation = |name| labels.and("operation", name).histogram(OPERATION);
+        let receiving = labels.of_operation("receive");
+        let settle = SETTLE.map(|operation| {
+            (operation, Durations::new(OPERATION, labels.of_operation(operation).of_type("settle")))
+        });
         let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
         Self {
             slots: labels.gauge(SLOTS),
@@ -101,7 +105,7 @@ impl QueueMetrics {
             dead_lettered: Family::new(DEAD_LETTERS_STORED, &labels, "reason", reasons),
             claimed: family(CLAIMED, "reason", words(ClaimReason::WORDS)),
             duplicates: family(DUPLICATES, "stage", words(DuplicateStage::WORDS)),
-            consumed: counter(CONSUMED),
+            consumed: receiving.counter(CONSUMED),
             snoozed: counter(SNOOZED),
             unhandled: counter(UNHANDLED),
             acknowledged: counter(ACKNOWLEDGED),
@@ -142,8 +146,8 @@ impl QueueMetrics {
             lateness: labels.histogram(SCHEDULE_LATENESS),
             scheduled_lateness: of_stream.histogram(SCHEDULED_LATENESS),
             renew: labels.histogram(RENEW),
-            receive: operation("receive"),
-            settle: operation("settle"),
+            receive: Durations::new(OPERATION, receiving.of_type("receive")),
+            settle,
             of_partition: partition.is_some(),
             labels,
         }
@@ -151,8 +155,20 @@ impl QueueMetrics {
 
     /// The duration of one handler's runs. `handler` is the event type, or `*` for a handler that
     /// takes any.
-    pub(crate) fn process(&self, handler: &'static str) -> Histogram {
-        self.labels.and("handler", handler).histogram(PROCESS)
+    pub(crate) fn process(&self, handler: &'static str) -> Durations {
+        Durations::new(PROCESS, self.labels.of_operation("process").and("handler", handler))
+    }
+
+    /// A request that settled jobs took so long, and failed with an error of this kind, if it did.
+    pub(crate) fn settled(
+        &self,
+        operation: &'static str,
+        took: Duration,
+        error: Option<&'static str>,
+    ) {
+        if let Some((_, durations)) = self.settle.iter().find(|(name, _)| *name == operation) {
+            durations.record(took, error);
+        }
     }
 
     pub(crate) fn finished(&self, finish: Finish) {
@@ -225,3 +241,6 @@ fn move_gauge(gauge: &Gauge, before: usize, after: usize) {
         gauge.decrement((before - after) as f64);
     }
 }
+
+/// What requests that settle jobs are called, as in their spans.
+const SETTLE: [&str; 4] = ["ack", "retry", "dead_letter", "release"];

@@ -11,6 +11,14 @@ macro_rules! words {
         impl $name {
             /// The values of the label, each at the place of its case.
             pub(super) const WORDS: &[&'static str] = &[$($word),*];
+
+            /// The value of the label.
+            #[allow(dead_code, reason = "few are asked for by themselves")]
+            pub(super) const fn word(self) -> &'static str {
+                match self {
+                    $(Self::$case => $word,)*
+                }
+            }
         }
     };
 }

@@ -91,7 +91,7 @@ pub(crate) fn process(processing: Processing<'_>) -> Span {
         "messaging.consumer.group.name" = group.as_str(),
         "messaging.client.id" = consumer.as_str(),
         "messaging.message.id" = event_id.as_str(),
-        "messaging.redis.message.delivery_count" = delivery_count,
+        "streamjobs.delivery_count" = delivery_count,
         "streamjobs.attempt" = attempt,
     )
 }

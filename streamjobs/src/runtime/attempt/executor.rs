@@ -246,8 +246,9 @@ impl Executor {
         let outcome = outcome.with_shown_error();
         assignment.lease.end();
         self.context.identity.progress.end(assignment.delivery.hold());
-        bound.durations.record(started.elapsed());
-        if let Some(kind) = error_type(&outcome) {
+        let failed = error_type(&outcome);
+        bound.durations.record(started.elapsed(), failed);
+        if let Some(kind) = failed {
             span::failed(&span, kind);
         }
         outcome

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use futures_util::future::BoxFuture;
-use metrics::Histogram;
 use tracing::info;
 
 use crate::handler::middleware::Chain;
 use crate::handler::{HandlerDef, Job};
+use crate::insight::metrics::Durations;
 use crate::model::config::JobLimits;
 use crate::model::outcome::Outcome;
 use crate::runtime::observe::QueueContext;
@@ -31,7 +31,7 @@ pub(crate) struct BoundHandler {
     pub(crate) chain: Option<Arc<Chain>>,
     pub(crate) limits: JobLimits,
     /// Takes the durations of its runs.
-    pub(crate) durations: Histogram,
+    pub(crate) durations: Durations,
 }
 
 impl BoundHandler {
@@ -60,7 +60,7 @@ impl Handlers {
     }
 
     /// Sets what takes the durations of runs, by event type; `*` for every other type.
-    pub(crate) fn measure(&mut self, durations: impl Fn(&'static str) -> Histogram) {
+    pub(crate) fn measure(&mut self, durations: impl Fn(&'static str) -> Durations) {
         for (event_type, bound) in &mut self.by_type {
             bound.durations = durations(event_type);
         }

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use metrics::Histogram;
-
 use crate::handler::HandlerDef;
 use crate::handler::middleware::{Chain, Layer};
+use crate::insight::metrics::Durations;
 use crate::model::config::{GroupOptions, HandlerOptions, JobLimits};
 use crate::runtime::attempt::{BoundHandler, Handlers};
 
@@ -67,7 +66,7 @@ pub(super) fn bind(
         faults.extend(limits.fault(&handler.location()));
         let layers = layers.iter().cloned().chain(handler.wrap.map(|wrap| wrap()));
         let chain = Chain::new(layers.collect(), handler.run);
-        let durations = Histogram::noop();
+        let durations = Durations::noop();
         let this = BoundHandler { handler: *handler, chain, limits, durations };
         let mut twice = |what: &str, other: &BoundHandler| {
             faults.push(format!(

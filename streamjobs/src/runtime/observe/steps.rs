@@ -30,7 +30,8 @@ impl QueueContext {
         }
         let answer = reader.read(request).await;
         // Its wait included.
-        self.report.metrics.receive.record(sent.elapsed());
+        let error = answer.as_ref().err().map(StoreError::kind);
+        self.report.metrics.receive.record(sent.elapsed(), error);
         let reply = answer?;
         self.report.answered();
         match &reply.acknowledged {
@@ -197,7 +198,8 @@ impl QueueContext {
         let span = span::settle(operation, &queue.stream, &queue.group, jobs, event_id);
         let sent = Instant::now();
         let answer = steps.instrument(span.clone()).await;
-        self.report.metrics.settle.record(sent.elapsed());
+        let error = answer.as_ref().err().map(StoreError::kind);
+        self.report.metrics.settled(operation, sent.elapsed(), error);
         answer.inspect_err(|error| span::failed(&span, error.kind()))
     }
 
