@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use streamjobs::stream::{
-    ConsumerInfo, GroupInfo, PendingEntry, PendingQuery, Progress, Stream, StreamError, StreamInfo,
+    ConsumerInfo, GroupInfo, HolderState, PendingEntry, PendingQuery, Problem, Progress, Stream,
+    StreamError, StreamInfo,
 };
 use streamjobs::{Client, EntryId};
 
@@ -338,6 +339,7 @@ async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result
                 "problem": problem.as_str(),
                 "severity": problem.severity().as_str(),
                 "what": problem.to_string(),
+                "waits_for": waits_for(problem),
             })
         });
         output.document(&json!({
@@ -354,6 +356,35 @@ async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result
         }
     }
     Ok(if diagnosis.is_healthy() { Exit::Ok } else { Exit::Findings })
+}
+
+/// The job for which others wait, of a limit that is reached.
+fn waits_for(problem: &Problem) -> Option<Value> {
+    let Problem::LimitReached { holder: Some(line), .. } = problem else { return None };
+    let job = line.holder.as_ref().map(|job| {
+        let (consumer, idle, due_in) = match &job.state {
+            HolderState::Pending { consumer, idle } => (Some(consumer), *idle, None),
+            HolderState::Retrying { due_in } => (None, None, Some(*due_in)),
+            _ => (None, None, None),
+        };
+        json!({
+            "event_id": job.event_id,
+            "entry": job.entry.to_string(),
+            "waited": job.waited,
+            "state": job.state.as_str(),
+            "consumer": consumer,
+            "idle_ms": milliseconds(idle),
+            "due_in_ms": milliseconds(due_in),
+            "since_ms": milliseconds(Some(job.since)),
+        })
+    });
+    Some(json!({
+        "key": line.key,
+        "jobs": line.jobs,
+        "job": job,
+        "places_looked_at": line.looked,
+        "all_looked_at": line.complete,
+    }))
 }
 
 /// Pending entries in one request, which returns no payloads.

@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use maud::{Markup, html};
-use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, Liveness};
+use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, LineHolder, Liveness};
 
 use crate::access::Action;
 use crate::base::row_id;
@@ -25,7 +25,12 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     let info = group.info().await?;
     let consumers = group.consumers().await?;
     let next = group.retries(None, 1).await?.jobs.into_iter().next();
-    let diagnosis = Diagnosis::of(&info, &consumers);
+    // Only where jobs wait for their key, and not where the user may not read it.
+    let line = match info.longest_line {
+        Some(_) => group.line_holder().await.unwrap_or_default(),
+        None => None,
+    };
+    let diagnosis = Diagnosis::of(&info, &consumers).with_line_holder(line.clone());
     let snapshot = ctx.state.sampler.sample().await;
     let sampled = snapshot.group(stream, name);
     let body = html! {
@@ -42,7 +47,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
                 div { dt { "Released, to be claimed" } dd #released { (format::count(info.released)) } }
             }
             div { dt { "Waiting for retry" } dd { a #retries href=(to(ctx, &info, "retries")) { (format::count(info.retrying)) } } }
-            (parked(&info))
+            (parked(&info, line.as_ref()))
             div { dt { "Dead letters" } dd {
                 a #dead href=(to(ctx, &info, "dead")) { (format::known(info.dead_letters, "The key for dead letters has another type.")) }
             } }
@@ -86,13 +91,18 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
 }
 
 /// Jobs that wait for a place in the group's limit, if there are any.
-fn parked(info: &GroupInfo) -> Markup {
+fn parked(info: &GroupInfo, line: Option<&LineHolder>) -> Markup {
     html! {
         @if info.parked != Some(0) {
             div { dt { "Waiting for their key" } dd #parked {
                 (format::known(info.parked, "The key of the group's lines has another type."))
                 @if let Some((key, jobs)) = &info.longest_line {
-                    span.soft { " most for " (Untrusted(key)) ": " (format::count(*jobs)) }
+                    span.soft {
+                        " most for " (Untrusted(key)) ": " (format::count(*jobs))
+                        @if let Some(line) = line.filter(|line| line.key == *key) {
+                            ", whose " (Untrusted(&line.to_string()))
+                        }
+                    }
                 }
             } }
         }

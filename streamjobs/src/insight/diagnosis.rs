@@ -122,7 +122,13 @@ fn limit_reached(
         None => parked > 0,
     };
     let longest_line = group.longest_line.clone();
-    is_reached.then_some(Problem::LimitReached { limits, parked, longest_line, oldest })
+    is_reached.then_some(Problem::LimitReached {
+        limits,
+        parked,
+        longest_line,
+        holder: None,
+        oldest,
+    })
 }
 
 /// The rates of the code of all processes, if there are several.

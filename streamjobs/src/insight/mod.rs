@@ -4,6 +4,7 @@
 pub(crate) mod alert;
 pub(crate) mod condition;
 pub(crate) mod diagnosis;
+pub(crate) mod line_holder;
 pub(crate) mod merge;
 pub(crate) mod metrics;
 pub(crate) mod problem;
@@ -13,4 +14,5 @@ pub(crate) mod severity;
 pub(crate) mod view;
 pub(crate) mod words;
 
+mod diagnosed_line;
 mod phrase;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::insight::line_holder::LineHolder;
 use crate::model::cause::bounded_text;
 use crate::model::entry::EntryId;
 use crate::model::rate::Rate;
@@ -68,13 +69,16 @@ pub(super) fn last_error(error: Option<&str>) -> String {
 pub(super) fn limit_reached(
     limits: &str,
     parked: u64,
-    longest_line: Option<&(String, u64)>,
+    longest_line: Option<(&(String, u64), Option<&LineHolder>)>,
 ) -> String {
     let mut text = format!("no more jobs run, by the limit: {limits}");
     if parked > 0 {
         text += &format!("; {parked} jobs wait for their key");
-        if let Some((key, jobs)) = longest_line {
+        if let Some(((key, jobs), holder)) = longest_line {
             text += &format!(", {jobs} of them for {key}");
+            // Another line may be the longest by now.
+            let holder = holder.filter(|holder| holder.key == *key);
+            text += &holder.map_or_else(String::new, |holder| format!(", whose {holder}"));
         }
     }
     text

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::insight::condition::Condition;
+use crate::insight::line_holder::LineHolder;
 use crate::insight::phrase;
 use crate::insight::severity::Severity;
 use crate::model::entry::EntryId;
@@ -99,6 +100,8 @@ pub enum Problem {
         parked: u64,
         /// The key that most of them wait for, and how many do.
         longest_line: Option<(String, u64)>,
+        /// Which job has the place that they wait for; `None` where that was not asked.
+        holder: Option<LineHolder>,
         /// How long the oldest entry has waited.
         oldest: Duration,
     },
@@ -253,10 +256,10 @@ impl fmt::Display for Problem {
                 let next = phrase::next_start(*rate, *next);
                 write!(f, "{next}; {}", phrase::oldest_waiting(*oldest))?;
             }
-            Self::LimitReached { limits, parked, longest_line, oldest } => {
-                let oldest = phrase::oldest_waiting(*oldest);
-                f.write_str(&phrase::limit_reached(limits, *parked, longest_line.as_ref()))?;
-                write!(f, "; {oldest}")?;
+            Self::LimitReached { limits, parked, longest_line, holder, oldest } => {
+                let line = longest_line.as_ref().map(|line| (line, holder.as_ref()));
+                let reached = phrase::limit_reached(limits, *parked, line);
+                write!(f, "{reached}; {}", phrase::oldest_waiting(*oldest))?;
             }
             Self::RatesDiffer { rates } => f.write_str(&phrase::rates_differ(rates))?,
             Self::ClaimedEarly { consumer } => {

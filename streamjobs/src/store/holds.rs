@@ -1,9 +1,11 @@
 //! Holds: places in a limit that counts the jobs of all processes. A hold belongs to a job, never to a
 //! process, and ends with it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
-use super::types::{Delivery, Inlet, Queue, Result};
+use super::types::{Delivery, Inlet, Queue, Result, ServerTime};
 use crate::model::entry::EntryId;
 pub use crate::model::limit::HoldRule;
 #[cfg(feature = "testing")]
@@ -92,6 +94,40 @@ pub struct SweptHolds {
     pub others: Option<String>,
 }
 
+/// Who has the place for which the longest line of a group waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineFacts {
+    /// The server's clock.
+    pub now: ServerTime,
+    /// The key of the line.
+    pub key: String,
+    /// How many jobs wait in it.
+    pub jobs: u64,
+    /// The oldest place of the key among those that were looked at.
+    pub place: Option<HeldPlace>,
+    /// At how many places of the group the step has looked.
+    pub looked: u64,
+    /// Whether these are all of its places.
+    pub complete: bool,
+}
+
+/// A place in a limit, and its job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldPlace {
+    /// Where the job is, or was before it failed.
+    pub inlet: Inlet,
+    /// Its entry there.
+    pub entry: EntryId,
+    /// The event id; `None` if the entry has none, or is gone.
+    pub event_id: Option<String>,
+    /// The consumer that has the entry pending, empty if it is released; `None` if it is not pending.
+    pub consumer: Option<String>,
+    /// For how long that consumer has not renewed it.
+    pub idle: Option<Duration>,
+    /// When it is due, by the server's clock in milliseconds, if it waits for a retry.
+    pub due: Option<u64>,
+}
+
 /// The steps of a group whose jobs are limited over all processes.
 #[async_trait]
 pub trait Holds: Send + Sync {
@@ -118,4 +154,19 @@ pub trait Holds: Send + Sync {
 
     /// Ends holds whose job is gone, page by page, and lets lines go on that nothing else lets go on.
     async fn sweep_holds(&self, queue: &Queue, sweep: HoldSweep) -> Result<SweptHolds>;
+
+    /// Who has the place for which the longest line waits, looked for among about so many places of the group;
+    /// `None` if no job waits in a line.
+    async fn line_holder(&self, queue: &Queue, places: usize) -> Result<Option<LineFacts>>;
+}
+
+/// The place that is named by what a hold's field is called.
+pub(crate) fn place_of(text: &str) -> Option<(Inlet, EntryId)> {
+    let (source, id) = text.split_once(':')?;
+    let inlet = match source {
+        "s" => Inlet::STREAM,
+        "l" => Inlet::LANE,
+        _ => return None,
+    };
+    Some((inlet, id.parse().ok()?))
 }

@@ -41,7 +41,11 @@ pub use self::consume::{
 };
 pub use self::dead_letters::DeadLetters;
 pub use self::group_upkeep::{GroupUpkeep, Prepared, Promoted, Recorded, TypeSight};
-pub use self::holds::{Finished, HoldSweep, Holds, Left, SweepAt, SweepCursors, SweptHolds, Taken};
+pub(crate) use self::holds::place_of;
+pub use self::holds::{
+    Finished, HeldPlace, HoldSweep, Holds, Left, LineFacts, SweepAt, SweepCursors, SweptHolds,
+    Taken,
+};
 pub use self::inspect::Inspect;
 pub use self::marks::Marks;
 pub use self::progress::JobProgress;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use streamjobs::__store::holds::{HoldRule, HoldScope};
 use streamjobs::__store::{
-    Delivery, FenceResult, Finished, HoldSweep, Inlet, Left, StandIn, StoreError, SweepCursors,
-    SweptHolds, Taken,
+    Delivery, FenceResult, Finished, HeldPlace, HoldSweep, Inlet, Left, LineFacts, StandIn,
+    StoreError, SweepCursors, SweptHolds, Taken,
 };
 use streamjobs::config::Retention;
 use streamjobs::{EntryId, Fields};
@@ -34,6 +34,8 @@ macro_rules! holds_cases {
             lines_go_on_without_a_limit_unless_a_live_process_has_one,
             a_group_with_lines_is_not_done_and_takes_them_along_when_it_is_removed,
             promotions_say_how_many_jobs_wait,
+            the_job_for_which_a_line_waits_is_found_wherever_it_is,
+            a_search_for_the_job_of_a_line_says_how_far_it_went,
         }
     };
 }
@@ -411,4 +413,79 @@ pub async fn promotions_say_how_many_jobs_wait(stage: &Stage) -> Case {
     finish(stage, KEY, &first).await?;
     assert_eq!(parked().await?, 1);
     Ok(())
+}
+
+/// While it runs, while it waits for its retry, on its way back, and when its process has released it.
+pub async fn the_job_for_which_a_line_waits_is_found_wherever_it_is(stage: &Stage) -> Case {
+    let found = async || stage.store.line_holder(&stage.queue, 100).await;
+    let place = async || -> Result<HeldPlace, BoxError> {
+        let facts = found().await?.ok_or("no line")?;
+        assert_eq!((facts.key.as_str(), facts.jobs), ("a", 2));
+        assert_eq!((facts.looked, facts.complete), (2, true));
+        Ok(facts.place.ok_or("no place")?)
+    };
+    let first = with_id(job(Some(b"a"), "a:1"), "e-1");
+    let (store, stream) = (stage.store.as_ref(), &stage.queue.stream);
+    let jobs = vec![job(Some(b"b"), "b:1"), first];
+    append(store, stream, Retention::Unlimited, jobs)
+        .await
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut taken = take(stage, Inlet::STREAM, KEY).await?.deliveries;
+    assert_eq!(found().await?, None, "no job waits");
+    publish(stage, &["a:2", "a:3"]).await?;
+    assert_eq!(take(stage, Inlet::STREAM, KEY).await?.parked, 2);
+    let running = taken.pop().ok_or("two were admitted")?;
+    let expected = HeldPlace {
+        inlet: Inlet::STREAM,
+        entry: running.entry.id(),
+        event_id: Some("e-1".to_owned()),
+        consumer: Some(stage.me.to_string()),
+        idle: place().await?.idle,
+        due: None,
+    };
+    assert_eq!(place().await?.idle.map(|idle| idle < LEASE), Some(true));
+    assert_eq!(HeldPlace { idle: expected.idle, ..place().await? }, expected);
+    fail(stage, &running, &retry_of(&running)).await?;
+    let waiting = place().await?;
+    assert!(waiting.due.is_some(), "{waiting:?}");
+    let nowhere = HeldPlace { consumer: None, idle: None, ..expected };
+    assert_eq!(HeldPlace { due: None, ..waiting }, nowhere);
+    assert_eq!(promote(stage).await?, 1);
+    assert_eq!(place().await?, nowhere, "it is in the lane");
+    let running = only(take(stage, Inlet::LANE, KEY).await?)?;
+    let again = place().await?;
+    assert_eq!((again.inlet, again.entry), (Inlet::LANE, running.entry.id()));
+    assert_eq!(again.event_id.as_deref(), Some("e-1"));
+    assert_eq!(again.consumer, Some(stage.me.to_string()));
+    stage.store.release(&stage.queue, &stage.me, &[running.hold()]).await?;
+    assert_eq!(place().await?.consumer.as_deref(), Some(""));
+    Ok(())
+}
+
+/// The server looks at a part of many places.
+pub async fn a_search_for_the_job_of_a_line_says_how_far_it_went(stage: &Stage) -> Case {
+    let keys = (0..700).map(|number| format!("k{number}:1")).collect::<Vec<_>>();
+    publish(stage, &keys.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    publish(stage, &["k7:2"]).await?;
+    let (mut running, mut parked) = (0, 0);
+    while running + parked < keys.len() + 1 {
+        let taken = take(stage, Inlet::STREAM, KEY).await?;
+        (running, parked) = (running + taken.deliveries.len(), parked + taken.parked);
+    }
+    assert_eq!(parked, 1);
+    let look = async |places| -> Result<LineFacts, BoxError> {
+        Ok(stage.store.line_holder(&stage.queue, places).await?.ok_or("no line")?)
+    };
+    let part = look(60).await?;
+    assert!(!part.complete && (60..400).contains(&part.looked), "{part:?}");
+    let whole = look(10_000).await?;
+    assert_eq!((whole.looked, whole.complete), (700, true));
+    assert!(whole.place.is_some_and(|place| place.consumer == Some(stage.me.to_string())));
+    Ok(())
+}
+
+fn with_id(mut job: Fields, id: &'static str) -> Fields {
+    job.push((Bytes::from_static(b"sj-id"), Bytes::from_static(id.as_bytes())));
+    job
 }

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use streamjobs::config::{GroupOptions, KeyOrder};
+use streamjobs::stream::HolderState;
 use streamjobs::{Backoff, Client, EventId, JobError, Runtime, handlers};
+use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::server::RedisServer;
 use tokio::time::{Instant, sleep_until};
 
-use crate::app::{App, DEADLINE, Order, Work, options, quick, settled, until, work};
+use crate::app::{App, DEADLINE, Gate, Order, Work, options, quick, settled, until, work};
 
 /// What ran, by key, and how many of a key ran at once at most.
 #[derive(Clone, Default)]
@@ -284,4 +286,40 @@ async fn small_keys_behind_a_noisy_one_have_their_share_over_processes_and_failu
         let _ = runtime.shutdown().await;
     }
     empty(&app.server).await;
+}
+
+/// As `streamjobs diagnose` and the page of the group name it.
+#[tokio::test]
+async fn the_job_for_which_a_key_waits_is_named_with_its_consumer() {
+    let (app, gate) = (App::start().await, Gate::default());
+    let held = gate.clone();
+    let blocked = Work::new(move |_order, _job| {
+        let gate = held.clone();
+        async move {
+            gate.passed().await;
+            Ok(())
+        }
+    });
+    let builder = quick(Runtime::builder(&app.client).handlers(handlers![work]).state(blocked));
+    let runtime = builder.group("work", ordered()).start().await.unwrap();
+    let group = app.client.stream("orders").unwrap().group("work").unwrap();
+    for number in 0..3 {
+        let order = Order { id: number.to_string(), customer: "c-7".to_owned() };
+        let id = EventId::new(format!("e-{number}")).unwrap();
+        app.client.publish_with_id(&order, id).await.unwrap();
+    }
+    let two_wait = async || group.info().await.unwrap().parked == Some(2);
+    eventually_async(DEADLINE, "two jobs wait for their key", two_wait).await;
+    let line = group.line_holder().await.unwrap().unwrap();
+    assert_eq!((line.key.as_str(), line.jobs, line.complete), ("c-7", 2, true));
+    let holder = line.holder.clone().unwrap();
+    assert_eq!(holder.event_id.as_deref(), Some("e-0"));
+    let name = group.consumers().await.unwrap()[0].name.clone();
+    let HolderState::Pending { consumer, .. } = &holder.state else { panic!("{holder:?}") };
+    assert_eq!(*consumer, name);
+    assert!(line.to_string().starts_with(&format!("job e-0 runs in {name}, with its place for ")));
+    gate.open();
+    empty(&app.server).await;
+    assert_eq!(group.line_holder().await.unwrap(), None);
+    let _ = runtime.shutdown().await;
 }

@@ -69,6 +69,7 @@ pub use self::scheduled::{
 pub use self::tail::Tail;
 pub use crate::insight::condition::Condition;
 pub use crate::insight::diagnosis::Diagnosis;
+pub use crate::insight::line_holder::{Holder, HolderState, LineHolder};
 pub use crate::insight::problem::Problem;
 pub use crate::insight::rate::RateInfo;
 pub use crate::insight::view::{Backlog, ConsumerInfo, GroupInfo, Liveness};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::error::StreamError;
 use crate::api::parts::Part;
+use crate::insight::line_holder::LineHolder;
 use crate::insight::view::{ConsumerInfo, GroupInfo};
 use crate::model::entry::{EntryId, Inlet};
 use crate::model::name::{EventId, GroupName};
@@ -40,6 +41,12 @@ impl GroupPart {
     pub(super) async fn consumers(&self) -> Result<Vec<ConsumerInfo>, StreamError> {
         let consumers = self.store.consumers(&self.queue).await.map(ConsumerInfo::all);
         consumers.map_err(|error| self.failed("read the consumers of", error))
+    }
+
+    pub(super) async fn line_holder(&self) -> Result<Option<LineHolder>, StreamError> {
+        let found = self.store.line_holder(&self.queue, PLACES_LOOKED_AT).await;
+        let found = found.map_err(|error| self.failed("read the limit of a group of", error))?;
+        Ok(found.map(LineHolder::of))
     }
 
     pub(super) async fn check_move_to(
@@ -127,3 +134,6 @@ impl GroupPart {
         StreamError::of_group(&self.queue, action, error)
     }
 }
+
+/// It takes the server about a millisecond.
+const PLACES_LOOKED_AT: usize = 2_000;

@@ -1,5 +1,7 @@
 //! Holds in memory.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -11,9 +13,10 @@ use crate::model::entry::{Delivery, Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
 use crate::model::limit::{HoldRule, HoldScope};
 use crate::model::name::ConsumerName;
-use crate::store::types::Result;
+use crate::store::types::{Result, released_for};
 use crate::store::{
-    Finished, HoldSweep, Holds, Inlet, Left, Queue, StoreError, SweepCursors, SweptHolds, Taken,
+    Finished, HeldPlace, HoldSweep, Holds, Inlet, Left, LineFacts, Queue, ServerTime, StoreError,
+    SweepCursors, SweptHolds, Taken, place_of,
 };
 
 impl MemoryState {
@@ -82,6 +85,34 @@ impl MemoryState {
             fed += 1;
         }
         fed
+    }
+
+    /// What is known of the job of a hold.
+    fn held_place(&mut self, queue: &Queue, (inlet, entry): (Inlet, EntryId)) -> HeldPlace {
+        let name = format!("{}:{entry}", if inlet.is_lane() { 'l' } else { 's' });
+        let names = [format!("{name}+"), name];
+        let now = self.now();
+        let group = self.group(queue, inlet).ok();
+        let row = group.and_then(|group| group.pending.get(&entry));
+        let (consumer, idle) = (row.map(|row| row.consumer.clone()), row.map(|row| row.idle(now)));
+        let is_released = |name: &String| released_for(name).is_some();
+        let consumer = consumer.map(|name| if is_released(&name) { String::new() } else { name });
+        let mut retries = self.retries(queue).iter();
+        let retry = retries.find(|(_, retry)| names.contains(&retry.name));
+        let retry = retry.filter(|_| consumer.is_none());
+        let retry = retry.map(|((due, _), retry)| (*due, retry.fields.clone()));
+        let stored = self.streams.get(&queue.key(inlet)).and_then(|on| on.entries.get(&entry));
+        let fields = retry.as_ref().map(|(_, fields)| fields).or(stored);
+        HeldPlace {
+            inlet,
+            entry,
+            event_id: fields.and_then(|fields| {
+                Entry::new(entry, fields.clone()).text("sj-id").map(str::to_owned)
+            }),
+            consumer,
+            idle: idle.map(Duration::from_millis),
+            due: retry.map(|(due, _)| due),
+        }
     }
 
     /// Whether the job of a hold is anywhere where it keeps its place.
@@ -212,6 +243,26 @@ impl Holds for MemoryStore {
         })
         .await
     }
+
+    async fn line_holder(&self, queue: &Queue, places: usize) -> Result<Option<LineFacts>> {
+        self.step("line_holder", |state| {
+            state.group(queue, Inlet::STREAM)?;
+            let Some((key, jobs)) = state.longest_line(queue) else { return Ok(None) };
+            let holds = &state.limit(queue).holds;
+            let (all, looked) = (holds.len(), holds.len().min(places));
+            let held = holds.iter().take(places).filter(|(_, held)| **held == key);
+            let oldest = held.map(|(place, _)| *place).min_by_key(|(_, id)| id.milliseconds());
+            Ok(Some(LineFacts {
+                now: ServerTime(state.now()),
+                key,
+                jobs,
+                place: oldest.map(|place| state.held_place(queue, place)),
+                looked: count(looked),
+                complete: looked == all,
+            }))
+        })
+        .await
+    }
 }
 
 /// The key that a limit counts for an entry; `None` for one without a key, which no limit counts.
@@ -238,16 +289,6 @@ pub(super) fn parked_job(entry: &Entry) -> Fields {
 /// What a heartbeat says of limits.
 fn limits_of(about: &str) -> String {
     Heartbeat::read(about).and_then(|about| about.limits).unwrap_or_default()
-}
-
-fn place_of(text: &str) -> Option<(Inlet, EntryId)> {
-    let (source, id) = text.split_once(':')?;
-    let inlet = match source {
-        "s" => Inlet::STREAM,
-        "l" => Inlet::LANE,
-        _ => return None,
-    };
-    Some((inlet, id.parse().ok()?))
 }
 
 /// What a limit counts together where it counts all jobs of the group.

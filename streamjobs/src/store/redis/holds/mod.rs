@@ -1,5 +1,7 @@
 //! Holds: hashes and sorted sets beside the stream, changed by scripts alone.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use redis::{Cmd, Value};
 
@@ -11,12 +13,13 @@ use crate::model::limit::{HoldRule, HoldScope};
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
 use crate::store::{
-    Finished, HoldSweep, Holds, Inlet, Left, Queue, StoreError, SweepAt, SweepCursors, SweptHolds,
-    Taken,
+    Finished, HeldPlace, HoldSweep, Holds, Inlet, Left, LineFacts, Queue, ServerTime, StoreError,
+    SweepAt, SweepCursors, SweptHolds, Taken, place_of,
 };
 
 scripts! {
     FINISH = "finish" after "shared";
+    LINE_HOLDER = "line_holder";
     SWEEP_HOLDS = "sweep_holds" after "shared";
     TAKE = "take" after "shared";
     TAKE_SHARE = "take_share" after "shared";
@@ -106,6 +109,41 @@ impl Holds for RedisStore {
             others: Some(others).filter(|others| !others.is_empty()),
         })
     }
+
+    async fn line_holder(&self, queue: &Queue, places: usize) -> Result<Option<LineFacts>> {
+        let [stream, lane] = queue.keys();
+        let (retry, records) = (queue.retry_key(), queue.retry_records_key());
+        let [holds, _, _, _, turns, _] = queue.hold_keys();
+        let keys = [&*stream, &*lane, &*retry, &*records, &*holds, &*turns];
+        let value = self.run(&LINE_HOLDER, &keys, (queue.group.as_str(), places)).await?;
+        reply::unless_nil(value, LINE_HOLDER.name, line_holder)
+    }
+}
+
+fn line_holder(value: Value, name: &'static str) -> Result<LineFacts> {
+    let facts: [Value; 10] = reply::tuple(value, name)?;
+    let [now, key, jobs, looked, complete, place, event_id, consumer, idle, due] = facts;
+    let place = reply::unless_nil(place, name, reply::text)?;
+    let place = place.map(|place| {
+        let wrong = StoreError::Protocol { command: name };
+        let (inlet, entry) = place_of(&place).ok_or(wrong)?;
+        Ok(HeldPlace {
+            inlet,
+            entry,
+            event_id: reply::unless_nil(event_id, name, reply::lossy)?,
+            consumer: reply::unless_nil(consumer, name, reply::lossy)?,
+            idle: reply::unless_nil(idle, name, reply::number)?.map(Duration::from_millis),
+            due: reply::unless_nil(due, name, reply::number)?,
+        })
+    });
+    Ok(LineFacts {
+        now: ServerTime(reply::number(now, name)?),
+        key: reply::lossy(key, name)?,
+        jobs: reply::number(jobs, name)?,
+        place: place.transpose()?,
+        looked: reply::number(looked, name)?,
+        complete: reply::flag(&complete, name)?,
+    })
 }
 
 impl RedisStore {
