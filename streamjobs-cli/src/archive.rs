@@ -15,7 +15,7 @@ use crate::arguments::{
     Archive, ArchiveFilter, ArchiveList, ArchiveRedrive, ArchiveState, Arguments, Database,
 };
 use crate::output::{Output, cut, print_note, time};
-use crate::{Exit, Failure, connect, fields};
+use crate::{Exit, Failure, attempts, connect, fields};
 
 /// Only a redrive connects to the server of the streams.
 pub(crate) async fn run(
@@ -130,6 +130,7 @@ fn show(letter: &ArchivedLetter, output: &mut Output) -> Result<(), Failure> {
     if output.is_json() {
         let mut document = summary(letter);
         if let Value::Object(document) = &mut document {
+            document.insert("history".to_owned(), attempts::document(letter.history()));
             document.insert("fields".to_owned(), fields::document(letter.fields()));
         }
         output.document(&document)?;
@@ -154,7 +155,8 @@ fn show(letter: &ArchivedLetter, output: &mut Output) -> Result<(), Failure> {
         ("event id", text(letter.event_id.as_deref())),
         ("consumer", text(letter.consumer.as_deref())),
     ])?;
-    Ok(fields::print("field ", letter.fields(), output)?)
+    fields::print("field ", letter.fields(), output)?;
+    Ok(attempts::print("attempts", letter.history(), output)?)
 }
 
 async fn redrive(

@@ -9,7 +9,7 @@ use streamjobs::stream::{
 use crate::arguments::{EventShow, Events};
 use crate::inspect::progress_document;
 use crate::output::{Output, cut, milliseconds, print_note, span, time};
-use crate::{Exit, Failure};
+use crate::{Exit, Failure, attempts};
 
 pub(crate) async fn run(
     client: &Client,
@@ -73,6 +73,9 @@ fn show(report: &EventReport, output: &mut Output) -> Result<(), Failure> {
         [job.group.clone(), job.state.as_str().to_owned(), attempts, detail(job)]
     };
     output.table(["GROUP", "JOB", "FAILURES", ""], report.jobs.iter().map(row).collect())?;
+    for job in &report.jobs {
+        attempts::print(&format!("attempts of {}", job.group), &job.attempts, output)?;
+    }
     if report.groups_left > 0 {
         output.flush()?;
         print_note(&format!("{} more groups were not asked", report.groups_left));
@@ -190,6 +193,7 @@ fn job_document(job: &JobReport) -> Value {
         "dead_letter": letter,
         "result": result,
         "error": job.state.error(),
+        "history": attempts::document(&job.attempts),
     })
 }
 

@@ -5,6 +5,7 @@ mod action;
 #[cfg(feature = "postgres")]
 mod archive;
 mod arguments;
+mod attempts;
 mod cancel;
 mod color;
 mod connect;

@@ -74,6 +74,10 @@ impl Redactor {
         stream: &str,
         fields: impl Iterator<Item = ShownField<'a>>,
     ) -> Markup {
+        // Errors may quote payloads. Past attempts, which have some, are a table of their own.
+        let is_shown =
+            |name: &str| name != "sj-history" && (access.sees_payloads() || name != "sj-error");
+        let fields = fields.filter(|field| is_shown(&field.name));
         let (own, payload) = fields.partition::<Vec<_>, _>(|field| is_framework(&field.name));
         let event_type = own.iter().find(|field| field.name == "type").map(|field| field.value);
         let event_type = event_type.and_then(|value| std::str::from_utf8(value).ok());

@@ -321,6 +321,7 @@ const STEPS: &[Step] = &[
     (5, "dead_letters_open", include_str!("../migrations/0005_dead_letters_open.sql")),
     (6, "outbox_due", include_str!("../migrations/0006_outbox_due.sql")),
     (7, "batches", include_str!("../migrations/0007_batches.sql")),
+    (8, "attempts", include_str!("../migrations/0008_attempts.sql")),
 ];
 
 const APPLIED: &str =

@@ -133,6 +133,7 @@ pub mod __store {
             envelope: &envelope,
             started_at: 77,
             failures,
+            run: None,
         };
         attempted.retry(Some(error), Some(99), false)
     }

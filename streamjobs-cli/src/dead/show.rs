@@ -6,14 +6,15 @@ use serde_json::{Value, json};
 use streamjobs::EntryId;
 use streamjobs::dead_letter::{DeadLetter, DeadLetterSummary};
 
-use crate::fields;
 use crate::output::{Output, time};
+use crate::{attempts, fields};
 
 /// All details of a letter, including its payload.
 pub(super) fn show(letter: &DeadLetter, output: &mut Output) -> io::Result<()> {
     if output.is_json() {
         let mut document = summary(&letter.summary());
         if let Value::Object(document) = &mut document {
+            document.insert("history".to_owned(), attempts::document(&letter.history));
             document.insert("fields".to_owned(), fields::document(&letter.fields));
         }
         return output.document(&document);
@@ -35,7 +36,8 @@ pub(super) fn show(letter: &DeadLetter, output: &mut Output) -> io::Result<()> {
         ("last delivered", at(letter.last_delivery)),
         ("consumer", text(letter.consumer.as_deref())),
     ])?;
-    fields::print("field ", &letter.fields, output)
+    fields::print("field ", &letter.fields, output)?;
+    attempts::print("attempts", &letter.history, output)
 }
 
 /// The details of a letter without its payload.

@@ -140,3 +140,34 @@ fn an_event_is_published_from_the_argument_or_standard_input_and_found() {
     let _ = run(&server, "publish refunds t 1 --new-stream").ended(0);
     assert_eq!(server.length("refunds"), 1);
 }
+
+#[test]
+fn past_attempts_are_shown_with_each_job_wherever_it_is() {
+    let server = orders::server();
+    let first = r#"{"n":4,"attempt":1,"end":"failed","at":1764000000000,"ms":3200,"by":"web-1","deliveries":1,"next":1764000005000,"error":"declined"}"#;
+    let last = r#"{"n":5,"attempt":2,"end":"timed_out","at":1764000006000,"ms":30000,"by":"web-2","deliveries":3}"#;
+    let letter = ["sj-dead-reason", "exhausted", "sj-dead-event", "e-3", "sj-dead-attempt", last];
+    let letter = [&["XADD", "{orders}:dead:billing", "7-0"], &letter[..]].concat();
+    server.command(&[&letter[..], &["type", "t", "sj-history", first]].concat());
+    let history = json!({ "left_out": 3, "attempts": [
+        { "attempt": 1, "end": "failed", "began_ms": 1_764_000_000_000_u64, "took_ms": 3_200, "process": "web-1",
+          "lost_before": 0, "retry_ms": 1_764_000_005_000_u64, "error": "declined" },
+        { "attempt": 2, "end": "timed_out", "began_ms": 1_764_000_006_000_u64, "took_ms": 30_000, "process": "web-2",
+          "lost_before": 2, "retry_ms": null, "error": null },
+    ] });
+    assert_eq!(job(&server, "e-3").0["history"], history);
+    let document = run(&server, "dead show orders billing 7-0 --json").ended(0).json();
+    assert_eq!(document["history"], history);
+    for command in ["event show orders e-3", "dead show orders billing 7-0"] {
+        let text = run(&server, command).ended(0).out;
+        assert!(text.contains("\nattempts"), "{text}");
+        assert!(text.contains("3 earlier ones are not kept"), "{text}");
+        let rows = text.lines().rev().take(2).collect::<Vec<_>>();
+        assert!(rows[1].starts_with("1        2025-11-24 16:00:00Z  3.2s   failed"), "{text}");
+        assert!(rows[1].ends_with("2025-11-24 16:00:05Z  declined"), "{text}");
+        assert!(rows[0].contains("30.0s  timed_out  web-2"), "{text}");
+        assert!(!text.contains("sj-history"), "{text}");
+    }
+    let (waiting, _) = job(&server, "1-0");
+    assert_eq!(waiting["history"], json!({ "left_out": 0, "attempts": [] }));
+}

@@ -16,8 +16,8 @@ use crate::form::Fields;
 use crate::format::{self, Counted, Untrusted};
 use crate::layout::{Button, View, button, empty, select, select_all, token};
 use crate::live;
-use crate::pages::event_link;
 use crate::pages::retries::error;
+use crate::pages::{attempts, event_link};
 use crate::request::RequestContext;
 use crate::state::State;
 
@@ -309,6 +309,7 @@ async fn one_view(ctx: &RequestContext, id: &str) -> Result<View, Fault> {
             dt { "Archived" } dd { (format::when_at(letter.archived_at)) }
             @if letter.redriven_at.is_some() { dt { "Redriven" } dd { (when(letter.redriven_at)) } }
         }
+        (attempts::past(ctx, &html! { "Attempts" }, letter.history()))
         h2 { "Event" }
         @if letter.fields().is_empty() {
             (empty("The payload was trimmed from the stream. The job cannot be redriven."))

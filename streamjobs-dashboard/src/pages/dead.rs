@@ -16,7 +16,7 @@ use crate::format::{self, Untrusted};
 use crate::layout::{Button, View, button, empty, select, select_all, token};
 use crate::live;
 use crate::pages::retries::error;
-use crate::pages::{event_link, group};
+use crate::pages::{attempts, event_link, group};
 use crate::request::RequestContext;
 
 pub(crate) async fn show(ctx: RequestContext, asked: GroupQuery) -> Response {
@@ -268,6 +268,7 @@ async fn one_view(ctx: &RequestContext, (stream, name, id): &LetterPath) -> Resu
             dt { "Last delivered" } dd { (letter.last_delivery.map_or_else(|| html! { "unknown" }, format::when_exactly)) }
             dt { "Dead-lettered" } dd { (format::when_exactly(id.id.milliseconds())) }
         }
+        (attempts::past(ctx, &html! { "Attempts" }, &letter.history))
         h2 { "Event" }
         @if letter.fields.is_empty() {
             (empty("The payload was trimmed from the stream. The job cannot be redriven."))

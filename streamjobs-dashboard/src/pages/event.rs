@@ -14,6 +14,7 @@ use crate::form::Fields;
 use crate::format::{self, Untrusted};
 use crate::layout::{Button, View, button, empty};
 use crate::live;
+use crate::pages::attempts;
 use crate::pages::event_link::search;
 use crate::pages::retries::error;
 use crate::request::RequestContext;
@@ -119,6 +120,9 @@ fn known(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
             (empty("No group reads this stream yet."))
         } @else {
             (jobs(ctx, name, report))
+            @for job in &report.jobs {
+                (attempts::past(ctx, &html! { "Attempts of " (Untrusted(&job.group)) }, &job.attempts))
+            }
         }
         @if report.groups_left > 0 { p.soft { (report.groups_left) " more groups were not asked." } }
     }

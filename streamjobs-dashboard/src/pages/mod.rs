@@ -3,6 +3,7 @@
 pub(crate) mod alerts;
 #[cfg(feature = "postgres")]
 pub(crate) mod archive;
+pub(crate) mod attempts;
 pub(crate) mod chart;
 pub(crate) mod dead;
 pub(crate) mod dead_all;

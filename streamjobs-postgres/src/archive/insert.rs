@@ -101,6 +101,7 @@ async fn write(
         .bind(column!(row => row.last_delivery))
         .bind(column!(row => row.dead_lettered_at))
         .bind(column!(row => row.payload.as_deref()))
+        .bind(column!(row => row.history.as_deref()))
         .fetch_all(connection)
         .await
 }
@@ -128,13 +129,13 @@ const INSERT: &str = "\
 INSERT INTO streamjobs.dead_letters (
     stream, group_name, letter_id, digest, event_id, event_type, reason, error, fingerprint,
     attempts, deliveries, consumer, entry_id, origin_id, published_at, first_delivery,
-    last_delivery, buried_at, field_names, field_values, payload, known_done)
+    last_delivery, buried_at, field_names, field_values, payload, history, known_done)
 SELECT $1, $2, letter_id, digest, event_id, event_type, reason, error, fingerprint,
     attempts, deliveries, consumer, entry_id, origin_id, published_at, first_delivery,
     last_delivery, buried_at,
     ($3::bytea[])[fields_end - fields + 1:fields_end],
     ($4::bytea[])[fields_end - fields + 1:fields_end],
-    payload::jsonb,
+    payload::jsonb, history::jsonb,
     CASE WHEN reason IN ('crashed', 'trimmed') THEN
         COALESCE(
             (SELECT true FROM streamjobs.once AS guard
@@ -151,10 +152,10 @@ FROM unnest(
     $5::integer[], $6::integer[], $7::text[], $8::bytea[], $9::text[], $10::text[], $11::text[],
     $12::text[], $13::text[], $14::text[], $15::integer[], $16::bigint[], $17::text[],
     $18::text[], $19::text[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[],
-    $23::timestamptz[], $24::text[]) AS letter (
+    $23::timestamptz[], $24::text[], $25::text[]) AS letter (
     fields_end, fields, letter_id, digest, event_id, key, event_type, reason, error, fingerprint,
     attempts, deliveries, consumer, entry_id, origin_id, published_at, first_delivery,
-    last_delivery, buried_at, payload)
+    last_delivery, buried_at, payload, history)
 ON CONFLICT (stream, group_name, letter_id, digest) DO NOTHING
 RETURNING reason, known_done, event_id";
 

@@ -30,6 +30,8 @@ pub(super) struct LetterRow {
     pub(super) last_delivery: Option<Timestamp>,
     pub(super) dead_lettered_at: Timestamp,
     pub(super) payload: Option<String>,
+    /// The past attempts, as an array.
+    pub(super) history: Option<String>,
     pub(super) fields: Fields,
 }
 
@@ -62,12 +64,13 @@ impl LetterRow {
             last_delivery: letter.last_delivery.map(Timestamp::from_millis),
             dead_lettered_at: Timestamp::from_millis(letter.id.milliseconds()),
             payload: view::json(&letter.fields),
+            history: view::history(&letter.history),
             fields: letter.fields,
         }
     }
 
     /// The row without what a database may refuse although the dead letter is valid: without the
-    /// payload as JSON, and with text that every encoding can store.
+    /// payload and the past attempts as JSON, and with text that every encoding can store.
     pub(super) fn plain(&self) -> Self {
         let plain = |text: &Option<String>, bytes_max| {
             text.as_deref().map(|text| text::plain(text, bytes_max))
@@ -79,6 +82,7 @@ impl LetterRow {
             error: plain(&self.error, ERROR_BYTES_MAX),
             consumer: plain(&self.consumer, NAME_BYTES_MAX),
             payload: None,
+            history: None,
             ..self.clone()
         }
     }
@@ -86,7 +90,8 @@ impl LetterRow {
     /// The approximate size of the row in a request.
     pub(super) fn bytes(&self) -> usize {
         let fields = self.fields.iter().map(|(name, value)| name.len() + value.len());
-        let payload = self.payload.as_ref().map_or(0, String::len);
+        let json = [&self.payload, &self.history].into_iter().flatten();
+        let payload = json.map(String::len).sum::<usize>();
         fields.sum::<usize>() + payload + self.error.as_ref().map_or(0, String::len) + ROW_BYTES
     }
 }

@@ -1,7 +1,8 @@
-//! The payload as JSON for searching. A redrive uses the original bytes instead.
+//! The payload and the past attempts as JSON for searching. A redrive uses the original bytes instead.
 
 use bytes::Bytes;
 use serde_json::{Map, Number, Value};
+use streamjobs::dead_letter::AttemptHistory;
 
 /// The payload as JSON text that every `jsonb` column accepts; `None` if there is no such text.
 ///
@@ -20,6 +21,13 @@ pub(super) fn json(fields: &[(Bytes, Bytes)]) -> Option<String> {
         return None;
     }
     serde_json::to_string(&value).ok().filter(|text| text.len() <= BYTES_MAX)
+}
+
+/// The past attempts of a job as an array that every `jsonb` column accepts; `None` without any.
+pub(super) fn history(history: &AttemptHistory) -> Option<String> {
+    let lines = history.as_text().lines().map(serde_json::from_str);
+    let value = Value::Array(lines.collect::<Result<_, _>>().ok()?);
+    (!history.is_empty() && fits(&value)).then(|| value.to_string())
 }
 
 /// A payload of flat fields as an object of strings.

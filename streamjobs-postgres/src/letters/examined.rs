@@ -52,7 +52,7 @@ macro_rules! statements {
                 "SELECT ",
                 columns!(without payload),
                 ", '{}'::bytea[] AS field_names, '{}'::bytea[] AS field_values,
-                 NULL::text AS payload FROM ",
+                 NULL::text AS payload, NULL::text AS history FROM ",
                 examined!("l.*", $where, $order),
                 " WHERE ",
                 matching!(),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
+use streamjobs::dead_letter::AttemptHistory;
 use streamjobs::{EntryId, Fields};
 
 use super::id::LetterId;
@@ -64,6 +65,7 @@ pub struct ArchivedLetter {
     pub redriven_at: Option<SystemTime>,
     fields: Fields,
     payload: Option<Value>,
+    history: AttemptHistory,
 }
 
 impl ArchivedLetter {
@@ -77,6 +79,12 @@ impl ArchivedLetter {
     #[must_use]
     pub fn payload(&self) -> Option<&Value> {
         self.payload.as_ref()
+    }
+
+    /// The last attempts at the job. Lists do not read them.
+    #[must_use]
+    pub fn history(&self) -> &AttemptHistory {
+        &self.history
     }
 
     /// Its state. A dead letter that is both redriven and known as done counts as redriven.
@@ -124,6 +132,7 @@ impl ArchivedLetter {
             redriven_at: time("redriven_at")?,
             fields: fields(row)?,
             payload: text("payload")?.and_then(|text| serde_json::from_str(&text).ok()),
+            history: history(row)?,
         })
     }
 }
@@ -160,6 +169,14 @@ pub(super) fn fields(row: &PgRow) -> Result<Fields, sqlx::Error> {
     Ok(names.into_iter().zip(values).map(field).collect())
 }
 
+/// The past attempts of a row that has `history`. What was written by hand and is no such array counts as none.
+pub(super) fn history(row: &PgRow) -> Result<AttemptHistory, sqlx::Error> {
+    let text = row.try_get::<Option<&str>, _>("history")?;
+    let lines = text.and_then(|text| serde_json::from_str::<Vec<Value>>(text).ok());
+    let lines = lines.unwrap_or_default().iter().map(Value::to_string).collect::<Vec<_>>();
+    Ok(AttemptHistory::from_text(&lines.join("\n")))
+}
+
 /// The columns of an [`ArchivedLetter`], of the table `l`.
 ///
 /// The payload is read as text: a row written by hand can have a number that no client can parse,
@@ -168,7 +185,7 @@ macro_rules! columns {
     () => {
         concat!(
             columns!(without payload),
-            ", l.field_names, l.field_values, l.payload::text AS payload"
+            ", l.field_names, l.field_values, l.payload::text AS payload, l.history::text AS history"
         )
     };
     (without payload) => {

@@ -5,6 +5,7 @@ pub mod config;
 pub mod error;
 
 pub(crate) mod access;
+pub(crate) mod attempts;
 pub(crate) mod backoff;
 pub(crate) mod block;
 pub(crate) mod cause;
@@ -19,6 +20,7 @@ pub(crate) mod heartbeat;
 pub(crate) mod limit;
 pub(crate) mod name;
 pub(crate) mod outcome;
+pub(crate) mod packed_fields;
 pub(crate) mod partition;
 pub(crate) mod policy;
 pub(crate) mod preview;

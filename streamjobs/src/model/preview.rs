@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::model::attempts::HISTORY;
 use crate::model::entry::{Entry, EntryAddress, EntryId};
 use crate::model::name::EventId;
 use crate::model::policy::Reason;
@@ -91,7 +92,7 @@ impl EntryPreview {
     pub(crate) fn of_entry(entry: &Entry, value: usize) -> Self {
         let room = |name: &[u8]| match is_own(name) {
             true => (Some(OWN_VALUE_BYTES_MAX), false),
-            false => (Some(value), true),
+            false => (Some(value), name != HISTORY.as_bytes()),
         };
         Self::with(entry, room)
     }
@@ -102,6 +103,7 @@ impl EntryPreview {
         let room = |name: &[u8]| match name {
             b"sj-dead-raw" => (Some(PACKED_BYTES_SHOWN), true),
             b"type" => (Some(OWN_VALUE_BYTES_MAX), false),
+            b"sj-history" => (None, false),
             name if name.starts_with(b"sj-dead-") => (Some(OWN_VALUE_BYTES_MAX), false),
             _ => (None, true),
         };
@@ -175,7 +177,8 @@ impl DeadLetter {
     /// The same without the payload, as lists show it.
     #[must_use]
     pub fn summary(&self) -> DeadLetterSummary {
-        let sizes = self.fields.iter().map(|(name, value)| (name.len() + value.len()) as u64);
+        let given = self.fields.iter().filter(|(name, _)| name != HISTORY.as_bytes());
+        let sizes = given.map(|(name, value)| (name.len() + value.len()) as u64);
         let own = self.event_type().map_or(0, |value| ("type".len() + value.len()) as u64);
         DeadLetterSummary {
             id: self.id,
@@ -200,7 +203,8 @@ impl DeadLetter {
 /// Whether a field is the framework's own, and no part of what the application has given.
 #[cfg(any(test, feature = "testing"))]
 fn is_own(name: &[u8]) -> bool {
-    let is_given = name == b"sj-dead-raw" || name.starts_with(b"sj-header-");
+    let is_given =
+        [b"sj-dead-raw", HISTORY.as_bytes()].contains(&name) || name.starts_with(b"sj-header-");
     name == b"type" || name.starts_with(b"sj-") && !is_given
 }
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::rates::RateFacts;
 use super::types::{Inlet, Queue, Result, ServerTime};
+use crate::model::attempts::AttemptHistory;
 use crate::model::entry::{Entry, EntryAddress, EntryId};
 use crate::model::name::StreamName;
 use crate::model::preview::EntryPreview;
@@ -244,6 +245,17 @@ pub enum RetriesFrom<'a> {
     Due(u64),
 }
 
+/// Where a job is that carries its past attempts. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobPlace<'a> {
+    /// It waits for retry, under this name.
+    Retry(&'a str),
+    /// This entry of the lane has it.
+    Lane(EntryId),
+    /// It is this dead letter.
+    Dead(EntryId),
+}
+
 /// A page of jobs that wait for retry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retries {
@@ -329,6 +341,9 @@ pub trait Inspect: Send + Sync {
 
     /// Jobs that wait for retry, in the order in which they are due: at most `limit`.
     async fn retries(&self, queue: &Queue, from: RetriesFrom<'_>, limit: usize) -> Result<Retries>;
+
+    /// What a job carries of its past attempts; empty if it is not there.
+    async fn past_attempts(&self, queue: &Queue, of: JobPlace<'_>) -> Result<AttemptHistory>;
 
     /// Whether a job with this name waits for retry.
     async fn has_retry(&self, queue: &Queue, name: &str) -> Result<bool>;

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use streamjobs::__store::admin::{Cut, Permitted, Unfinished};
-use streamjobs::__store::inspect::{PendingFilter, PreviewOf, Span};
+use streamjobs::__store::inspect::{JobPlace, PendingFilter, PreviewOf, RetriesFrom, Span};
 use streamjobs::__store::{Delivery, Inlet, StoreError};
+use streamjobs::config::Retention;
+use streamjobs::stream::EntryPreview;
 use streamjobs::{Entry, EntryId};
 
 use super::admin::shorten;
-use super::{Case, LEASE, Stage, fields};
+use super::{Case, LEASE, Stage, append, fields};
 
 /// Makes a test of every case in this file.
 #[macro_export]
@@ -28,6 +30,7 @@ macro_rules! inspect_cases {
             a_consumer_is_shown_before_its_first_read,
             failed_jobs_are_found_with_their_errors,
             released_entries_belong_to_no_consumer_and_are_not_idle,
+            what_a_job_carries_of_its_attempts_is_read_wherever_it_is,
         }
     };
 }
@@ -331,5 +334,55 @@ pub async fn released_entries_belong_to_no_consumer_and_are_not_idle(stage: &Sta
     assert!(store.consumers(queue).await?.consumers.is_empty());
     let destroyed = store.destroy_group(queue, Unfinished::Lose).await?;
     assert_eq!(destroyed, Permitted::Done, "no process is alive");
+    Ok(())
+}
+
+/// The past attempts of a job travel with it, and are read without its payload.
+pub async fn what_a_job_carries_of_its_attempts_is_read_wherever_it_is(stage: &Stage) -> Case {
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let line = |n: u64| {
+        format!(r#"{{"n":{n},"attempt":1,"end":"failed","at":5,"ms":6,"by":"w","deliveries":1}}"#)
+    };
+    let job = || {
+        let mut job = fields("x");
+        job.push(("sj-history".into(), [line(1), line(2)].join("\n").into()));
+        job
+    };
+    let known = async |of| {
+        let history = store.past_attempts(queue, of).await?;
+        Ok::<_, StoreError>((history.attempts.len(), history.left_out))
+    };
+    let [retried, dead] = stage.deliver(2).await?[..] else { return Err("two entries".into()) };
+    store.schedule_retry(queue, me, retried, None, Duration::ZERO, &job()).await?;
+    let mut letter = job();
+    letter.insert(0, ("sj-dead-attempt".into(), line(3).into()));
+    store.store_dead_letter(queue, me, dead, None, &letter).await?;
+
+    let retries = store.retries(queue, RetriesFrom::First, 1).await?.jobs;
+    let name = &retries.first().ok_or("a retry")?.name;
+    assert_eq!(known(JobPlace::Retry(name)).await?, (2, 0));
+    let letters = store.dead_letters(queue, EntryId::ZERO, 1).await?;
+    let letter = letters.first().ok_or("a letter")?.id();
+    assert_eq!(known(JobPlace::Dead(letter)).await?, (3, 0));
+    store.promote(queue, me, 1).await?;
+    let lane = stage.read(me, Inlet::LANE, 1).await?;
+    let lane = lane.first().ok_or("an entry of the lane")?.entry.id();
+    assert_eq!(known(JobPlace::Lane(lane)).await?, (2, 0));
+    // Neither lists of entries nor those of letters move it.
+    let span = Span { from: EntryId::ZERO, to: EntryId::MAX };
+    let field = |entry: &EntryPreview| {
+        let mut fields = entry.fields.iter().filter(|field| field.name == "sj-history");
+        fields.next().map(|field| field.value.len())
+    };
+    append(store.as_ref(), &queue.stream, Retention::Unlimited, vec![job()]).await;
+    for (of, expected) in [(PreviewOf::Entries { value: 0 }, Some(0)), (PreviewOf::Letters, None)] {
+        let shown = store.previews(&queue.stream, span, true, 1, of).await?.entries;
+        assert_eq!(shown.first().map(field), Some(expected), "{of:?}");
+    }
+    // A job that is not there any more has none.
+    let gone = EntryId::MAX;
+    for of in [JobPlace::Retry(name), JobPlace::Lane(gone), JobPlace::Dead(gone)] {
+        assert_eq!(known(of).await?, (0, 0), "{of:?}");
+    }
     Ok(())
 }

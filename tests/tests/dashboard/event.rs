@@ -40,6 +40,27 @@ async fn an_event_is_found_from_every_list_and_its_jobs_are_shown() {
     blind.is(200).says("data-state=\"dead\"").says_not("card 47");
 }
 
+/// Errors may quote payloads, wherever a page shows them.
+#[tokio::test]
+async fn past_attempts_are_shown_on_the_page_of_the_event_and_of_the_dead_letter() {
+    let site = Site::start().await;
+    let first = r#"{"n":2,"attempt":1,"end":"failed","at":1764000000000,"ms":3200,"by":"<b>-1","deliveries":2,"next":1764000005000,"error":"card 47 refused"}"#;
+    let last = r#"{"n":3,"attempt":2,"end":"panicked","at":1764000006000,"ms":12,"by":"web-2","deliveries":1,"error":"card 47 again"}"#;
+    let letter = ["sj-dead-reason", "exhausted", "sj-dead-event", "e-9", "sj-dead-attempt", last];
+    let job = ["type", "t", "sj-id", "e-9", "sj-error", "card 47 refused", "sj-history", first];
+    let words = [&["XADD", "{orders}:dead:work", "*"], &letter[..], &job].concat();
+    let id = site.server.query::<String>(&words);
+    for path in [format!("{EVENT}?id=e-9"), format!("{GROUP}/dead/{id}")] {
+        let page = site.get(&path).await;
+        page.is(200).says("Attempts").says("1 earlier attempts are not kept.");
+        page.says("data-end=\"failed\"").says("data-end=\"panicked\"").says("3.2 s").says("12 ms");
+        page.says("2025-11-24 16:00:05 UTC").says("1 deliveries before it ended without a word");
+        page.says("card 47 again").says("&lt;b&gt;-1").says_not("<b>-1").says_not("sj-history");
+        let blind = site.get_as("blind", &path).await;
+        blind.is(200).says("data-end=\"panicked\"").says_not("card 47");
+    }
+}
+
 #[tokio::test]
 async fn an_unknown_event_has_a_page_that_says_what_was_searched() {
     let site = Site::start().await;

@@ -11,6 +11,7 @@
     reason = "tests say what is wrong by failing"
 )]
 
+mod attempts;
 mod batches;
 mod blocked;
 mod cancel;

@@ -8,6 +8,7 @@ use streamjobs::config::GroupOptions;
 use streamjobs::{
     Client, Event, GroupName, JobError, Runtime, RuntimeBuilder, StreamName, handler, handlers,
 };
+use streamjobs_postgres::letters::{Request, Selection};
 use streamjobs_postgres::{Archive, Postgres};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::postgres::{Database, PgServer, Role};
@@ -165,6 +166,23 @@ async fn a_dead_letter_becomes_a_row_with_all_that_is_known_and_leaves_its_strea
     let seconds = before.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
     assert!(young.bind(seconds).fetch_one(&desk.pool).await.unwrap());
     let _ = runtime.shutdown().await;
+    the_past_attempts_are_stored_and_go_on(&desk).await;
+}
+
+/// Of the only letter, also after a redrive.
+async fn the_past_attempts_are_stored_and_go_on(desk: &Desk) {
+    let history = "SELECT count(*) FROM streamjobs.open_dead_letters
+        WHERE jsonb_array_length(history) = 1 AND history -> 0 ->> 'end' = 'failed'
+          AND history -> 0 ->> 'error' = error AND history -> 0 ->> 'by' = consumer";
+    assert_eq!(desk.number(history).await, 1);
+    let letters = desk.postgres.dead_letters();
+    let page = letters.list(&Selection::new(), None, 1).await.unwrap();
+    let letter = letters.get(page.letters[0].id).await.unwrap().unwrap();
+    assert_eq!(letter.history().attempts.len(), 1);
+    let redrive = letters.redrive(Selection::new(), Request::new("alice", "again"));
+    assert_eq!(redrive.start(&desk.client).await.unwrap().done, 1);
+    let job = desk.redis.entries("{orders}:lane:billing").remove(0);
+    assert_eq!(job.text("sj-history").as_deref(), Some(letter.history().as_text()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -207,7 +207,7 @@ const WAITING: &str = "SELECT letter_id FROM streamjobs.redrive_letters
      LIMIT $2";
 
 const LETTERS: &str =
-    "SELECT id, stream, group_name, event_id, origin_id, field_names, field_values,
+    "SELECT id, stream, group_name, event_id, origin_id, field_names, field_values, history::text AS history,
             redriven_at IS NOT NULL AS redriven, known_done
      FROM streamjobs.dead_letters WHERE id = ANY ($1)
      ORDER BY id

@@ -10,7 +10,7 @@ use streamjobs::error::DeadLetterError;
 use streamjobs::{Client, EntryId, EventId, Fields};
 
 use super::OutcomeState;
-use crate::letters::letter::fields;
+use crate::letters::letter::{fields, history};
 use crate::text::error_chain;
 
 /// The columns of a dead letter that a redrive needs.
@@ -38,13 +38,17 @@ impl Letter {
     pub(super) fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
         let event_id = row.try_get::<Option<String>, _>("event_id")?;
         let origin = row.try_get::<Option<&str>, _>("origin_id")?;
+        let mut fields = fields(row)?;
+        if !fields.is_empty() {
+            history(row)?.carry(&mut fields);
+        }
         Ok(Self {
             id: row.try_get("id")?,
             stream: row.try_get("stream")?,
             group: row.try_get("group_name")?,
             event_id: event_id.and_then(|text| EventId::new(text).ok()),
             origin: origin.and_then(|text| EntryId::from_str(text).ok()),
-            fields: fields(row)?,
+            fields,
             redriven: row.try_get("redriven")?,
             known_done: row.try_get("known_done")?,
         })

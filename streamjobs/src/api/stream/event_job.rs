@@ -12,12 +12,13 @@ use crate::api::parts::{Part, read_all};
 use crate::api::rows::{self, EntryRows, PreviewRows};
 use crate::api::span::AddressSpan;
 use crate::insight::view::GroupInfo;
+use crate::model::attempts::AttemptHistory;
 use crate::model::entry::{Entry, EntryAddress, EntryId};
 use crate::model::event::Envelope;
 use crate::model::name::{EventId, GroupName, StreamName};
 use crate::model::preview::{DeadLetterSummary, EntryPreview};
 use crate::store::ResultFacts;
-use crate::store::inspect::{PendingEntry, PreviewOf};
+use crate::store::inspect::{JobPlace, PendingEntry, PreviewOf};
 
 /// One group's job on an event.
 #[derive(Clone, Debug)]
@@ -29,6 +30,9 @@ pub struct JobReport {
     pub state: JobState,
     /// Its result, without what is in it: the job is done. `None` if none is kept.
     pub result: Option<KeptResult>,
+    /// Its past attempts, while it waits for a retry, is in the lane or is a dead letter. One that succeeds at once
+    /// leaves none.
+    pub attempts: AttemptHistory,
 }
 
 /// A result that is kept for a while.
@@ -137,11 +141,30 @@ pub(super) async fn report(
     info: GroupInfo,
     target: &Target,
 ) -> Result<JobReport, StreamError> {
-    let state = match GroupName::new(info.group.as_str()) {
-        Ok(name) => state(&Group::new(place.clone(), name), &info, target).await?,
-        Err(_) => JobState::Unknown,
+    let (state, attempts) = match GroupName::new(info.group.as_str()) {
+        Ok(name) => {
+            let group = Group::new(place.clone(), name);
+            let state = state(&group, &info, target).await?;
+            let attempts = past_attempts(&group, &state).await?;
+            (state, attempts)
+        }
+        Err(_) => (JobState::Unknown, AttemptHistory::default()),
     };
-    Ok(JobReport { group: info.group, state, result: None })
+    Ok(JobReport { group: info.group, state, result: None, attempts })
+}
+
+/// The past attempts of a job, if it carries them where it is.
+async fn past_attempts(group: &Group, state: &JobState) -> Result<AttemptHistory, StreamError> {
+    let (of, partition) = match state {
+        JobState::Retrying(job) => (JobPlace::Retry(job.id.name()), job.id.partition()),
+        JobState::Lane { entry, .. } => (JobPlace::Lane(entry.id), entry.partition),
+        JobState::Dead(letter) => (JobPlace::Dead(letter.id), letter.partition),
+        _ => return Ok(AttemptHistory::default()),
+    };
+    let part = group.parts().into_iter().find(|part| part.number == partition);
+    let Some(part) = part else { return Ok(AttemptHistory::default()) };
+    let attempts = part.store.past_attempts(&part.queue, of).await;
+    attempts.map_err(|error| part.failed("read the past attempts of", error))
 }
 
 /// Adds what is kept of the results of an event's jobs, with one request to each partition.

@@ -43,6 +43,11 @@ impl RetryId {
     pub fn partition(&self) -> Option<u16> {
         self.partition
     }
+
+    /// Its name in the retry set of its partition.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl fmt::Display for RetryId {

@@ -383,7 +383,8 @@ fn delivery(
         return first;
     };
     let envelope = Envelope::of(&queue.stream, &first.entry);
-    let attempted = Attempted { delivery: &first, envelope: &envelope, started_at: now, failures };
+    let attempted =
+        Attempted { delivery: &first, envelope: &envelope, started_at: now, failures, run: None };
     let entry = Entry::new(EntryId::new(now, 1), attempted.retry(None, Some(now), false));
     Delivery { inlet: Inlet::LANE, entry, delivery_count }
 }

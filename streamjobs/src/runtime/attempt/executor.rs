@@ -12,6 +12,7 @@ use tracing::{Instrument, Span};
 
 use crate::handler::{Job, JobParts, Returned, States};
 use crate::insight::metrics::{Failure, Finish};
+use crate::model::attempts::AttemptEnd;
 use crate::model::cause::panic_text;
 use crate::model::entry::{Delivery, Hold};
 use crate::model::event::Envelope;
@@ -72,22 +73,25 @@ impl Executor {
         let envelope = Envelope::of(&self.context.queue().stream, &assignment.delivery.entry);
         let began = self.begin(&assignment);
         let judged = (envelope.failures, Verdict::Release);
-        self.pass_on(assignment, envelope, began.server, judged).await;
+        self.pass_on(assignment, envelope, began.server, judged, None).await;
     }
 
     async fn execute_unguarded(&self, assignment: Assignment) {
         let envelope = Envelope::of(&self.context.queue().stream, &assignment.delivery.entry);
         let began = self.begin(&assignment);
-        let judged = self.judge(&assignment, &envelope, began).await;
-        self.pass_on(assignment, envelope, began.server, judged).await;
+        let mut end = None;
+        let judged = self.judge(&assignment, &envelope, began, &mut end).await;
+        self.pass_on(assignment, envelope, began.server, judged, end).await;
     }
 
-    /// The failures recorded by now, and the verdict on the job.
+    /// The failures recorded by now, and the verdict on the job. If its handler ran, `end` says how that ended, as
+    /// far as it is to be written.
     async fn judge(
         &self,
         assignment: &Assignment,
         envelope: &Envelope,
         began: Began,
+        end: &mut Option<AttemptEnd>,
     ) -> (u32, Verdict) {
         let (queue, entry) = (self.context.queue(), &assignment.delivery.entry);
         if self.cancelled.contain(queue, envelope, entry) {
@@ -128,6 +132,7 @@ impl Executor {
         }
         let failures =
             if self.report(assignment, envelope, attempt, &outcome) { attempt } else { failures };
+        *end = AttemptEnd::of(&outcome);
         let verdict = after_attempt(&outcome, attempt, &bound.limits, fastrand::f64());
         let verdict = if assignment.lease.is_cancelled() { cancelled(verdict) } else { verdict };
         let fields = assignment.delivery.entry.fields().len();
@@ -297,6 +302,7 @@ impl Executor {
         envelope: Envelope,
         began_at: u64,
         (failures, verdict): (u32, Verdict),
+        end: Option<AttemptEnd>,
     ) {
         let Assignment { delivery, lease, slot } = assignment;
         let (inlet, id) = (delivery.inlet, delivery.entry.id());
@@ -315,12 +321,15 @@ impl Executor {
         };
         let bound = self.handlers.find(delivery.entry.event_type());
         let handled_by = bound.map(BoundHandler::handled_by);
+        let ended_at = self.clock.server_now(Instant::now());
+        let took = Duration::from_millis(ended_at.saturating_sub(began_at));
         let settlement = Box::new(Settlement {
             delivery,
             envelope,
             hold,
             began_at,
             failures,
+            run: end.map(|end| (end, took)),
             handled_by,
             verdict,
             lease,

@@ -15,7 +15,7 @@ use crate::model::entry::Hold;
 use crate::model::fail_point::FailPoint;
 use crate::model::name::EventId;
 use crate::model::policy::{Reason, TypeSight, Verdict, left};
-use crate::model::record::{Attempted, FIELDS_CARRIED_MAX};
+use crate::model::record::{Attempted, FIELDS_CARRIED_MAX, Run};
 use crate::runtime::observe::{
     FailedAttempt, JobEvent, LimitPlaces, Observed, QueueContext, Subject,
 };
@@ -194,7 +194,7 @@ impl SettlingSteps {
     async fn decide(&self, settlement: &mut Settlement, abort: &CancellationToken) -> bool {
         let (delivery, context) = (settlement.delivery.clone(), &self.context);
         let event_type = delivery.entry.event_type().unwrap_or_default();
-        let attempted = attempted(settlement);
+        let attempted = self.attempted(settlement);
         let (after, first) = (context.config.unhandled_after, ServerTime(attempted.first()));
         let mut backoff = LoopBackoff::new();
         while settlement.verdict == Verdict::AwaitHandler && !settlement.lease.is_lost() {
@@ -283,7 +283,7 @@ impl SettlingSteps {
         };
         let wait = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         let due = self.clock.server_now(Instant::now()).saturating_add(wait);
-        let job = attempted(settlement).retry(Some(error), Some(due), self.keeps_place());
+        let job = self.attempted(settlement).retry(Some(error), Some(due), self.keeps_place());
         let retry = NewRetry { hold: settlement.hold, stand_in, delay: *delay, job };
         self.retries.schedule(retry, settlement.envelope.event_id.clone()).await
     }
@@ -295,7 +295,7 @@ impl SettlingSteps {
         stand_in: Option<StandIn>,
         abort: &CancellationToken,
     ) -> Option<Result<FenceResult, StoreError>> {
-        let (attempted, context) = (attempted(settlement), &self.context);
+        let (attempted, context) = (self.attempted(settlement), &self.context);
         let (hold, event_id) = (settlement.hold, Some(&settlement.envelope.event_id));
         match &settlement.verdict {
             Verdict::DeadLetter { reason, error } => {
@@ -406,6 +406,18 @@ impl SettlingSteps {
         }
     }
 
+    /// What is known about the job of a settlement.
+    fn attempted<'a>(&'a self, settlement: &'a Settlement) -> Attempted<'a> {
+        let process = self.context.consumer().as_str();
+        Attempted {
+            delivery: &settlement.delivery,
+            envelope: &settlement.envelope,
+            started_at: settlement.began_at,
+            failures: settlement.failures,
+            run: settlement.run.map(|(end, took)| Run { end, took, process }),
+        }
+    }
+
     /// Has observers told what became of a job. Of one that no handler of this process takes they are
     /// told only the dead letter.
     fn observe(&self, settlement: &Settlement, what: Observed) {
@@ -440,16 +452,6 @@ fn observed(event: &JobEvent<'_>, now: u64) -> Option<Observed> {
         JobEvent::RefusedLate { step } => Observed::Lost { why: step },
         _ => return None,
     })
-}
-
-/// What is known about the job of a settlement.
-fn attempted(settlement: &Settlement) -> Attempted<'_> {
-    Attempted {
-        delivery: &settlement.delivery,
-        envelope: &settlement.envelope,
-        started_at: settlement.began_at,
-        failures: settlement.failures,
-    }
 }
 
 /// Whether a result says that an earlier try, whose answer was lost, was carried out. A release

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::handler::{HandlerDef, Lease};
 use crate::model::block::InBlock;
+use crate::model::attempts::AttemptEnd;
 use crate::model::entry::{Delivery, EntryId, Hold, Inlet};
 use crate::model::event::Envelope;
 use crate::model::name::ConsumerName;
@@ -236,6 +238,8 @@ pub(crate) struct Settlement {
     /// When the attempt began, by the server's clock.
     pub(crate) began_at: u64,
     pub(crate) failures: u32,
+    /// How the handler's run ended, and how long it took; `None` if it did not run.
+    pub(crate) run: Option<(AttemptEnd, Duration)>,
     /// The handler of the event type, if the group has one.
     pub(crate) handled_by: Option<HandledBy>,
     pub(crate) verdict: Verdict,

@@ -9,13 +9,15 @@ use tokio::time::{Instant, timeout_at};
 use super::MemoryStore;
 use super::state::{MemoryState, milliseconds};
 use super::stream::{Pending, count};
+use crate::model::attempts::{AttemptHistory, HISTORY};
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::name::StreamName;
 use crate::model::preview::EntryPreview;
+use crate::model::record::LAST_ATTEMPT;
 use crate::store::inspect::{
-    ConsumerFacts, Consumers, Counted, GroupFacts, NEW_FOR, OldestUnfinished, PendingEntry,
-    PendingFilter, PreviewOf, Previews, Retries, RetriesFrom, RetryFacts, Span, StreamEnds,
-    StreamInfo, StreamSizes, TailReader,
+    ConsumerFacts, Consumers, Counted, GroupFacts, JobPlace, NEW_FOR, OldestUnfinished,
+    PendingEntry, PendingFilter, PreviewOf, Previews, Retries, RetriesFrom, RetryFacts, Span,
+    StreamEnds, StreamInfo, StreamSizes, TailReader,
 };
 use crate::store::types::{Result, released_for};
 use crate::store::{Inlet, Inspect, Queue, ServerTime, StoreError};
@@ -182,6 +184,26 @@ impl Inspect for MemoryStore {
             let has_more = jobs.len() >= limit;
             jobs.truncate(limit);
             Ok(Retries { now, jobs, has_more })
+        })
+        .await
+    }
+
+    async fn past_attempts(&self, queue: &Queue, of: JobPlace<'_>) -> Result<AttemptHistory> {
+        self.step("past_attempts", |state| {
+            let entry = |key: String, id| {
+                let stream = state.streams.get(&key);
+                stream.and_then(|stream| stream.entries.get(&id)).cloned()
+            };
+            let fields = match of {
+                JobPlace::Retry(name) => {
+                    let mut jobs = state.retries(queue).values();
+                    jobs.find(|job| job.name == name).map(|job| job.fields.clone())
+                }
+                JobPlace::Lane(id) => entry(queue.key(Inlet::LANE), id),
+                JobPlace::Dead(id) => entry(queue.dead_key(), id),
+            };
+            let entry = Entry::new(EntryId::ZERO, fields.unwrap_or_default());
+            Ok(AttemptHistory::of(entry.text(HISTORY), entry.text(LAST_ATTEMPT)))
         })
         .await
     }

@@ -11,22 +11,24 @@ use self::tail::RedisTail;
 use super::consume::Id;
 use super::script::scripts;
 use super::{RedisStore, milliseconds, reply};
+use crate::model::attempts::AttemptHistory;
 use crate::model::entry::{Entry, EntryId};
 use crate::model::name::StreamName;
 use crate::model::preview::{EntryPreview, FieldPreview, OWN_VALUE_BYTES_MAX};
 use crate::store::inspect::{
-    ConsumerFacts, Consumers, Counted, GroupFacts, NEW_FOR, OldestUnfinished, PendingEntry,
-    PendingFilter, PreviewOf, Previews, Retries, RetriesFrom, RetryFacts, Span, StreamEnds,
-    StreamInfo, StreamSizes, TailReader,
+    ConsumerFacts, Consumers, Counted, GroupFacts, JobPlace, NEW_FOR, OldestUnfinished,
+    PendingEntry, PendingFilter, PreviewOf, Previews, Retries, RetriesFrom, RetryFacts, Span,
+    StreamEnds, StreamInfo, StreamSizes, TailReader,
 };
 use crate::store::types::Result;
-use crate::store::{Inspect, Queue, Rate, RateFacts, ServerTime, SetRate, StoreError};
+use crate::store::{Inlet, Inspect, Queue, Rate, RateFacts, ServerTime, SetRate, StoreError};
 
 scripts! {
     CONSUMERS = "consumers";
     COUNT_AFTER = "count_after";
     GROUP_FACTS = "group_facts";
     OLDEST_UNFINISHED = "oldest_unfinished";
+    PAST_ATTEMPTS = "past_attempts";
     PREVIEWS = "previews";
     RETRIES = "retries";
     STREAM_INFO = "stream_info";
@@ -181,6 +183,20 @@ impl Inspect for RedisStore {
         let has_more = reply::flag(&reply::next(&mut items, name)?, name)?;
         let jobs = items.map(|row| retry_facts(row, name)).collect::<Result<_>>()?;
         Ok(Retries { now, jobs, has_more })
+    }
+
+    async fn past_attempts(&self, queue: &Queue, of: JobPlace<'_>) -> Result<AttemptHistory> {
+        let name = PAST_ATTEMPTS.name;
+        let (key, kind, of) = match of {
+            JobPlace::Retry(member) => (queue.retry_records_key(), "record", member.to_owned()),
+            JobPlace::Lane(id) => (queue.key(Inlet::LANE), "entry", id.to_string()),
+            JobPlace::Dead(id) => (queue.dead_key(), "entry", id.to_string()),
+        };
+        let arguments = (kind, of, OWN_VALUE_BYTES_MAX);
+        let value = self.run(&PAST_ATTEMPTS, &[&*key], arguments).await?;
+        let [carried, last] = reply::tuple(value, name)?;
+        let text = |value| reply::unless_nil(value, name, reply::lossy);
+        Ok(AttemptHistory::of(text(carried)?.as_deref(), text(last)?.as_deref()))
     }
 
     async fn has_retry(&self, queue: &Queue, name: &str) -> Result<bool> {

@@ -23,6 +23,8 @@ local answer, read, shown = {0}, 0, 0
 local function room(name)
   if name == 'sj-dead-raw' then return letter and PACKED_SHOWN or value_most, true end
   if name == 'type' then return own_most, false end
+  -- What a job carries of its past attempts is asked for where it is shown.
+  if name == 'sj-history' then return not letter and value_most or nil, false end
   if letter and string.sub(name, 1, 8) == 'sj-dead-' then return own_most, false end
   if letter then return nil, true end
   -- Headers are the application's, as its payload is.

@@ -4,13 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::model::attempts::{AttemptEnd, AttemptHistory, Ended, HISTORY};
 use crate::model::entry::{Delivery, Entry, EntryAddress, EntryId, Fields};
 use crate::model::event::Envelope;
 use crate::model::fingerprint::fingerprint;
 use crate::model::name::EventId;
+use crate::model::packed_fields::{pack, unpack};
 use crate::model::policy::{AWAITS_HANDLER, Reason};
 use crate::model::unique::LOCK;
 
@@ -23,6 +25,17 @@ pub(crate) struct Attempted<'a> {
     pub(crate) started_at: u64,
     /// Failures recorded for the job, this attempt included if it failed.
     pub(crate) failures: u32,
+    /// How this attempt ended; `None` if the handler did not run.
+    pub(crate) run: Option<Run<'a>>,
+}
+
+/// A run of a handler that did not end its job well.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) end: AttemptEnd,
+    pub(crate) took: Duration,
+    /// The consumer.
+    pub(crate) process: &'a str,
 }
 
 impl Attempted<'_> {
@@ -45,6 +58,11 @@ impl Attempted<'_> {
         }
         if let Some(error) = error.or_else(|| entry.text(ERROR)) {
             push(&mut fields, ERROR, cut(error));
+        }
+        if let Some(ended) = self.ended(error, due) {
+            let lines = ended.lines(entry.text(HISTORY));
+            fields.retain(|(name, _)| name != HISTORY.as_bytes());
+            push(&mut fields, HISTORY, lines);
         }
         fields
     }
@@ -72,6 +90,9 @@ impl Attempted<'_> {
         push(&mut letter, "sj-dead-last", self.started_at.to_string());
         push(&mut letter, "sj-dead-consumer", consumer.to_owned());
         push(&mut letter, "sj-dead-event", self.envelope.event_id.as_str().to_owned());
+        if let Some(ended) = self.ended(error, None) {
+            push(&mut letter, LAST_ATTEMPT, ended.line(entry.text(HISTORY)));
+        }
         let forged = |(name, _): &(Bytes, Bytes)| name.starts_with(PREFIX.as_bytes());
         if entry.fields().len() > FIELDS_CARRIED_MAX || entry.fields().iter().any(forged) {
             // A script can pass on a bounded number of values only, and fields with the names of a
@@ -81,6 +102,21 @@ impl Attempted<'_> {
             letter.extend(entry.fields().iter().cloned());
         }
         letter
+    }
+
+    /// What is written of this attempt, with the error that is known of it.
+    fn ended<'e>(&'e self, error: Option<&'e str>, retry_at: Option<u64>) -> Option<Ended<'e>> {
+        let Run { end, took, process } = self.run?;
+        Some(Ended {
+            attempt: self.envelope.failures.saturating_add(1),
+            end,
+            began: self.started_at,
+            took,
+            process,
+            delivery_count: self.delivery.delivery_count,
+            retry_at,
+            error,
+        })
     }
 
     fn origin(&self) -> EntryId {
@@ -126,6 +162,8 @@ pub struct DeadLetter {
     pub fields: Fields,
     /// The number of its partition; `None` if the stream has only one.
     pub partition: Option<u16>,
+    /// The last attempts at the job, as far as they are known.
+    pub history: AttemptHistory,
     stored: Fields,
 }
 
@@ -171,6 +209,7 @@ impl DeadLetter {
             entry.fields().iter().filter(|(name, _)| !name.starts_with(PREFIX.as_bytes()));
         let reason = entry.text("sj-dead-reason").and_then(Reason::parse);
         let attempts = number("sj-dead-attempts").and_then(|count| u32::try_from(count).ok());
+        let history = AttemptHistory::of(entry.text(HISTORY), entry.text(LAST_ATTEMPT));
         Self {
             id: entry.id(),
             reason: reason.unwrap_or(Reason::Undecodable),
@@ -185,13 +224,16 @@ impl DeadLetter {
             consumer: entry.text("sj-dead-consumer").map(str::to_owned),
             fields: entry.field("sj-dead-raw").map_or_else(|| carried.cloned().collect(), unpack),
             partition: entry.address().partition,
+            history,
             stored: entry.fields().to_vec(),
         }
     }
 
     /// The entry that a redrive puts into the lane; `None` without a payload.
     pub(crate) fn redriven(&self) -> Option<Fields> {
-        redriven(&self.fields, self.event_id.as_ref(), self.origin)
+        let mut fields = redriven(&self.fields, self.event_id.as_ref(), self.origin)?;
+        self.history.carry(&mut fields);
+        Some(fields)
     }
 }
 
@@ -279,35 +321,6 @@ fn cut(error: &str) -> String {
     error.get(..end).unwrap_or_default().to_owned()
 }
 
-/// All fields as one value: each part as its length, a colon and its bytes.
-fn pack(fields: &[(Bytes, Bytes)]) -> Bytes {
-    let mut packed = BytesMut::new();
-    for part in fields.iter().flat_map(|(name, value)| [name, value]) {
-        packed.put_slice(part.len().to_string().as_bytes());
-        packed.put_u8(b':');
-        packed.put_slice(part);
-    }
-    packed.freeze()
-}
-
-/// Reads what [`pack`] wrote; what follows a damaged part is dropped.
-fn unpack(packed: &Bytes) -> Fields {
-    let mut parts = Vec::new();
-    let mut rest = packed.clone();
-    while let Some(colon) = rest.iter().position(|byte| *byte == b':') {
-        let length = std::str::from_utf8(&rest.split_to(colon))
-            .ok()
-            .and_then(|text| text.parse::<usize>().ok());
-        let _colon = rest.split_to(1);
-        match length {
-            Some(length) if length <= rest.len() => parts.push(rest.split_to(length)),
-            _ => break,
-        }
-    }
-    let mut parts = parts.into_iter();
-    std::iter::from_fn(|| Some((parts.next()?, parts.next()?))).collect()
-}
-
 /// Fields that a retry or a redrive writes anew.
 const REWRITTEN: [&str; 7] = ["sj-id", "sj-attempt", "sj-origin", FIRST, ERROR, DUE, HELD];
 const FIRST: &str = "sj-first";
@@ -316,6 +329,8 @@ const DUE: &str = "sj-due";
 /// Which entry had the place in a limit that the job keeps while it waits for its retry.
 const HELD: &str = "sj-held";
 const REDRIVEN: &str = "sj-redriven";
+/// The attempt after which a job became a dead letter.
+pub(crate) const LAST_ATTEMPT: &str = "sj-dead-attempt";
 /// The prefix of a dead letter's own fields.
 const PREFIX: &str = "sj-dead-";
 /// The most fields that a script carries in one call, where Lua would allow about 4,000. A dead letter
@@ -326,133 +341,4 @@ const CARRIED_ERROR_BYTES_MAX: usize = 512;
 const DIGESTS: Uuid = Uuid::from_u128(0x8f0e_6f2c_53b1_5d0a_9a6b_6f10_2c1d_7e03);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::entry::Inlet;
-
-    fn field(name: &'static str, value: &'static str) -> (Bytes, Bytes) {
-        (Bytes::from_static(name.as_bytes()), Bytes::from_static(value.as_bytes()))
-    }
-
-    fn delivery(fields: Fields) -> Delivery {
-        Delivery {
-            inlet: Inlet::STREAM,
-            entry: Entry::new(EntryId::new(5, 1), fields),
-            delivery_count: 2,
-        }
-    }
-
-    fn envelope() -> Envelope {
-        Envelope { event_id: EventId::new("e-1").unwrap(), failures: 0, origin: None }
-    }
-
-    fn letter(fields: Fields) -> DeadLetter {
-        let (delivery, envelope) = (delivery(fields), envelope());
-        let attempted =
-            Attempted { delivery: &delivery, envelope: &envelope, started_at: 77, failures: 3 };
-        let stored = attempted.dead_letter(Reason::Exhausted, Some("no"), "web-1");
-        DeadLetter::of(&Entry::new(EntryId::new(9, 0), stored))
-    }
-
-    #[test]
-    fn a_dead_letter_keeps_the_fields_byte_for_byte_and_says_why() {
-        let fields = vec![field("type", "t"), field("data", "\0\u{7f}"), field("sj-id", "e-1")];
-        let letter = letter(fields.clone());
-        assert_eq!(letter.fields, fields);
-        assert_eq!(
-            (letter.reason, letter.attempts, letter.delivery_count),
-            (Reason::Exhausted, 3, 2)
-        );
-        assert_eq!(
-            (letter.entry_id, letter.origin),
-            (Some(EntryId::new(5, 1)), Some(EntryId::new(5, 1)))
-        );
-        assert_eq!((letter.first_delivery, letter.last_delivery), (Some(77), Some(77)));
-        assert_eq!(letter.event_type(), Some("t"));
-        assert!(!format!("{letter:?}").contains('\u{7f}'));
-    }
-
-    #[test]
-    fn an_entry_with_too_many_fields_is_kept_whole() {
-        let fields = (0..=FIELDS_CARRIED_MAX).map(|_| field("", ":1:")).collect::<Fields>();
-        let letter = letter(fields.clone());
-        assert_eq!(letter.fields, fields);
-        assert_eq!(letter.redriven(), None);
-    }
-
-    #[test]
-    fn fields_named_as_those_of_a_dead_letter_are_kept_byte_for_byte() {
-        for name in ["sj-dead-", "sj-dead-raw", "sj-dead-error", "sj-dead-of-another"] {
-            let fields = vec![field("type", "t"), field(name, "1:a1:b")];
-            let letter = letter(fields.clone());
-            assert_eq!(letter.fields, fields);
-            assert_eq!((letter.error.as_deref(), letter.event_type()), (Some("no"), Some("t")));
-            assert_eq!(letter.redriven().unwrap()[..2], fields);
-        }
-    }
-
-    #[test]
-    fn a_retry_carries_identity_failures_origin_and_first_time() {
-        let fields = vec![
-            field("type", "t"),
-            field("data", "{}"),
-            field("sj-key", "alice"),
-            field("sj-first", "11"),
-            field("sj-attempt", "1"),
-        ];
-        let (delivery, envelope) = (delivery(fields), envelope());
-        let attempted =
-            Attempted { delivery: &delivery, envelope: &envelope, started_at: 77, failures: 2 };
-        let entry = Entry::new(EntryId::new(6, 0), attempted.retry(Some("no"), Some(99), false));
-        let texts = ["type", "data", "sj-id", "sj-key", "sj-attempt", "sj-origin", "sj-first"]
-            .map(|name| entry.text(name));
-        assert_eq!(
-            texts,
-            [Some("t"), Some("{}"), Some("e-1"), Some("alice"), Some("2"), Some("5-1"), Some("11")]
-        );
-        assert_eq!(entry.fields().iter().filter(|(name, _)| name == "sj-attempt").count(), 1);
-        assert_eq!(due(&entry), Some(99));
-        let again = Attempted { delivery: &Delivery { entry, ..delivery.clone() }, ..attempted };
-        let released = Entry::new(EntryId::new(7, 0), again.retry(None, None, false));
-        assert_eq!(due(&released), None, "an old time is not carried on");
-    }
-
-    #[test]
-    fn a_redriven_job_keeps_its_id_and_forgets_its_failures() {
-        let fields = vec![
-            field("type", "t"),
-            field("data", "{}"),
-            field("sj-id", "e-1"),
-            field("sj-unique", "5f work"),
-            field("sj-attempt", "4"),
-        ];
-        let entry = Entry::new(EntryId::new(6, 0), letter(fields).redriven().unwrap());
-        assert_eq!(
-            (entry.text("sj-id"), entry.text("sj-origin"), entry.text("sj-attempt")),
-            (Some("e-1"), Some("5-1"), None)
-        );
-        assert_eq!(entry.text("sj-unique"), None, "it frees no lock");
-    }
-
-    #[test]
-    fn a_digest_distinguishes_dead_letters_and_never_changes() {
-        let stored = vec![field("sj-dead-reason", "rejected"), field("type", "t")];
-        let digest = |id, fields: &Fields| DeadLetter::of(&Entry::new(id, fields.clone())).digest();
-        let one = digest(EntryId::new(1, 0), &stored);
-        assert_eq!(one, digest(EntryId::new(2, 0), &stored), "the id is not part of it");
-        assert_eq!(Uuid::from_bytes(one).to_string(), "a2c576ad-5651-5c55-aaab-151ef7512333");
-        let mut changed = stored.clone();
-        changed.push(field("sj-dead-error", "x"));
-        assert_ne!(one, digest(EntryId::new(1, 0), &changed));
-        assert_ne!(letter(stored.clone()).digest(), letter(stored[1..].to_vec()).digest());
-    }
-
-    #[test]
-    fn damaged_dead_letters_are_read_up_to_the_damage() {
-        for raw in ["", "x", "3:ab", "1:a", "99999999999999999999:a", "1:a1:b2:c"] {
-            let entry = Entry::new(EntryId::new(1, 0), vec![field("sj-dead-raw", raw)]);
-            let letter = DeadLetter::of(&entry);
-            assert!(letter.fields.len() <= 1, "{raw}");
-        }
-    }
-}
+mod tests;
