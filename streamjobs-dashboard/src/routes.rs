@@ -57,6 +57,7 @@ fn group() -> Router {
         .route("/pending/release", post(actions::entries::release))
         .route("/retries", get(pages::retries::show))
         .route("/retries/run-now", post(actions::entries::run_now))
+        .route("/finished", get(pages::finished::show))
         .route("/dead", get(pages::dead::show))
         .route("/dead/redrive", post(actions::dead::redrive))
         .route("/dead/purge", post(actions::dead::purge))

@@ -225,6 +225,12 @@ fn marking(
 /// Where a job is, with a link to the list that shows it.
 fn place(ctx: &RequestContext, name: &str, job: &JobReport) -> Markup {
     let list = |list: &str| ctx.base.to(&["streams", name, "groups", &job.group, list]);
+    if let Some(done) = &job.finished {
+        return html! {
+            a href=(list("finished")) { "done" } " at " (format::when_exactly(done.ended())) " in " (format::span(done.took))
+            " by " (Untrusted(&done.process)) ", attempt " (done.attempt)
+        };
+    }
     match &job.state {
         JobState::Waiting => html! { "not read by the group yet" },
         JobState::Pending(pending) => html! { a href=(list("pending")) { (delivery(pending)) } },

@@ -1,5 +1,7 @@
 //! One group on a stream: its progress, its pending and failed jobs, and its consumers.
 
+use std::time::Duration;
+
 use axum::response::Response;
 use maud::{Markup, html};
 use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, LineHolder, Liveness};
@@ -24,7 +26,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     let group = ctx.state.group(stream, name)?;
     let info = group.info().await?;
     let consumers = group.consumers().await?;
-    let next = group.retries(None, 1).await?.jobs.into_iter().next();
+    let next = group.retries(None, 1).await?.jobs.into_iter().next().map(|job| job.due_in);
     // Only where jobs wait for their key, and not where the user may not read it.
     let line = match info.longest_line {
         Some(_) => group.line_holder().await.unwrap_or_default(),
@@ -51,6 +53,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
             div { dt { "Dead letters" } dd {
                 a #dead href=(to(ctx, &info, "dead")) { (format::known(info.dead_letters, "The key for dead letters has another type.")) }
             } }
+            div { dt { "Finished" } dd { a #finished href=(to(ctx, &info, "finished")) { "noted jobs" } } }
             @if let Some(rates) = sampled.and_then(|sampled| sampled.rates) {
                 div { dt { "Done" } dd { (format::rate(rates.done)) } }
                 div { dt { "Failed" } dd { (format::rate(rates.failed)) } }
@@ -63,13 +66,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
                 @if info.lag.is_none() { span.soft { " unknown to Redis; waiting entries are counted instead" } }
             }
             dt { "Next retry" }
-            dd #next-due {
-                @match next {
-                    None => "–",
-                    Some(job) if job.due_in.is_zero() => "now",
-                    Some(job) => { "in " (format::span(job.due_in)) },
-                }
-            }
+            dd #next-due { (next.map_or_else(|| "–".to_owned(), due)) }
             dt { "Oldest pending entry, idle for" } dd { (info.oldest_pending.map_or("–".into(), format::span)) }
             @if ctx.state.has_archive() {
                 dt { "Open letters in the archive" }
@@ -88,6 +85,11 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
         (consumers_table(ctx, &info, &consumers))
     };
     Ok(View { title: name.to_owned(), trail: trail(ctx, stream), body })
+}
+
+/// When something is due, from now.
+fn due(rest: Duration) -> String {
+    if rest.is_zero() { "now".to_owned() } else { format!("in {}", format::span(rest)) }
 }
 
 /// Jobs that wait for a place in the group's limit, if there are any.

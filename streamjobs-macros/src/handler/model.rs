@@ -62,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) unhandled_after: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) rate: Option<Rate>,
+    /// For how long jobs that are done are noted.
+    pub(crate) keep_done: Option<Duration>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -148,6 +150,7 @@ impl Settings {
             unhandled_after: checked(&options.unhandled_after, unhandled_after, errors),
             limits: Limits::new(options, errors),
             rate: Rate::new(options, errors),
+            keep_done: checked(&options.keep_done, keep_done, errors),
         }
     }
 }
@@ -175,6 +178,14 @@ fn expires(text: &str) -> Result<Duration, String> {
     match duration::parse(text)? {
         expires if expires >= EXPIRES_MIN => Ok(expires),
         _ => Err(String::from("`expires` is at least 1s: omit the option for no limit")),
+    }
+}
+
+fn keep_done(text: &str) -> Result<Duration, String> {
+    let keep = duration::parse(text)?;
+    match keep >= KEEP_DONE_MIN && keep <= KEEP_DONE_MAX {
+        true => Ok(keep),
+        false => Err(String::from("`keep_done` is at least 1s and at most 7d")),
     }
 }
 
@@ -247,6 +258,8 @@ type Check = fn(&Name) -> syn::Result<()>;
 /// The least time to begin in the core crate's settings.
 const EXPIRES_MIN: Duration = Duration::from_secs(1);
 /// The bounds of the lease in the core crate's settings.
+const KEEP_DONE_MIN: Duration = Duration::from_secs(1);
+const KEEP_DONE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const LEASE_MIN: Duration = Duration::from_millis(60);
 const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The bounds of the time without a handler in the core crate's settings.

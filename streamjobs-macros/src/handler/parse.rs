@@ -38,6 +38,7 @@ pub(crate) struct Options {
     pub(crate) batch: Option<LitInt>,
     pub(crate) wait: Option<LitStr>,
     pub(crate) result: Option<LitStr>,
+    pub(crate) keep_done: Option<LitStr>,
     pub(crate) schedule: ScheduleOptions,
     pub(crate) root: Option<Path>,
     /// Every named option, valid or not.
@@ -174,6 +175,7 @@ impl Options {
             "batch" => self.batch = Some(count(value)?),
             "wait" => self.wait = Some(text(value)?),
             "result" => self.result = Some(text(value)?),
+            "keep_done" => self.keep_done = Some(text(value)?),
             "crate" => self.root = Some(path(value)?),
             _ => return self.schedule.set(name, value),
         }
@@ -267,7 +269,7 @@ fn ungrouped(value: &Expr) -> &Expr {
 }
 
 /// Every option with an example value.
-const EXAMPLES: [(&str, &str); 33] = [
+const EXAMPLES: [(&str, &str); 34] = [
     ("group", "\"mail\""),
     ("stream", "\"orders\""),
     ("concurrency", "16"),
@@ -290,6 +292,7 @@ const EXAMPLES: [(&str, &str); 33] = [
     ("batch", "100"),
     ("wait", "\"200ms\""),
     ("result", "\"10m\""),
+    ("keep_done", "\"1h\""),
     ("cron", "\"0 9 * * MON-FRI\""),
     ("zone", "\"Europe/Berlin\""),
     ("every", "\"5m\""),

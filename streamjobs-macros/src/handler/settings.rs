@@ -35,6 +35,7 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
         |fair| quote_spanned!(Span::mixed_site()=> #fair),
     );
     let rate = optional(settings.rate.as_ref(), |value| rate(value, paths));
+    let keep_done = optional(settings.keep_done, duration::tokens);
     quote_spanned! {Span::mixed_site()=>
         #path {
             concurrency: #concurrency,
@@ -52,6 +53,8 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
             concurrency_total: #concurrency_total,
             fair: #fair,
             rate: #rate,
+            keep_done: #keep_done,
+            keep_done_max: ::core::option::Option::None,
         }
     }
 }

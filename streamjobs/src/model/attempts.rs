@@ -227,7 +227,7 @@ impl Ended<'_> {
     /// The line of this attempt behind those that the job carries.
     pub(crate) fn line(&self, carried: Option<&str>) -> String {
         let before = carried.and_then(|text| text.lines().rev().find_map(Line::read));
-        let line = Line {
+        let mut line = Line {
             n: before.map_or(1, |line| line.n.saturating_add(1)),
             attempt: self.attempt,
             end: self.end.as_str().into(),
@@ -238,6 +238,12 @@ impl Ended<'_> {
             next: self.retry_at,
             error: self.error.map(|error| cut(error, ERROR_BYTES_MAX).into()),
         };
+        let written = line.write().unwrap_or_default();
+        if written.len() <= LINE_BYTES_MAX {
+            return written;
+        }
+        // JSON writes a control character as six bytes.
+        line.error = self.error.map(|error| cut(error, ERROR_BYTES_MAX / 4).into());
         line.write().unwrap_or_default()
     }
 
@@ -297,7 +303,7 @@ pub(crate) const HISTORY: &str = "sj-history";
 const ATTEMPTS_MAX: usize = 10;
 const ERROR_BYTES_MAX: usize = 500;
 const PROCESS_BYTES_MAX: usize = 128;
-/// Longer than any line that is written: JSON escapes quotes and backslashes.
+/// Longer than any line that is written: an error that JSON would make longer is cut shorter.
 const LINE_BYTES_MAX: usize = 2 * 1024;
 const ALL: [AttemptEnd; 10] = [
     AttemptEnd::Failed,
@@ -373,6 +379,10 @@ mod tests {
         let history = AttemptHistory::from_text(&text);
         let error = history.attempts[0].error.as_deref().unwrap();
         assert!((498..=500).contains(&error.len()), "{}", error.len());
+        let text = ended(1, &"\u{1b}".repeat(500)).lines(None);
+        assert!(text.len() <= LINE_BYTES_MAX, "{}", text.len());
+        let history = AttemptHistory::from_text(&text);
+        assert_eq!(history.attempts[0].error.as_deref().unwrap().len(), 125);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(crate) mod block;
 pub(crate) mod cause;
 pub(crate) mod constant;
 pub(crate) mod debounce;
+pub(crate) mod done;
 pub(crate) mod entry;
 pub(crate) mod event;
 pub(crate) mod fail_point;

@@ -134,6 +134,11 @@ impl StreamName {
         Self(self.lane_key(group).into())
     }
 
+    /// The stream of notes of a group's jobs that are done, to be read as any other. Users cannot make this name.
+    pub(crate) fn done_stream(&self, group: &GroupName) -> Self {
+        Self(self.done_key(group).into())
+    }
+
     /// Whether it can have partitions. With a hash tag, they would all have one slot.
     pub(crate) fn may_be_spread(&self) -> bool {
         hash_tag(&self.0).is_none()
@@ -273,7 +278,8 @@ const NAME_BYTES_MAX: usize = 200;
 const EVENT_ID_BYTES_MAX: usize = 128;
 const SCHEDULE_BYTES_MAX: usize = 100;
 const SHOWN_CHARACTERS_MAX: usize = 64;
-const HELPER_SUFFIXES: [&str; 18] = [
+const HELPER_SUFFIXES: [&str; 19] = [
+    ":done:",
     ":lane:",
     ":retry:",
     ":retry-records:",

@@ -62,6 +62,12 @@ impl StreamName {
         self.helper_key("progress", group)
     }
 
+    /// The key of the stream with notes of a group's jobs that are done.
+    #[must_use]
+    pub fn done_key(&self, group: &GroupName) -> String {
+        self.helper_key("done", group)
+    }
+
     /// The key of the hash that says up to when starts of a group's jobs are granted.
     pub(crate) fn rate_key(&self, group: &GroupName) -> String {
         self.helper_key("rate", group)

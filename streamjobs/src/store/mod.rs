@@ -9,6 +9,7 @@ pub mod admin;
 pub mod cancels;
 pub mod consume;
 pub mod dead_letters;
+pub mod done_jobs;
 pub mod group_upkeep;
 pub mod holds;
 pub mod inspect;
@@ -40,6 +41,7 @@ pub use self::consume::{
     StreamReader,
 };
 pub use self::dead_letters::DeadLetters;
+pub use self::done_jobs::DoneJobs;
 pub use self::group_upkeep::{GroupUpkeep, Prepared, Promoted, Recorded, TypeSight};
 pub(crate) use self::holds::place_of;
 pub use self::holds::{
@@ -80,6 +82,7 @@ pub trait Store:
     + Schedules
     + UniqueLocks
     + JobProgress
+    + DoneJobs
     + Results
     + Holds
     + Rates

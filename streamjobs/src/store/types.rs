@@ -59,6 +59,12 @@ impl Queue {
         self.stream.progress_key(&self.group)
     }
 
+    /// The stream of notes of jobs that are done.
+    #[must_use]
+    pub fn done_key(&self) -> String {
+        self.stream.done_key(&self.group)
+    }
+
     /// The keys of the group's limit: holds, busy, lines, line records, turns, shares.
     pub(crate) fn hold_keys(&self) -> [String; 6] {
         let (stream, group) = (&self.stream, &self.group);

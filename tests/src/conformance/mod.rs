@@ -8,6 +8,7 @@ pub mod cancels;
 pub mod consume;
 pub mod dead_letters;
 pub mod debounce;
+pub mod done_jobs;
 pub mod group_upkeep;
 pub mod holds;
 pub mod inspect;
@@ -196,6 +197,7 @@ macro_rules! conformance_tests {
         $crate::consume_cases!($test, $stage);
         $crate::dead_letters_cases!($test, $stage);
         $crate::debounce_cases!($test, $stage);
+        $crate::done_jobs_cases!($test, $stage);
         $crate::group_upkeep_cases!($test, $stage);
         $crate::holds_cases!($test, $stage);
         $crate::shares_cases!($test, $stage);

@@ -45,6 +45,7 @@ async fn read_all(site: &Site, letter: &str) {
         GROUP,
         &format!("{GROUP}/pending"),
         &format!("{GROUP}/retries"),
+        &format!("{GROUP}/finished"),
         &format!("{GROUP}/dead"),
         &format!("{GROUP}/dead/{letter}"),
     ] {

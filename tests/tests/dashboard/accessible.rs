@@ -140,6 +140,7 @@ async fn every_page_has_landmarks_headings_labels_and_can_be_reached_by_keyboard
         GROUP,
         &format!("{GROUP}/pending"),
         &format!("{GROUP}/retries"),
+        &format!("{GROUP}/finished"),
         &format!("{GROUP}/dead"),
         &format!("{GROUP}/dead/{letter}"),
         "/jobs/nowhere",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::site::{GROUP, Site};
 
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 16] = [
     "/jobs",
     "/jobs/processes",
     "/jobs/alerts",
@@ -18,6 +18,8 @@ const PAGES: [&str; 14] = [
     "/jobs/streams/orders/groups/work/pending?idle=100000",
     "/jobs/streams/orders/groups/work/pending?deliveries=7&consumer=ghost",
     "/jobs/streams/orders/groups/work/retries",
+    "/jobs/streams/orders/groups/work/finished",
+    "/jobs/streams/orders/groups/work/finished?key=alice",
     "/jobs/streams/orders/groups/work/dead",
 ];
 

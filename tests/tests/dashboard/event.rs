@@ -62,6 +62,32 @@ async fn past_attempts_are_shown_on_the_page_of_the_event_and_of_the_dead_letter
 }
 
 #[tokio::test]
+async fn finished_jobs_are_listed_and_say_when_the_job_of_an_event_was_done() {
+    let site = Site::start().await;
+    let path = format!("{GROUP}/finished");
+    site.get(&path).await.is(200).says("No finished jobs are noted");
+    for (id, key) in [("e-1", "<alice>"), ("e-2", "bob")] {
+        let words =
+            ["id", id, "type", "order.placed", "key", key, "origin", "1-7", "at", "1764000000000"];
+        let words =
+            [&["XADD", "{orders}:done:work", "*"], &words[..], &["ms", "3200", "attempt", "2"]];
+        site.server.command(&[&words.concat()[..], &["by", "web-1"]].concat());
+    }
+    let page = site.get(&path).await;
+    page.is(200).says("event?id=e-1").says("event?id=e-2").says("3.2 s").says("web-1");
+    page.says("&lt;alice&gt;").says_not("<alice>");
+    let page = site.get(&format!("{path}?key=bob")).await;
+    page.is(200).says("event?id=e-2").says_not("event?id=e-1");
+    let page = site.get(&format!("{path}?limit=1")).await;
+    page.is(200).says("event?id=e-2").says_not("event?id=e-1").says("Earlier ones");
+    site.get(&format!("{path}?type=other")).await.is(200).says("None of the notes matches");
+    site.get(&format!("{path}?before=x")).await.is(400).says("Invalid entry id.");
+    let page = site.get(&format!("{EVENT}?id=e-1")).await;
+    page.is(200).says("2025-11-24 16:00:03 UTC").says("by web-1, attempt 2");
+    site.get(&format!("{GROUP}")).await.is(200).says("/finished");
+}
+
+#[tokio::test]
 async fn an_unknown_event_has_a_page_that_says_what_was_searched() {
     let site = Site::start().await;
     site.append("order.placed", "{}");

@@ -37,6 +37,7 @@ async fn filled() -> (Session, Vec<String>) {
         GROUP.into(),
         format!("{GROUP}/pending"),
         format!("{GROUP}/retries"),
+        format!("{GROUP}/finished"),
         format!("{GROUP}/dead"),
         format!("{GROUP}/dead/{letter}"),
         "/jobs/nowhere".into(),

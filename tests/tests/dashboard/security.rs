@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use crate::site::{GROUP, Site, body, form};
 
 /// Every address of a page.
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     "/jobs",
     "/jobs/overview",
     "/jobs/alerts",
@@ -27,6 +27,7 @@ const PAGES: [&str; 16] = [
     "/jobs/streams/orders/groups/work",
     "/jobs/streams/orders/groups/work/pending",
     "/jobs/streams/orders/groups/work/retries",
+    "/jobs/streams/orders/groups/work/finished",
     "/jobs/streams/orders/groups/work/dead",
     "/jobs/nowhere",
 ];

@@ -15,6 +15,7 @@ mod cancel;
 mod compiled;
 mod evolving;
 mod fair;
+mod finished;
 mod limits;
 mod middleware;
 mod progress;

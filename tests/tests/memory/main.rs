@@ -22,6 +22,7 @@ mod events;
 mod expires;
 mod failing;
 mod fair;
+mod finished;
 mod handler_schedules;
 mod handlers;
 mod health;

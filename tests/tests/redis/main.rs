@@ -24,6 +24,7 @@ mod deliver;
 mod doctor;
 mod failover;
 mod faults;
+mod finished;
 mod groups;
 mod handler_schedules;
 mod large;

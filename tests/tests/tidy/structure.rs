@@ -37,6 +37,7 @@ const ORDERS: [(&str, &str, Layers); 6] = [
                 "admin",
                 "consume",
                 "dead_letters",
+                "done_jobs",
                 "group_upkeep",
                 "holds",
                 "inspect",

@@ -55,7 +55,7 @@ impl EventReport {
         self.entry.is_some()
             || self.scheduled.is_some()
             || !self.cancelled.is_empty()
-            || self.jobs.iter().any(|job| job.state.is_known() || job.result.is_some())
+            || self.jobs.iter().any(JobReport::is_known)
     }
 }
 
@@ -124,7 +124,9 @@ impl Stream {
         let address = entry.as_ref().map(Entry::address);
         let place = address.map_or_else(|| Ok(self.clone()), |entry| self.partition_of(entry))?;
         let (mut jobs, mut groups_left) = (Vec::new(), 0);
-        let target = Target { id: event_id.clone(), entry: address };
+        let made = || published_at(&event_id).map(|at| at.saturating_sub(BEFORE));
+        let published = address.map(|entry| entry.id.milliseconds()).or_else(made);
+        let target = Target { id: event_id.clone(), entry: address, published };
         for group in place.groups_if_any().await? {
             match jobs.len() < GROUPS_MAX {
                 true => jobs.push(report(&place, group, &target).await?),

@@ -13,6 +13,7 @@ use crate::api::rows::{self, EntryRows, PreviewRows};
 use crate::api::span::AddressSpan;
 use crate::insight::view::GroupInfo;
 use crate::model::attempts::AttemptHistory;
+use crate::model::done::FinishedJob;
 use crate::model::entry::{Entry, EntryAddress, EntryId};
 use crate::model::event::Envelope;
 use crate::model::name::{EventId, GroupName, StreamName};
@@ -33,6 +34,16 @@ pub struct JobReport {
     /// Its past attempts, while it waits for a retry, is in the lane or is a dead letter. One that succeeds at once
     /// leaves none.
     pub attempts: AttemptHistory,
+    /// When and where it was done, if that was noted; looked for among 1,000 notes since the event was published, or the
+    /// newest 1,000 if that time is not known.
+    pub finished: Option<FinishedJob>,
+}
+
+impl JobReport {
+    /// Whether anything is known of the job.
+    pub(super) fn is_known(&self) -> bool {
+        self.state.is_known() || self.result.is_some() || self.finished.is_some()
+    }
 }
 
 /// A result that is kept for a while.
@@ -133,6 +144,8 @@ impl JobState {
 pub(super) struct Target {
     pub(super) id: EventId,
     pub(super) entry: Option<EntryAddress>,
+    /// When it was published, by the server's clock in milliseconds, or a while before; `None` if that is not known.
+    pub(super) published: Option<u64>,
 }
 
 /// What became of the job of one group. `place` is the partition of the entry, if that is known.
@@ -141,16 +154,22 @@ pub(super) async fn report(
     info: GroupInfo,
     target: &Target,
 ) -> Result<JobReport, StreamError> {
-    let (state, attempts) = match GroupName::new(info.group.as_str()) {
+    let (state, attempts, finished) = match GroupName::new(info.group.as_str()) {
         Ok(name) => {
             let group = Group::new(place.clone(), name);
             let state = state(&group, &info, target).await?;
             let attempts = past_attempts(&group, &state).await?;
-            (state, attempts)
+            let finished = match state {
+                JobState::Ended | JobState::Unknown => {
+                    group.noted(target.id.as_str(), target.published).await?
+                }
+                _ => None,
+            };
+            (state, attempts, finished)
         }
-        Err(_) => (JobState::Unknown, AttemptHistory::default()),
+        Err(_) => (JobState::Unknown, AttemptHistory::default(), None),
     };
-    Ok(JobReport { group: info.group, state, result: None, attempts })
+    Ok(JobReport { group: info.group, state, result: None, attempts, finished })
 }
 
 /// The past attempts of a job, if it carries them where it is.

@@ -22,6 +22,8 @@ impl HandlerOptions {
             concurrency_total: limits.concurrency_total,
             fair: limits.fair,
             rate: self.rate.or(other.rate),
+            keep_done: self.keep_done.or(other.keep_done),
+            keep_done_max: self.keep_done_max.or(other.keep_done_max),
         }
     }
 }

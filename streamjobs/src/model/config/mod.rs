@@ -4,6 +4,7 @@ mod alerts;
 mod batch;
 mod connection;
 mod fallback;
+mod keep_done;
 mod limits;
 #[cfg(feature = "tls")]
 mod tls;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use crate::model::backoff::Backoff;
 use crate::model::cause::shown;
+use crate::model::done::KeepDone;
 use crate::model::entry::EntryId;
 use crate::model::limit::HoldRule;
 use crate::model::rate::Rate;
@@ -129,6 +131,10 @@ pub struct HandlerOptions {
     pub concurrency_total: Option<NonZeroU32>,
     /// How many jobs of the group may start in a time, over all processes.
     pub rate: Option<Rate>,
+    /// For how long jobs that are done are noted.
+    pub keep_done: Option<Duration>,
+    /// How many of these notes are kept at most.
+    pub keep_done_max: Option<NonZeroU32>,
 }
 
 /// Settings of one group or of all: overrides of the handlers' attributes with
@@ -287,6 +293,8 @@ pub(crate) struct QueueConfig {
     /// The limit over all processes.
     pub(crate) limit: Option<HoldRule>,
     pub(crate) rate: Option<Rate>,
+    /// Whether jobs that are done are noted.
+    pub(crate) keep_done: Option<KeepDone>,
 }
 
 impl QueueConfig {
@@ -308,6 +316,7 @@ impl QueueConfig {
             max_deliveries: JobLimits::new(attribute, group).max_deliveries,
             limit: limits::limit(attribute, group).unwrap_or_default(),
             rate: over.rate.or(attribute.rate),
+            keep_done: keep_done::keep_done(attribute, group),
         }
     }
 
@@ -343,6 +352,8 @@ impl QueueConfig {
         within("unhandled_after", after, UNHANDLED_AFTER_MIN, UNHANDLED_AFTER_MAX);
         let fault = self.rate.and_then(|rate| rate.check().err());
         faults.extend(fault.map(|fault| format!("{place}: {fault}")));
+        let done = self.keep_done.map(|keep| keep.faults()).into_iter().flatten();
+        faults.extend(done.map(|fault| format!("{place}: {fault}")));
         faults
     }
 }

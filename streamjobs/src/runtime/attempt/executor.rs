@@ -33,6 +33,7 @@ use crate::runtime::state::{
     Ack, Acks, Assignment, CancelledJobs, Clock, InFlight, NextDue, OnConfirmed, Settlement,
     StartGate,
 };
+use crate::store::done_jobs::DoneNote;
 
 /// Runs the jobs of one queue, each on a task of its own.
 #[derive(Debug)]
@@ -117,7 +118,7 @@ impl Executor {
         let attempt = failures.saturating_add(1);
         let running = report.started(&assignment.delivery, began.server);
         let returned = bound.handler.result.map(|_| Arc::<Returned>::default());
-        let attempted = (attempt, began.here, returned.clone());
+        let attempted = (attempt, began, returned.clone());
         let outcome = self.attempt_once(assignment, envelope, bound, attempted).await;
         drop(running);
         if let (Outcome::Done, Some(returned)) = (&outcome, &returned) {
@@ -205,7 +206,7 @@ impl Executor {
         assignment: &Assignment,
         envelope: &Envelope,
         bound: &BoundHandler,
-        (attempt, started, returned): (u32, Instant, Option<Arc<Returned>>),
+        (attempt, began, returned): (u32, Began, Option<Arc<Returned>>),
     ) -> Outcome {
         self.begin_result(envelope, bound).await;
         if self.context.report.is_observed() {
@@ -213,6 +214,9 @@ impl Executor {
             let subject = Subject { delivery: &assignment.delivery, envelope, handled_by };
             self.context.report.observe(subject, Observed::Started);
         }
+        // What came before the run is not counted to its time.
+        let came_before = bound.handler.result.is_some() || self.context.report.is_observed();
+        let started = if came_before { Instant::now() } else { began.here };
         let entry = &assignment.delivery.entry;
         let trace = TraceContext::of(entry).map(Arc::new);
         let lines = span::job(entry, &envelope.event_id, attempt);
@@ -313,7 +317,7 @@ impl Executor {
                 let group = &self.context.queue().group;
                 let lock = UniqueLock::of(&delivery.entry, &envelope.event_id, group);
                 let lock = lock.map(Box::new);
-                let told = self.told_once_done(&delivery, &envelope);
+                let told = self.told_once_done(&delivery, &envelope, began_at);
                 return self.acks.push(Ack { inlet, id, slot: Some(slot), lock, told });
             }
             (Some(hold), verdict) if verdict != Verdict::Leave => (hold, verdict),
@@ -344,13 +348,28 @@ impl Executor {
         &self,
         delivery: &Delivery,
         envelope: &Envelope,
+        began_at: u64,
     ) -> Option<Box<dyn OnConfirmed>> {
-        let report = &self.context.report;
-        if !report.is_observed() {
+        let (report, notes) = (&self.context.report, &self.context.done_notes);
+        if !report.is_observed() && notes.is_none() {
             return None;
         }
-        let handled_by = self.handlers.find(delivery.entry.event_type())?.handled_by();
-        report.told_once_done(Subject { delivery, envelope, handled_by: Some(handled_by) })
+        let entry = &delivery.entry;
+        let handled_by = Some(self.handlers.find(entry.event_type())?.handled_by());
+        let told = report.told_once_done(Subject { delivery, envelope, handled_by });
+        let Some(notes) = notes else { return told };
+        let ended_at = self.clock.server_now(Instant::now());
+        let note = DoneNote {
+            event_id: envelope.event_id.as_str().to_owned(),
+            event_type: entry.event_type().map(str::to_owned),
+            key: entry.text("sj-key").map(str::to_owned),
+            origin: envelope.origin.unwrap_or(entry.id()),
+            began: began_at,
+            took: Duration::from_millis(ended_at.saturating_sub(began_at)),
+            attempt: envelope.failures.saturating_add(1),
+            process: self.context.consumer().as_str().to_owned(),
+        };
+        Some(notes.once_confirmed(note, told))
     }
 
     /// Leaves the job to another attempt. Without a `hold`, the lease was lost.

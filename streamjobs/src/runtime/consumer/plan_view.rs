@@ -228,6 +228,10 @@ impl Levels {
                 .rate
                 .map(|rate| self.setting("rate", rate.to_string(), |says| says.rate.is_some())),
         );
+        settings.extend(config.keep_done.map(|keep| {
+            let value = format!("{:?}, {} at most", keep.time, keep.most);
+            self.setting("keep_done", value, |says| says.keep_done.is_some())
+        }));
         settings
     }
 

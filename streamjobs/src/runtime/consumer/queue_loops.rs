@@ -16,7 +16,7 @@ use crate::runtime::intake::{LeaseKeeper, Reader, Reaper};
 use crate::runtime::observe::QueueEvent;
 use crate::runtime::settle::{AckFlusher, Settler};
 use crate::runtime::upkeep::{
-    Firer, HeartbeatSender, ProgressWriter, Promoter, Scheduler, Trimmer, Watcher,
+    DoneWriter, Firer, HeartbeatSender, ProgressWriter, Promoter, Scheduler, Trimmer, Watcher,
 };
 
 /// Where a consumer's tasks run.
@@ -105,6 +105,13 @@ impl QueueLoops {
         let progress = ProgressWriter { context: Arc::clone(&queue.context), board };
         let progress = progress.run(settled.clone()).boxed();
         tasks.keeping.spawn_on(watched("progress writer", progress), io);
+        if let (Some(notes), Some(keep)) =
+            (&queue.context.done_notes, queue.context.config.keep_done)
+        {
+            let (context, notes) = (Arc::clone(&queue.context), Arc::clone(notes));
+            let writer = DoneWriter { context, notes, keep }.run(settled.clone()).boxed();
+            tasks.keeping.spawn_on(watched("done writer", writer), io);
+        }
         let settler = self.settler.run(abort.clone()).boxed();
         tasks.settling.spawn_on(watched("settler", settler), io);
         let ack_flusher = self.ack_flusher.run(abort.clone()).boxed();

@@ -225,6 +225,7 @@ impl Wiring {
             store: Arc::clone(&self.store),
             payload_store: Arc::clone(&self.payloads.store),
             report,
+            done_notes: config.keep_done.map(|_| Arc::default()),
         };
         let slots = pools.slots(partition_of.as_ref(), config.concurrency);
         let starts = pools.starts(planned, &self.store);

@@ -6,6 +6,7 @@ use crate::handler::ConsumerIdentity;
 use crate::model::config::QueueConfig;
 use crate::model::name::{ConsumerName, StreamName};
 use crate::runtime::observe::Report;
+use crate::runtime::state::DoneNotes;
 use crate::store::{Queue, Store};
 
 /// One consumer of one queue: its names, its settings, its store and its report.
@@ -22,6 +23,8 @@ pub(crate) struct QueueContext {
     /// The same for steps that carry payloads: renewals, heartbeats and the clock do not wait for them.
     pub(crate) payload_store: Arc<dyn Store>,
     pub(crate) report: Report,
+    /// Where jobs that are done go on their way to the notes; `None` if none is noted.
+    pub(crate) done_notes: Option<Arc<DoneNotes>>,
 }
 
 impl QueueContext {

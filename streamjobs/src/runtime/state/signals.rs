@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::handler::{HandlerDef, Lease};
-use crate::model::block::InBlock;
 use crate::model::attempts::AttemptEnd;
+use crate::model::block::InBlock;
 use crate::model::entry::{Delivery, EntryId, Hold, Inlet};
 use crate::model::event::Envelope;
 use crate::model::name::ConsumerName;

@@ -1,6 +1,7 @@
 //! Upkeep: loops that run at intervals: due retries, heartbeats, retention, alerts.
 
 mod cancel_watch;
+mod done_writer;
 mod heartbeat_sender;
 mod pause_switch;
 mod progress_writer;
@@ -12,6 +13,7 @@ mod trimmer;
 mod watcher;
 
 pub(crate) use self::cancel_watch::CancelWatch;
+pub(crate) use self::done_writer::DoneWriter;
 pub(crate) use self::heartbeat_sender::{HeartbeatSender, heartbeat_interval};
 pub(crate) use self::pause_switch::PauseSwitch;
 pub(crate) use self::progress_writer::ProgressWriter;

@@ -294,5 +294,7 @@ fn destroy_group(
     state.turns.remove(&queue.group_key());
     state.records.remove(&queue.group_key());
     state.rates.remove(&queue.rate_key());
+    state.streams.remove(&queue.done_key());
+    state.notes_expire.remove(&queue.done_key());
     Ok(Permitted::Done)
 }

@@ -222,7 +222,11 @@ impl Inspect for MemoryStore {
         newest_first: bool,
         limit: usize,
     ) -> Result<Vec<Entry>> {
-        self.step("range", |state| Ok(range(state, stream, span, newest_first, limit))).await
+        self.step("range", |state| {
+            state.expire_notes();
+            Ok(range(state, stream, span, newest_first, limit))
+        })
+        .await
     }
 
     async fn previews(

@@ -6,6 +6,7 @@ mod admin;
 mod cancels;
 mod consume;
 mod dead_letters;
+mod done_jobs;
 mod faults;
 mod granted;
 mod group_upkeep;

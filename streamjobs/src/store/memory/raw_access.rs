@@ -117,7 +117,9 @@ impl RawAccess for MemoryStore {
     }
 
     fn length(&self, key: &str) -> usize {
-        self.lock().stream(key).entries.len()
+        let mut state = self.lock();
+        state.expire_notes();
+        state.stream(key).entries.len()
     }
 
     fn consumers(&self, key: &str, group: &str) -> Vec<String> {

@@ -39,6 +39,8 @@ pub(super) struct MemoryState {
     pub(super) locks: HashMap<String, Lock>,
     /// The progress of jobs, by key and field.
     pub(super) progress: HashMap<String, HashMap<String, String>>,
+    /// When notes of jobs that are done expire, by the key of their stream.
+    pub(super) notes_expire: HashMap<String, u64>,
     /// Results of jobs, by their key.
     pub(super) results: HashMap<String, Kept>,
     pub(super) ledger: Ledger,
@@ -140,6 +142,7 @@ impl MemoryState {
             timetables: HashMap::new(),
             locks: HashMap::new(),
             progress: HashMap::new(),
+            notes_expire: HashMap::new(),
             results: HashMap::new(),
             ledger: Ledger::default(),
             limits: HashMap::new(),
@@ -182,6 +185,7 @@ impl MemoryState {
         self.timetables.clear();
         self.locks.clear();
         self.progress.clear();
+        self.notes_expire.clear();
         self.limits.clear();
         self.turns.clear();
         self.rates.clear();

@@ -23,6 +23,7 @@
 //! operating on them uses, where it is allowed, `XGROUP|DESTROY`, `DEL`, `UNLINK`;
 //! redriving from an archive uses, where it is allowed, `GET`, `SET`;
 //! the progress of jobs uses, where it is allowed, `DEL`, `PEXPIRE`;
+//! notes of jobs that are done use, where it is allowed, `PEXPIRE`;
 //! results of jobs use, where it is allowed, `GET`, `SET`, `DEL`, `PTTL`;
 //! locks of unique events use, where it is allowed, `GET`, `SET`, `DEL`, `PTTL`; and marks of handlers use,
 //! where it is allowed, `PEXPIRE`, as rates do, and `HGETALL`, `HGET`, `HSET` and `HDEL` on their keys.
@@ -38,6 +39,7 @@ mod copier;
 mod dead_letters;
 #[cfg(feature = "testing")]
 pub mod decoders;
+mod done_jobs;
 mod group_upkeep;
 mod holds;
 mod inspect;
@@ -75,6 +77,7 @@ static SCRIPTS: Scripts = &[
     cancels::SCRIPTS,
     consume::SCRIPTS,
     dead_letters::SCRIPTS,
+    done_jobs::SCRIPTS,
     group_upkeep::SCRIPTS,
     holds::SCRIPTS,
     inspect::SCRIPTS,

@@ -204,9 +204,9 @@ impl RedisStore {
         let [stream, lane] = queue.keys();
         let (retry, records, hash) =
             (queue.retry_key(), queue.retry_records_key(), queue.group_key());
-        let (rate, holds) = (queue.rate_key(), queue.hold_keys());
+        let (rate, done, holds) = (queue.rate_key(), queue.done_key(), queue.hold_keys());
         let own = [&*stream, &lane, &retry, &records, &hash];
-        let keys = own.into_iter().chain(holds.iter().map(String::as_str)).chain([&*rate]);
+        let keys = own.into_iter().chain(holds.iter().map(String::as_str)).chain([&*rate, &done]);
         let keys = keys.collect::<Vec<_>>();
         let arguments = (queue.group.as_str(), word(unfinished), milliseconds(ALIVE), mode);
         let value = self.run(&DESTROY_GROUP, &keys, arguments).await?;

@@ -114,6 +114,14 @@ async fn result_of_any_error(_: OrderPlaced) -> Result<Option<()>, String> {
     Ok(None)
 }
 
+#[handler(group = "mail", keep_done = "1s")]
+async fn keep_done(_: OrderPlaced) {}
+
+#[handler(group = "mail", keep_done = "7d", result = "10m")]
+async fn keep_done_with_result(_: OrderPlaced) -> Result<u32, JobError> {
+    Ok(7)
+}
+
 #[handler(group = "mail", crate = ::streamjobs)]
 async fn crate_path(_: OrderPlaced) {}
 
