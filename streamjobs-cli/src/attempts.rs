@@ -59,7 +59,7 @@ pub(crate) fn document(history: &AttemptHistory) -> Value {
 }
 
 /// How long an attempt ran, to the tenth of a second while it is short.
-fn ran(took: Duration) -> String {
+pub(crate) fn ran(took: Duration) -> String {
     match took.as_secs() {
         0 => format!("{}ms", took.as_millis()),
         1..60 => format!("{}.{}s", took.as_secs(), took.subsec_millis() / 100),

@@ -9,7 +9,7 @@ use streamjobs::stream::{
 use crate::arguments::{EventShow, Events};
 use crate::inspect::progress_document;
 use crate::output::{Output, cut, milliseconds, print_note, span, time};
-use crate::{Exit, Failure, attempts};
+use crate::{Exit, Failure, attempts, finished};
 
 pub(crate) async fn run(
     client: &Client,
@@ -94,7 +94,10 @@ fn cancelled(mark: &CancelledEvent) -> String {
 
 /// What is said of a job beside its state.
 fn detail(job: &JobReport) -> String {
-    let place = place(&job.state);
+    let place = match &job.finished {
+        Some(done) => format!("at {}, {done}", time(done.ended())),
+        None => place(&job.state),
+    };
     let result = job.result.as_ref().map(result).unwrap_or_default();
     let gap = if place.is_empty() || result.is_empty() { "" } else { "  " };
     format!("{place}{gap}{result}")
@@ -192,6 +195,7 @@ fn job_document(job: &JobReport) -> Value {
         "retry": retry,
         "dead_letter": letter,
         "result": result,
+        "finished": job.finished.as_ref().map(finished::document),
         "error": job.state.error(),
         "history": attempts::document(&job.attempts),
     })

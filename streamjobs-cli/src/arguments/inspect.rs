@@ -36,6 +36,7 @@ Example:
     Consumers(Queue),
     Pending(Pending),
     Retries(Retries),
+    Finished(Finished),
     /// Explain why a group's jobs do not run, or not fast enough.
     #[command(after_help = "\
 Exits with 3 if there is a problem.
@@ -53,6 +54,7 @@ impl Inspect {
             Self::Consumers(queue) | Self::Diagnose(queue) => Some(queue),
             Self::Pending(command) => Some(&command.queue),
             Self::Retries(command) => Some(&command.queue),
+            Self::Finished(command) => Some(&command.queue),
         }
     }
 }
@@ -111,5 +113,33 @@ pub(crate) struct Retries {
     pub(crate) after: Option<RetryCursor>,
     /// Maximum number of rows.
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
+}
+
+/// List jobs that are done, the last one first, of handlers with the option `keep_done`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Jobs are noted for the time of the option, about a quarter of a second after they were acknowledged. One whose
+process died in between is not noted. With a filter, at most 10,000 notes are compared at a time.
+
+Example:
+  streamjobs finished orders billing --key alice")]
+pub(crate) struct Finished {
+    #[command(flatten)]
+    pub(crate) queue: Queue,
+    /// Only jobs before this one of an earlier answer.
+    #[arg(long, value_name = "ID")]
+    pub(crate) before: Option<EntryAddress>,
+    /// Only the job on this event.
+    #[arg(long, value_name = "EVENT-ID")]
+    pub(crate) event: Option<String>,
+    /// Only jobs on events of this type.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) event_type: Option<String>,
+    /// Only jobs on events with this key.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Maximum number of rows.
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub(crate) limit: u64,
 }

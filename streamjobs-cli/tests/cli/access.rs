@@ -53,7 +53,7 @@ fn runs(url: &str, line: &str) -> Ran {
     ran
 }
 
-const READING: [&str; 22] = [
+const READING: [&str; 23] = [
     "doctor",
     "doctor --stream orders --group billing",
     "info orders",
@@ -61,6 +61,7 @@ const READING: [&str; 22] = [
     "consumers orders billing",
     "pending orders billing",
     "retries orders billing",
+    "finished orders billing",
     "diagnose orders billing",
     "event show orders 1-0",
     "event show orders event",

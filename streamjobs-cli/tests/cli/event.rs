@@ -171,3 +171,42 @@ fn past_attempts_are_shown_with_each_job_wherever_it_is() {
     let (waiting, _) = job(&server, "1-0");
     assert_eq!(waiting["history"], json!({ "left_out": 0, "attempts": [] }));
 }
+
+#[test]
+fn finished_jobs_are_listed_filtered_and_shown_with_their_event() {
+    let server = orders::server();
+    let none = run(&server, "finished orders billing --json").ended(0).json();
+    assert_eq!(none, json!({ "jobs": [], "compared": 0, "more_before": null }));
+    let done = "{orders}:done:billing";
+    for (note, id, key) in [("11-0", "e-1", "alice"), ("12-0", "e-2", "bob")] {
+        let words =
+            ["id", id, "type", "order.placed", "key", key, "origin", "1-7", "at", "1764000000000"];
+        let words =
+            [&["XADD", done, note], &words[..], &["ms", "3200", "attempt", "2", "by", "web-1"]];
+        server.command(&words.concat());
+    }
+    let text = run(&server, "finished orders billing").ended(0).out;
+    let rows = text.lines().skip(1).collect::<Vec<_>>();
+    assert_eq!(rows.len(), 2, "{text}");
+    assert!(
+        rows[0]
+            .starts_with("2025-11-24 16:00:03Z  e-2    order.placed  bob    2        3.2s  web-1"),
+        "{text}"
+    );
+    let one = run(&server, "finished orders billing --key alice --json").ended(0).json();
+    let job = json!({ "id": "11-0", "event_id": "e-1", "type": "order.placed", "key": "alice", "origin": "1-7",
+        "began_ms": 1_764_000_000_000_u64, "ended_ms": 1_764_000_003_200_u64, "took_ms": 3_200, "attempt": 2,
+        "process": "web-1" });
+    assert_eq!(one, json!({ "jobs": [job], "compared": 2, "more_before": null }));
+    let page = run(&server, "finished orders billing --limit 1 --json").ended(0).json();
+    assert_eq!(page["more_before"], "12-0");
+    let rest =
+        run(&server, "finished orders billing --before 12-0 --event e-1 --json").ended(0).json();
+    assert_eq!(rest["jobs"][0]["id"], "11-0");
+    let (of_event, _) = self::job(&server, "e-1");
+    assert_eq!(of_event["finished"], job);
+    let text = run(&server, "event show orders e-1").ended(0).out;
+    assert!(text.contains("at 2025-11-24 16:00:03Z, done in 3.2s by web-1, attempt 2"), "{text}");
+    let missing = run(&server, "finished orders nothing").ended(1);
+    assert!(missing.err.contains("nothing"), "{missing:?}");
+}

@@ -8,13 +8,14 @@ use streamjobs_tests::server::RedisServer;
 use crate::program::{program, run, run_at};
 
 /// One line for each command, with all its required arguments.
-const COMMANDS: [&str; 47] = [
+const COMMANDS: [&str; 48] = [
     "doctor",
     "info orders",
     "groups orders",
     "consumers orders billing",
     "pending orders billing",
     "retries orders billing",
+    "finished orders billing",
     "diagnose orders billing",
     "event show orders 1-0",
     "publish orders order.placed {}",
