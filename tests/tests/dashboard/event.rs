@@ -84,7 +84,7 @@ async fn finished_jobs_are_listed_and_say_when_the_job_of_an_event_was_done() {
     site.get(&format!("{path}?before=x")).await.is(400).says("Invalid entry id.");
     let page = site.get(&format!("{EVENT}?id=e-1")).await;
     page.is(200).says("2025-11-24 16:00:03 UTC").says("by web-1, attempt 2");
-    site.get(&format!("{GROUP}")).await.is(200).says("/finished");
+    site.get(GROUP).await.is(200).says("/finished");
 }
 
 #[tokio::test]
