@@ -1,5 +1,7 @@
 //! The promises that every step is held to.
 
+use std::time::Duration;
+
 use streamjobs::__store::Inlet;
 use streamjobs::EntryId;
 use tokio::time::Instant;
@@ -204,6 +206,11 @@ impl Ledger {
         match operation {
             "acknowledge" | "finish" => {
                 self.tally(caller).acknowledged += 1;
+                // One that comes late takes the job from another process, which may take it for one that it
+                // settled itself, by a request whose answer was lost.
+                if let Some(owner) = self.consumers.get(&row.consumer).copied().filter(|_| !own) {
+                    self.disturbed(Some(owner), Duration::ZERO);
+                }
                 if !self.fine.contains(&job) {
                     self.fail(
                         "I3",
