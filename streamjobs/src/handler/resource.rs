@@ -51,6 +51,10 @@ pub trait JobResource: Sized + Send {
     }
 
     /// Rolls back what the handler did with the resource.
+    ///
+    /// Nothing bounds it: neither the handler's timeout nor a lost lease ends it, and the job keeps its
+    /// slot until it returns. Give up after a few seconds if it waits for another system. The resource is
+    /// dropped then, which must roll back as well.
     fn rollback(self) -> impl Future<Output = ()> + Send;
 
     /// Adds what the resource needs from the runtime, so that a start without it is refused.

@@ -82,6 +82,23 @@ async fn what_a_failed_attempt_wrote_is_rolled_back_and_written_by_the_next() {
 }
 
 #[tokio::test]
+async fn a_rollback_without_a_reply_frees_the_slot() {
+    for library in BOTH {
+        let app = App::start().await;
+        let plan = Plan::of([Step::Fail]);
+        let runtime = app.planned(library, &plan).start().await.unwrap();
+        app.proxy.set(Mode::HoldReplyTo("ROLLBACK".into()));
+        app.publish("e-1").await;
+        until("the attempt has failed", || runtime.counters().failed >= 1).await;
+        app.drained(library).await;
+        assert_eq!((app.effects().await, app.guard_rows().await), (1, 1), "{library:?}");
+        assert_eq!((plan.runs(), runtime.counters().failed), (2, 1), "{library:?}");
+        app.proxy.set(Mode::Pass);
+        let _ = runtime.shutdown().await;
+    }
+}
+
+#[tokio::test]
 async fn an_attempt_that_ignores_a_failed_statement_commits_nothing_and_fails() {
     for library in BOTH {
         let app = App::start().await;

@@ -3,6 +3,7 @@
 // page: begin
 use std::error::Error;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
@@ -14,6 +15,7 @@ use diesel_async::{
 };
 use streamjobs::{Begin, Job, JobError, JobResource, Requirements, handler};
 use streamjobs_postgres::{ByEventId, GuardSql, Postgres};
+use tokio::time::timeout;
 
 /// A transaction of diesel-async in which a handler does its work once for each event.
 ///
@@ -63,8 +65,9 @@ impl JobResource for DieselOnce {
     }
 
     async fn rollback(mut self) {
-        // If it fails, the connection is closed, and the server rolls back by itself.
-        let _ended = AnsiTransactionManager::rollback_transaction(&mut *self.tx).await;
+        // Nothing else bounds it. Without a reply, the connection is closed, and the server rolls back by itself.
+        let rollback = AnsiTransactionManager::rollback_transaction(&mut *self.tx);
+        let _ended = timeout(ROLLBACK_MAX, rollback).await;
     }
 
     fn require(requirements: &mut Requirements) {
@@ -86,6 +89,9 @@ impl DerefMut for DieselOnce {
         &mut self.tx
     }
 }
+
+/// How long the reply to a rollback is waited for.
+const ROLLBACK_MAX: Duration = Duration::from_secs(5);
 
 /// The code of an error of diesel, which keeps the kind of an error in place of its code.
 fn sqlstate(error: &(dyn Error + 'static)) -> Option<String> {

@@ -3,6 +3,7 @@
 // page: begin
 use std::error::Error;
 use std::ops::Deref;
+use std::time::Duration;
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{
@@ -11,6 +12,7 @@ use sea_orm::{
 };
 use streamjobs::{Begin, Job, JobError, JobResource, Requirements, handler};
 use streamjobs_postgres::{ByEventId, GuardSql, Postgres};
+use tokio::time::timeout;
 
 /// A transaction of SeaORM in which a handler does its work once for each event.
 pub struct SeaOnce {
@@ -55,8 +57,8 @@ impl JobResource for SeaOnce {
     }
 
     async fn rollback(self) {
-        // If it fails, the connection is lost, and the server rolls back by itself.
-        let _ended = self.tx.rollback().await;
+        // Nothing else bounds it. Without a reply, the connection stays out of the pool until there is one.
+        let _ended = timeout(ROLLBACK_MAX, self.tx.rollback()).await;
     }
 
     fn require(requirements: &mut Requirements) {
@@ -72,6 +74,9 @@ impl Deref for SeaOnce {
         &self.tx
     }
 }
+
+/// How long the reply to a rollback is waited for.
+const ROLLBACK_MAX: Duration = Duration::from_secs(5);
 
 /// The code of an error of SeaORM.
 fn sqlstate(error: &(dyn Error + 'static)) -> Option<String> {
