@@ -100,10 +100,16 @@ pub(crate) fn commit(durability: Durability) -> SqlStr {
 }
 
 /// The first part of [`commit`], for a transaction that another library commits.
+///
+/// A handler may have ended the transaction with a statement of its own. `SET LOCAL` outside of one is only a
+/// warning, and so is the `COMMIT` that follows. `SAVEPOINT` fails there (25P01), also in the implicit transaction
+/// of one request.
 pub(crate) fn before_commit(durability: Durability) -> &'static str {
     match durability {
-        Durability::Here => "SET LOCAL synchronous_commit = on",
-        Durability::Applied => "SET LOCAL synchronous_commit = remote_apply",
+        Durability::Here => "SET LOCAL synchronous_commit = on; SAVEPOINT streamjobs_commit",
+        Durability::Applied => {
+            "SET LOCAL synchronous_commit = remote_apply; SAVEPOINT streamjobs_commit"
+        }
     }
 }
 

@@ -95,10 +95,12 @@ impl GuardSql {
         &self.argument
     }
 
-    /// The last statement of the transaction; it takes no argument.
+    /// The last request of the transaction: two statements in one text, without an argument. Send it as text, not
+    /// prepared.
     ///
-    /// It makes the commit wait for the disk, whatever the session's default is. And it fails if an earlier statement
-    /// failed and the handler ignored that: Postgres would answer the commit with a rollback that looks like success.
+    /// It makes the commit wait for the disk, whatever the session's default is. And it fails where Postgres would
+    /// answer the commit with what looks like success: if an earlier statement failed and the handler ignored that, and
+    /// if the handler has ended the transaction with a `ROLLBACK` or `COMMIT` of its own.
     #[must_use]
     pub fn before_commit(&self) -> &'static str {
         self.postgres.before_commit()

@@ -81,6 +81,23 @@ async fn what_a_failed_attempt_wrote_is_rolled_back_and_written_by_the_next() {
     }
 }
 
+/// After a `ROLLBACK`, its work and the guard row are gone; after a `COMMIT`, they are there.
+#[tokio::test]
+async fn an_attempt_that_ends_its_transaction_fails() {
+    for library in BOTH {
+        for (end, runs) in [("ROLLBACK", 2), ("COMMIT", 1)] {
+            let app = App::start().await;
+            let plan = Plan::of([Step::Ignore(end)]);
+            let runtime = app.planned(library, &plan).start().await.unwrap();
+            app.publish("e-1").await;
+            app.drained(library).await;
+            assert_eq!((app.effects().await, app.guard_rows().await), (1, 1), "{library:?} {end}");
+            assert_eq!((plan.runs(), runtime.counters().failed), (runs, 1), "{library:?} {end}");
+            let _ = runtime.shutdown().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_rollback_without_a_reply_frees_the_slot() {
     for library in BOTH {
