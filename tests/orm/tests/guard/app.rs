@@ -133,7 +133,7 @@ pub struct App {
     pub client: Client,
     pub postgres: Postgres,
     pub sea: sea_orm::DatabaseConnection,
-    diesel: Pool<AsyncPgConnection>,
+    pub diesel: Pool<AsyncPgConnection>,
     schema: SchemaName,
     /// The longest time of an attempt.
     pub timeout: Duration,

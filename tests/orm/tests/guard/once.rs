@@ -176,6 +176,12 @@ async fn a_commit_without_a_reply_frees_the_slot_and_is_found_by_the_next_attemp
         app.proxy.set(Mode::HoldReplyTo("COMMIT".into()));
         gate.open();
         until("the wait was given up", || runtime.counters().snoozed >= 1).await;
+        // Its connection is kept, so that the pool does not open one after another.
+        let kept = match library {
+            Library::SeaOrm => app.sea.get_postgres_connection_pool().size(),
+            Library::Diesel => app.diesel.state().connections,
+        };
+        assert!(kept >= 1, "{library:?}");
         app.proxy.set(Mode::Pass);
         app.drained(library).await;
         assert_eq!((app.effects().await, app.guard_rows().await), (1, 1), "{library:?}");

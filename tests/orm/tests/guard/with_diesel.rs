@@ -57,6 +57,9 @@ impl JobResource for DieselOnce {
             tx.batch_execute(last).await?;
             AnsiTransactionManager::commit_transaction(&mut *tx).await
         };
+        // In a task of its own, which keeps the connection if no reply comes in time: closed, its session would go on
+        // waiting for a standby, and the pool would open another one for each job.
+        let commit = async { Ok::<_, Box<dyn Error + Send + Sync>>(tokio::spawn(commit).await??) };
         guard.commit(commit).await
     }
 
