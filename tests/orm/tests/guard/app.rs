@@ -55,6 +55,8 @@ pub enum Step {
     Succeed,
     /// Runs this, and fails with its error.
     Sql(&'static str),
+    /// As `Sql`, in a nested transaction.
+    Nested(&'static str),
     /// Runs this and ignores its error.
     Ignore(&'static str),
     /// Fails with an error of its own.

@@ -111,9 +111,10 @@ fn sqlstate(error: &(dyn Error + 'static)) -> Option<String> {
 }
 // page: end
 
+use diesel_async::AsyncConnection as _;
 use streamjobs::State;
 
-use crate::app::{Order, Plan};
+use crate::app::{Order, Plan, Step};
 
 diesel::table! {
     charges (id) {
@@ -146,6 +147,9 @@ pub async fn charge_diesel_planned(
         .values((charges::order_id.eq(order.id), charges::cents.eq(order.cents)))
         .execute(&mut **tx)
         .await?;
+    if let Step::Nested(sql) = step {
+        tx.transaction(async |tx| tx.batch_execute(sql).await).await?;
+    }
     if let Some(sql) = step.sql() {
         let done = tx.batch_execute(sql).await;
         if !step.ignores_errors() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sea_orm::entity::prelude::*;
 use sea_orm::{
     ConnAcquireErr, DatabaseTransaction, DbBackend, IsolationLevel, RuntimeErr, Set, SqlxError,
-    Statement, TransactionTrait,
+    Statement, TransactionError, TransactionTrait,
 };
 use streamjobs::{Begin, Job, JobError, JobResource, Requirements, handler};
 use streamjobs_postgres::{ByEventId, GuardSql, Postgres};
@@ -81,7 +81,13 @@ const ROLLBACK_MAX: Duration = Duration::from_secs(5);
 /// The code of an error of SeaORM.
 fn sqlstate(error: &(dyn Error + 'static)) -> Option<String> {
     let lost = Some(String::from("08006"));
-    match error.downcast_ref()? {
+    // The error of `tx.transaction(…)` does not say its source.
+    let nested = || match error.downcast_ref()? {
+        TransactionError::<DbErr>::Connection(error) | TransactionError::Transaction(error) => {
+            Some(error)
+        }
+    };
+    match error.downcast_ref().or_else(nested)? {
         DbErr::Conn(RuntimeErr::SqlxError(error))
         | DbErr::Exec(RuntimeErr::SqlxError(error))
         | DbErr::Query(RuntimeErr::SqlxError(error)) => match &**error {
@@ -99,7 +105,7 @@ use streamjobs::{Client, Runtime, State, handlers};
 use streamjobs_postgres::Keep;
 use streamjobs_postgres::batches::EndMember;
 
-use crate::app::{Order, Plan};
+use crate::app::{Order, Plan, Step};
 
 mod charge {
     use sea_orm::entity::prelude::*;
@@ -146,6 +152,9 @@ pub async fn charge_sea_planned(
         ..Default::default()
     };
     charge.insert(&**tx).await?;
+    if let Step::Nested(sql) = step {
+        tx.transaction::<_, _, DbErr>(|tx| Box::pin(tx.execute_unprepared(sql))).await?;
+    }
     if let Some(sql) = step.sql() {
         let done = tx.execute_unprepared(sql).await;
         if !step.ignores_errors() {
