@@ -340,7 +340,7 @@ async fn the_application_of_the_page_charges_once() {
     for _ in 0..2 {
         app.publish("e-1").await;
     }
-    let runtime = application(&app.client, app.sea.clone()).await.unwrap();
+    let runtime = application(&app.client, app.proxy.url()).await.unwrap();
     app.drained(Library::SeaOrm).await;
     assert_eq!((app.effects().await, app.guard_rows().await), (1, 1));
     let _ = runtime.shutdown().await;

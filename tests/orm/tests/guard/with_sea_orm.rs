@@ -101,6 +101,7 @@ fn sqlstate(error: &(dyn Error + 'static)) -> Option<String> {
 }
 // page: end
 
+use sea_orm::{ConnectOptions, Database};
 use streamjobs::{Client, Runtime, State, handlers};
 use streamjobs_postgres::Keep;
 use streamjobs_postgres::batches::EndMember;
@@ -164,11 +165,11 @@ pub async fn charge_sea_planned(
     step.end().await
 }
 
-pub async fn application(
-    client: &Client,
-    database: DatabaseConnection,
-) -> Result<Runtime, Box<dyn Error>> {
+pub async fn application(client: &Client, url: &str) -> Result<Runtime, Box<dyn Error>> {
     // page: begin
+    let mut options = ConnectOptions::new(url);
+    options.max_connections(20).acquire_timeout(Duration::from_secs(5));
+    let database = Database::connect(options).await?;
     let pool = database.get_postgres_connection_pool().clone();
     let postgres = Postgres::open(pool).await?;
     let runtime = Runtime::builder(client)
