@@ -82,7 +82,7 @@ impl GuardSql {
     }
 
     /// The first statement of the transaction. It takes one argument, a text, and returns one row of one column, a
-    /// text. It waits for another transaction that writes the guard row of this event.
+    /// text: `run` if the handler has to run. It waits for another transaction that writes the guard row of this event.
     #[must_use]
     pub fn sql(&self) -> &str {
         &self.sql

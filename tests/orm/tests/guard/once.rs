@@ -312,6 +312,22 @@ async fn an_attempt_that_leaves_at_the_begin_leaves_no_transaction_behind() {
     }
 }
 
+/// Of diesel-async. A connection of SeaORM comes back in a task of its own, and the next job may come first.
+#[tokio::test]
+async fn a_skipped_job_keeps_its_connection_in_the_pool() {
+    let (app, library) = (App::start().await, Library::Diesel);
+    let runtime = app.printed(library).start().await.unwrap();
+    app.publish("e-1").await;
+    app.drained(library).await;
+    let connections = app.proxy.connections();
+    for _ in 0..5 {
+        app.publish("e-1").await;
+        app.drained(library).await;
+    }
+    assert_eq!((app.proxy.connections(), app.effects().await), (connections, 1));
+    let _ = runtime.shutdown().await;
+}
+
 #[tokio::test]
 async fn the_member_of_a_batch_ends_after_its_commit() {
     let app = App::start().await;

@@ -42,6 +42,10 @@ impl JobResource for DieselOnce {
             AnsiTransactionManager::begin_transaction_sql(&mut *tx, begin).await?;
             let first = diesel::sql_query(guard.sql()).bind::<Text, _>(guard.argument());
             let row = first.get_result::<Answer>(&mut tx).await?;
+            if row.answer != "run" {
+                // The pool would close a connection that is in a transaction.
+                AnsiTransactionManager::rollback_transaction(&mut *tx).await?;
+            }
             Ok::<_, Box<dyn Error + Send + Sync>>((row.answer, tx))
         });
         Ok(match begun.await? {
