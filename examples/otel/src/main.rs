@@ -81,7 +81,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A line for each series of a metric of the conventions: name, unit, attributes of the conventions.
+/// A line for each series of a metric of the conventions: name, unit, attributes of the conventions, and the bounds of
+/// a histogram's buckets.
 fn series(metric: &Metric) -> Vec<String> {
     let line = |attributes: Vec<&KeyValue>| {
         let conventional = ["error.", "messaging."];
@@ -101,7 +102,11 @@ fn series(metric: &Metric) -> Vec<String> {
             moved.map(|point| line(point.attributes().collect())).collect()
         }
         AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
-            histogram.data_points().map(|point| line(point.attributes().collect())).collect()
+            let points = histogram.data_points().map(|point| {
+                let bounds = point.bounds().map(|bound| bound.to_string()).collect::<Vec<_>>();
+                format!("{} <= {}", line(point.attributes().collect()), bounds.join(" "))
+            });
+            points.collect()
         }
         _ => Vec::new(),
     }

@@ -10,16 +10,19 @@ fn every_series_has_the_name_the_unit_and_the_attributes_of_the_conventions() {
     let consumer = "messaging.consumer.group.name=billing messaging.destination.name=orders";
     let expected = [
         "messaging.client.consumed.messages [{message}] CONSUMER messaging.operation.name=receive SYSTEM",
-        "messaging.client.operation.duration [s] CONSUMER messaging.operation.name=ack messaging.operation.type=settle SYSTEM",
-        "messaging.client.operation.duration [s] CONSUMER messaging.operation.name=receive messaging.operation.type=receive SYSTEM",
-        "messaging.client.operation.duration [s] CONSUMER messaging.operation.name=retry messaging.operation.type=settle SYSTEM",
-        "messaging.client.operation.duration [s] messaging.destination.name=orders messaging.operation.name=send messaging.operation.type=send SYSTEM",
+        "messaging.client.operation.duration [s] CONSUMER messaging.operation.name=ack messaging.operation.type=settle SYSTEM BOUNDS",
+        "messaging.client.operation.duration [s] CONSUMER messaging.operation.name=receive messaging.operation.type=receive SYSTEM BOUNDS",
+        "messaging.client.operation.duration [s] CONSUMER messaging.operation.name=retry messaging.operation.type=settle SYSTEM BOUNDS",
+        "messaging.client.operation.duration [s] messaging.destination.name=orders messaging.operation.name=send messaging.operation.type=send SYSTEM BOUNDS",
         "messaging.client.sent.messages [{message}] messaging.destination.name=orders messaging.operation.name=send SYSTEM",
-        "messaging.process.duration [s] error.type=error CONSUMER messaging.operation.name=process SYSTEM",
-        "messaging.process.duration [s] CONSUMER messaging.operation.name=process SYSTEM",
+        "messaging.process.duration [s] error.type=error CONSUMER messaging.operation.name=process SYSTEM BOUNDS",
+        "messaging.process.duration [s] CONSUMER messaging.operation.name=process SYSTEM BOUNDS",
     ];
-    let expected = expected
-        .map(|line| line.replace("CONSUMER", consumer).replace("SYSTEM", "messaging.system=redis"));
+    let bounds = "<= 0.005 0.01 0.025 0.05 0.075 0.1 0.25 0.5 0.75 1 2.5 5 7.5 10";
+    let expected = expected.map(|line| {
+        let line = line.replace("CONSUMER", consumer).replace("BOUNDS", bounds);
+        line.replace("SYSTEM", "messaging.system=redis")
+    });
     // An acknowledgement may go with the next read instead of a request of its own.
     let ack = expected[1].clone();
     let others = printed.lines().filter(|line| *line != ack).collect::<Vec<_>>();
