@@ -297,9 +297,10 @@ async fn an_event_is_forgotten_wherever_its_id_stands() {
     let forgotten = archive.letters.forget(&EventId::new("e-1").unwrap()).await.unwrap();
     assert_eq!(forgotten, 2);
     assert_eq!(found(&archive, Selection::new().state(LetterState::All)).await, [2]);
+    // The id of a redrive may have the same characters between others.
     let left = "SELECT count(*) FROM streamjobs.redrives r
         FULL JOIN streamjobs.redrive_letters l ON l.redrive_id = r.id
-        WHERE to_jsonb(r)::text LIKE '%e-1%' OR to_jsonb(l)::text LIKE '%e-1%'";
+        WHERE to_jsonb(r)::text ~ '[^0-9a-f]e-1[^0-9a-f]' OR to_jsonb(l)::text ~ '[^0-9a-f]e-1[^0-9a-f]'";
     assert_eq!(archive.number(left).await, 0);
     assert_eq!(archive.number("SELECT count(*) FROM streamjobs.redrive_letters").await, 3);
     assert_eq!(archive.letters.forget(&EventId::new("e-1").unwrap()).await.unwrap(), 0);
