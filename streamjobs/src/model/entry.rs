@@ -87,6 +87,32 @@ impl EntryId {
     }
 }
 
+/// Reads ids that stand behind each other. Most begin with the milliseconds of the one before, which are not
+/// read again.
+#[derive(Debug, Default)]
+pub(crate) struct IdReader<'a> {
+    /// The milliseconds of the last id, with the dash behind them, as text and as a number.
+    beginning: &'a [u8],
+    milliseconds: u64,
+}
+
+impl<'a> IdReader<'a> {
+    /// The id that these bytes write, as [`from_str`](EntryId::from_str) reads it.
+    pub(crate) fn read(&mut self, text: &'a [u8]) -> Option<EntryId> {
+        if !self.beginning.is_empty()
+            && let Some(sequence) = text.strip_prefix(self.beginning)
+            && let Some((sequence, [])) = leading_number(sequence)
+        {
+            return Some(EntryId::new(self.milliseconds, sequence));
+        }
+        let id = EntryId::from_ascii(text)?;
+        let dash = text.iter().position(|byte| *byte == b'-');
+        self.beginning = dash.and_then(|dash| text.get(..=dash)).unwrap_or_default();
+        self.milliseconds = id.milliseconds;
+        Some(id)
+    }
+}
+
 /// The number in front, and what follows it.
 fn leading_number(text: &[u8]) -> Option<(u64, &[u8])> {
     let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
@@ -399,6 +425,19 @@ mod tests {
         assert_eq!(EntryId::MAX.to_string(), max);
         for bad in ["", "-", "x", "1-", "-1", "+1-0", "1-2-3", "18446744073709551616-0"] {
             assert_eq!(bad.parse::<EntryId>(), Err(EntryIdError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ids_behind_each_other_are_read_as_each_alone() {
+        let max = u64::MAX.to_string();
+        let texts =
+            ["5-3", "5-4", "5", "5-", "5-4-1", "5-x", "50-1", "5-5", "x", "50-2", "7", "7-1"];
+        let overflowing = format!("7-{max}0");
+        let mut reader = IdReader::default();
+        for text in texts.into_iter().chain([overflowing.as_str()]) {
+            let alone = EntryId::from_ascii(text.as_bytes());
+            assert_eq!(reader.read(text.as_bytes()), alone, "{text}");
         }
     }
 

@@ -39,9 +39,13 @@ macro_rules! checked_name {
             ///
             /// When the name breaks a rule; the error says which.
             pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
-                let name = name.into();
-                match $check(&name) {
-                    Some(rule) => Err(NameError::new($what, &name, rule)),
+                Self::read(&name.into())
+            }
+
+            /// Like [`new`](Self::new), in one allocation.
+            pub(crate) fn read(name: &str) -> Result<Self, NameError> {
+                match $check(name) {
+                    Some(rule) => Err(NameError::new($what, name, rule)),
                     None => Ok(Self(name.into())),
                 }
             }
@@ -198,11 +202,6 @@ impl EventId {
         // A stream's name may hold any other character.
         let name = format!("{stream}\n{schedule}\n{at}");
         Self(text_of(Uuid::new_v5(&OCCURRENCE_IDS, name.as_bytes())))
-    }
-
-    /// The id that this text is, in one allocation; `None` if it breaks a rule.
-    pub(crate) fn read(text: &str) -> Option<Self> {
-        event_id_rule(text).is_none().then(|| Self(text.into()))
     }
 
     pub(crate) fn of_content(content: &[u8]) -> Self {

@@ -11,7 +11,7 @@ use crate::insight::metrics::{self, PublishMetrics};
 use crate::model::config::{ConnectionOptions, Retention};
 use crate::model::entry::{EntryAddress, EntryId};
 use crate::model::error::{ConnectError, PublishError};
-use crate::model::event::Event;
+use crate::model::event::{Event, stream_of};
 use crate::model::name::{EventId, NameError, StreamName};
 use crate::model::trace::span::{self, TraceProvider};
 use crate::model::trace::{self, TraceContext};
@@ -141,7 +141,7 @@ impl Client {
         event: &E,
         id: EventId,
     ) -> Result<Published, PublishError> {
-        self.publish_to(&StreamName::new(E::STREAM)?, event, id).await
+        self.publish_to(&stream_of::<E>()?, event, id).await
     }
 
     /// Publishes one event to another stream than its own, such as the stream of a tenant.
@@ -204,7 +204,7 @@ impl Client {
         E: Event,
         I: IntoIterator<Item = (EventId, &'e E)>,
     {
-        let stream = match StreamName::new(E::STREAM) {
+        let stream = match stream_of::<E>() {
             Ok(stream) => stream,
             Err(error) => return events.into_iter().map(|_| Err(error.clone().into())).collect(),
         };

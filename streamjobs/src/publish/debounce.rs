@@ -6,7 +6,7 @@ use tracing::Instrument;
 
 use crate::model::debounce::{Debounce, waiting_name};
 use crate::model::error::PublishError;
-use crate::model::event::Event;
+use crate::model::event::{Event, stream_of};
 use crate::model::name::{EventId, StreamName};
 use crate::model::trace::span;
 use crate::publish::client::Client;
@@ -108,7 +108,7 @@ impl Client {
         event: &E,
         id: EventId,
     ) -> Result<DebouncedEvent, PublishError> {
-        self.publish_debounced_to(&StreamName::new(E::STREAM)?, debounce, event, id).await
+        self.publish_debounced_to(&stream_of::<E>()?, debounce, event, id).await
     }
 
     /// Publishes an event after a delay to another stream than its own, such as the stream of a tenant, and

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::error::PublishError;
-use crate::model::event::{DecodeError, Envelope, Event};
+use crate::model::event::{DecodeError, Envelope, Event, stream_of};
 use crate::model::name::{EventId, StreamName};
 use crate::model::trace::{self, TraceContext};
 
@@ -131,7 +131,7 @@ impl EncodedEvent {
         trace: Option<&TraceContext>,
         bytes_max: usize,
     ) -> Result<Self, PublishError> {
-        let stream = StreamName::new(E::STREAM)?;
+        let stream = stream_of::<E>()?;
         let fields = encode(&stream, event, &id, trace, bytes_max)?;
         Ok(Self { stream, event_id: id, fields })
     }

@@ -10,7 +10,7 @@ use tracing::{Instrument, Span};
 use crate::model::config::Retention;
 use crate::model::entry::Fields;
 use crate::model::error::PublishError;
-use crate::model::event::Event;
+use crate::model::event::{Event, stream_of};
 use crate::model::name::{EventId, StreamName};
 use crate::model::record::FIELDS_CARRIED_MAX;
 use crate::model::trace::span;
@@ -138,7 +138,7 @@ impl Client {
         event: &E,
         id: EventId,
     ) -> Result<Scheduled, PublishError> {
-        self.schedule_one(&StreamName::new(E::STREAM)?, When::In(delay), event, id).await
+        self.schedule_one(&stream_of::<E>()?, When::In(delay), event, id).await
     }
 
     /// Publishes an event at a time of the server's clock, under a new event id; at once if that is not
@@ -175,7 +175,7 @@ impl Client {
         event: &E,
         id: EventId,
     ) -> Result<Scheduled, PublishError> {
-        self.schedule_one(&StreamName::new(E::STREAM)?, When::At(at), event, id).await
+        self.schedule_one(&stream_of::<E>()?, When::At(at), event, id).await
     }
 
     /// Publishes an event at a time of the server's clock to another stream than its own, such as the
@@ -211,7 +211,7 @@ impl Client {
         E: Event,
         I: IntoIterator<Item = (SystemTime, EventId, &'e E)>,
     {
-        let stream = match StreamName::new(E::STREAM) {
+        let stream = match stream_of::<E>() {
             Ok(stream) => stream,
             Err(error) => return events.into_iter().map(|_| Err(error.clone().into())).collect(),
         };

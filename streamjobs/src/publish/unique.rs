@@ -6,7 +6,7 @@ use tracing::Instrument;
 
 use crate::model::entry::Fields;
 use crate::model::error::PublishError;
-use crate::model::event::Event;
+use crate::model::event::{Event, stream_of};
 use crate::model::name::{EventId, StreamName};
 use crate::model::record::FIELDS_CARRIED_MAX;
 use crate::model::trace::span;
@@ -118,7 +118,7 @@ impl Client {
         event: &E,
         id: EventId,
     ) -> Result<UniquePublished, PublishError> {
-        self.publish_unique_to(&StreamName::new(E::STREAM)?, unique, event, id).await
+        self.publish_unique_to(&stream_of::<E>()?, unique, event, id).await
     }
 
     /// Publishes an event to another stream than its own, such as the stream of a tenant, unless another one

@@ -55,7 +55,7 @@ impl Envelope {
             // Of several with one name, the first counts.
             place.get_or_insert(value);
         }
-        let own = id.and_then(|id| EventId::read(std::str::from_utf8(id).ok()?));
+        let own = id.and_then(|id| EventId::read(std::str::from_utf8(id).ok()?).ok());
         Self {
             event_id: own.unwrap_or_else(|| derived_id(stream, entry)),
             failures: attempt

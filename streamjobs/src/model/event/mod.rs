@@ -8,11 +8,13 @@ mod envelope;
 mod fields;
 mod finite;
 mod json;
+mod stream;
 mod unique;
 
 pub(crate) use self::codec::{decode_result, encode_result};
 pub(crate) use self::envelope::Envelope;
 pub use self::envelope::Payload;
+pub(crate) use self::stream::stream_of;
 pub use self::unique::UniqueFields;
 pub(crate) use self::unique::put_part;
 

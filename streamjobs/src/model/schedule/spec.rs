@@ -13,7 +13,7 @@ use super::overlap::Overlap;
 use super::tick::Tick;
 use super::trigger::Trigger;
 use crate::model::entry::Fields;
-use crate::model::event::{Envelope, Event};
+use crate::model::event::{Envelope, Event, stream_of};
 use crate::model::name::{EventId, ScheduleName, StreamName};
 use crate::model::record::FIELDS_CARRIED_MAX;
 
@@ -195,7 +195,7 @@ impl Schedule {
         let payload = event
             .encode()
             .map_err(|source| ScheduleError::Encode { name: self.name.to_string(), source })?;
-        self.stream = StreamName::new(E::STREAM)?;
+        self.stream = stream_of::<E>()?;
         let id = EventId::generate();
         let mut fields = Envelope::entry(event.event_type(), payload, &id, event.key(), None);
         fields.retain(|(name, _)| name != ID);

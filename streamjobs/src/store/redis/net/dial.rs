@@ -68,10 +68,10 @@ async fn open_by_crate(
             let _ = &guard;
             Ok(())
         });
-    let connection = connect(&server.address, ProtocolVersion::RESP3, config).await?;
-    let connection = Multiplexed::Crate(connection);
-    let answers = connection.commands(&first_requests(server), None).await?;
-    Ok((connection, answers))
+    let mut connection = connect(&server.address, ProtocolVersion::RESP3, config).await?;
+    let first = first_requests(server);
+    let answers = connection.send_packed_commands(&first, 0, first.len()).await?;
+    Ok((Multiplexed::Crate(connection), answers))
 }
 
 /// What each shared connection asks first: the last answer is about the server's role, where it matters,

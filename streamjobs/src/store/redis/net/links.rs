@@ -228,6 +228,14 @@ impl Link {
         Ok((Pinned { live, link: self.clone() }, place))
     }
 
+    /// The current connection with a place for a request of so many bytes, if there is one now.
+    pub(crate) fn place_now(&self, bytes: usize) -> Option<(Pinned, Place)> {
+        let state = self.inner.lock();
+        let live = state.live.as_ref().filter(|live| !live.closed.is_cancelled())?;
+        let place = live.places.take_now(bytes)?;
+        Some((Pinned { live: Arc::clone(live), link: self.clone() }, place))
+    }
+
     /// The current connection, for commands that must all use the same one.
     pub(crate) async fn pinned(&self) -> Result<Pinned, StoreError> {
         Ok(Pinned { live: self.live().await?, link: self.clone() })

@@ -51,28 +51,28 @@ impl Live {
     }
 
     /// Sends one command, with the first poll.
-    pub(super) async fn command(&self, mut place: Place, command: &Cmd) -> RedisResult<Value> {
-        let sent = pin!(self.connection.command(command, place.take_room()));
-        place.answer(self.tenure.within(sent)).await
+    pub(super) async fn command(&self, place: Place, command: &Cmd) -> RedisResult<Value> {
+        let sent = pin!(self.connection.command(command, place));
+        self.tenure.within(sent).await
     }
 
     /// Sends commands in one go, with the first poll.
     pub(super) async fn commands(
         &self,
-        mut place: Place,
+        place: Place,
         pipeline: &Pipeline,
     ) -> RedisResult<Vec<Value>> {
-        let sent = pin!(self.connection.commands(pipeline, place.take_room()));
-        place.answer(self.tenure.within(sent)).await
+        let sent = pin!(self.connection.commands(pipeline, place));
+        self.tenure.within(sent).await
     }
 
     /// Sends commands in one go, with the first poll.
     pub(super) async fn request(
         &self,
-        mut place: Place,
+        place: Place,
         request: &impl Request,
     ) -> RedisResult<Answers> {
-        let sent = pin!(self.connection.request(request, place.take_room()));
-        place.answer(self.tenure.within(sent)).await
+        let sent = pin!(self.connection.request(request, place));
+        self.tenure.within(sent).await
     }
 }

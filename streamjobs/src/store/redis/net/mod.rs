@@ -10,6 +10,8 @@ mod deadlines;
 mod dial;
 mod endpoint;
 mod error;
+mod incoming;
+mod late_answers;
 mod links;
 mod live;
 mod login;
@@ -32,6 +34,7 @@ mod shared_wire;
 mod tls;
 mod wakers;
 mod wire;
+mod wire_state;
 
 pub(super) use self::address::NodeAddress;
 pub(super) use self::asking::asking;

@@ -4,12 +4,13 @@ use std::io;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
+use tokio::task::unconstrained;
 
-use super::places::Room;
-use super::scan::{self, FrameScanner};
+use super::incoming::AnswerBytes;
+use super::places::Place;
+use super::scan::{self, FrameScanner, Ids};
 use super::shared_wire::SharedWire;
 use super::wire::NO_ANSWER;
-use crate::model::entry::EntryId;
 
 /// A connection for many callers at once. Each request is sent with the first poll.
 pub(super) enum Multiplexed {
@@ -36,29 +37,28 @@ pub(crate) trait Request: Sync {
 #[derive(Debug)]
 pub(crate) enum AppendAnswers {
     /// The ids of the new entries: all were stored.
-    Ids(Vec<EntryId>),
+    Ids(Ids),
     /// An answer to each. Some may be refusals.
     Values(Vec<Value>),
 }
 
 /// The answers to a request: the bytes that came, or the client crate's values.
 pub(super) enum Answers {
-    Raw(Vec<u8>),
+    Raw(AnswerBytes),
     Values(Vec<Value>),
 }
 
 impl Multiplexed {
-    /// Sends one command, which keeps this room until it is answered.
-    pub(super) async fn command(&self, command: &Cmd, room: Option<Room>) -> RedisResult<Value> {
+    /// Sends one command, which keeps this place until it is answered.
+    pub(super) async fn command(&self, command: &Cmd, place: Place) -> RedisResult<Value> {
         match self {
             Self::Wire(wire) => {
                 let write = |out: &mut Vec<u8>| command.write_packed_command(out);
-                redis::parse_redis_value(&exchange(wire, 1, room, write).await?)
+                redis::parse_redis_value(&exchange(wire, 1, place, write).await?)
             }
             Self::Crate(connection) => {
-                let answer = connection.clone().send_packed_command(command).await;
-                drop(room);
-                answer
+                let mut connection = connection.clone();
+                place.answer(connection.send_packed_command(command)).await
             }
         }
     }
@@ -67,7 +67,7 @@ impl Multiplexed {
     pub(super) async fn commands(
         &self,
         pipeline: &Pipeline,
-        room: Option<Room>,
+        place: Place,
     ) -> RedisResult<Vec<Value>> {
         match self {
             Self::Wire(wire) => {
@@ -76,14 +76,11 @@ impl Multiplexed {
                         command.write_packed_command(out);
                     }
                 };
-                values(&exchange(wire, pipeline.len(), room, write).await?)
+                values(&exchange(wire, pipeline.len(), place, write).await?)
             }
             Self::Crate(connection) => {
                 let mut connection = connection.clone();
-                let sent = connection.send_packed_commands(pipeline, 0, pipeline.len());
-                let answers = sent.await;
-                drop(room);
-                answers
+                place.answer(connection.send_packed_commands(pipeline, 0, pipeline.len())).await
             }
         }
     }
@@ -92,21 +89,21 @@ impl Multiplexed {
     pub(super) async fn request(
         &self,
         request: &impl Request,
-        room: Option<Room>,
+        place: Place,
     ) -> RedisResult<Answers> {
         match self {
             Self::Wire(wire) => {
-                let answers = exchange(wire, request.count(), room, |out| request.write(out));
+                let answers = exchange(wire, request.count(), place, |out| request.write(out));
                 answers.await.map(Answers::Raw)
             }
-            Self::Crate(_) => self.commands(&request.pipeline(), room).await.map(Answers::Values),
+            Self::Crate(_) => self.commands(&request.pipeline(), place).await.map(Answers::Values),
         }
     }
 }
 
 impl Answers {
     /// The id that each answer is, unless one is something else.
-    pub(super) fn ids(&self) -> Option<Vec<EntryId>> {
+    pub(super) fn ids(&self) -> Option<Ids> {
         match self {
             Self::Raw(bytes) => scan::ids(bytes),
             Self::Values(_) => None,
@@ -122,20 +119,24 @@ impl Answers {
     }
 }
 
-/// The bytes of the answers to a request.
+/// The bytes of the answers to a request. It does not take part in the budgets of tasks: where one task joins
+/// many requests, each that ran out of its task's budget would else wake the task, which polls all of them
+/// again.
 async fn exchange(
     wire: &SharedWire,
     expected: usize,
-    room: Option<Room>,
+    mut place: Place,
     write: impl FnOnce(&mut Vec<u8>),
-) -> RedisResult<Vec<u8>> {
+) -> RedisResult<AnswerBytes> {
     if expected == 0 {
-        return Ok(Vec::new());
+        return Ok(AnswerBytes::new());
     }
     let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
-    let answers = wire.send(expected, room, write).ok_or_else(closed)?;
+    let room = place.take_room();
+    let (_on_the_way, allowance) = place.sent();
+    let answers = wire.send(expected, allowance, room, write).ok_or_else(closed)?;
     // It ends without an answer with the executor of the connection.
-    Ok(answers.await.map_err(|_| closed())??)
+    Ok(unconstrained(answers).await.map_err(|_| closed())??)
 }
 
 fn values(bytes: &[u8]) -> RedisResult<Vec<Value>> {
@@ -154,18 +155,20 @@ fn values(bytes: &[u8]) -> RedisResult<Vec<Value>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::entry::EntryId;
 
     #[test]
     fn answers_are_ids_or_values_of_all_kinds() {
-        let ids = Answers::Raw(b"$3\r\n7-0\r\n$4\r\n12-3\r\n".to_vec());
-        assert_eq!(ids.ids(), Some(vec![EntryId::new(7, 0), EntryId::new(12, 3)]));
-        let mixed = b"$3\r\n7-0\r\n-MOVED 1 a:1\r\n*1\r\n:5\r\n$-1\r\n".to_vec();
-        let mixed = Answers::Raw(mixed);
+        let ids = Answers::Raw(AnswerBytes::from_slice(b"$3\r\n7-0\r\n$4\r\n12-3\r\n"));
+        let expected = [EntryId::new(7, 0), EntryId::new(12, 3)];
+        assert_eq!(ids.ids().as_deref(), Some(expected.as_slice()));
+        let mixed = b"$3\r\n7-0\r\n-MOVED 1 a:1\r\n*1\r\n:5\r\n$-1\r\n".as_slice();
+        let mixed = Answers::Raw(mixed.into());
         assert_eq!(mixed.ids(), None);
         let values = mixed.values().unwrap();
         assert!(matches!(&values[0], Value::BulkString(id) if id == b"7-0"), "{values:?}");
         assert!(matches!(&values[1], Value::ServerError(error) if error.code() == "MOVED"));
         assert_eq!(values[2..], [Value::Array(vec![Value::Int(5)]), Value::Nil]);
-        assert!(Answers::Raw(b"$3\r\n7".to_vec()).values().is_err());
+        assert!(Answers::Raw(AnswerBytes::from_slice(b"$3\r\n7")).values().is_err());
     }
 }

@@ -9,7 +9,9 @@ use tokio::time::{Instant, timeout_at};
 use super::cluster::{Cluster, Survey};
 use super::deadlines::CONNECT_DEADLINE;
 use super::endpoint::Endpoint;
+use super::links::Pinned;
 use super::node::Node;
+use super::places::Place;
 use super::route::Route;
 use crate::model::cause::BoxError;
 use crate::model::config::ConnectionOptions;
@@ -59,6 +61,14 @@ impl Nodes {
         match self {
             Self::One(node) => Route::One(node.clone()),
             Self::Cluster(cluster) => Route::Slot(Arc::clone(cluster), slot_of(key)),
+        }
+    }
+
+    /// The connection to the only server with a place for a request of so many bytes, if there is one now.
+    pub(crate) fn place_now(&self, bytes: usize) -> Option<(Pinned, Place)> {
+        match self {
+            Self::One(node) => node.link.place_now(bytes),
+            Self::Cluster(_) => None,
         }
     }
 

@@ -82,7 +82,7 @@ impl Places {
 }
 
 /// Bytes of a request and its answer that are on their way.
-struct OnTheWay<'a> {
+pub(super) struct OnTheWay<'a> {
     places: &'a Places,
     bytes: usize,
 }
@@ -105,11 +105,14 @@ impl Place {
         self
     }
 
-    /// Sends a request with its first poll, and waits for its answer. It fails when the server has not
-    /// answered any request for the deadline of this one, or this one for a few times as long. The
-    /// deadline has time for the bytes that are on their way before it: on a slow link, a small request
-    /// waits for the large ones. While the process itself does not get to run, the deadline does not
-    /// count: what was answered may not have been read.
+    /// Counts the request as sent, until the guard is dropped: it, and how long its answer may take.
+    pub(super) fn sent(&self) -> (OnTheWay<'_>, Allowance) {
+        let (on_the_way, bytes) = self.places.send(self.bytes);
+        (on_the_way, Allowance::new(bytes))
+    }
+
+    /// Sends a request with its first poll, and waits for its answer as long as its allowance says, over a
+    /// connection that does not do so itself.
     ///
     /// It does not take part in the budgets of tasks. Where one task joins many requests, each that ran
     /// out of its task's budget would else wake the task, which polls all of them again.
@@ -117,13 +120,10 @@ impl Place {
         self,
         sent: impl Future<Output = RedisResult<T>>,
     ) -> RedisResult<T> {
-        let (_on_the_way, bytes) = self.places.send(self.bytes);
-        let silence = deadline(bytes);
+        let (_on_the_way, mut allowance) = self.sent();
         let mut sent = pin!(sent);
-        let mut until = Instant::now() + silence;
-        let mut end = until + silence * (DEADLINES_MAX - 1);
         for _ in 0..EXTENSIONS_MAX {
-            if let Ok(answer) = unconstrained(timeout_at(until, sent.as_mut())).await {
+            if let Ok(answer) = unconstrained(timeout_at(allowance.until, sent.as_mut())).await {
                 if answer.is_ok() {
                     self.places.note_answer();
                 }
@@ -133,18 +133,60 @@ impl Place {
                 return answer;
             }
             let now = Instant::now();
-            let later = if now > until + LATE {
-                end = end.max(now + silence);
-                now + silence
-            } else {
-                (self.places.answered() + silence).min(end)
-            };
-            if later <= until {
+            let is_late = now > allowance.until + LATE;
+            if !allowance.goes_on(now, is_late, self.places.answered()) {
                 break;
             }
-            until = later;
         }
         Err(io::Error::from(io::ErrorKind::TimedOut).into())
+    }
+}
+
+/// How long the answer to a request may take.
+///
+/// It takes too long when the server has not answered any request for the deadline of this one, or this one for a
+/// few times as long. The deadline has time for the bytes that are on their way before it: on a slow link,
+/// a small request waits for the large ones. While the process itself does not get to run, the deadline
+/// does not count: what was answered may not have been read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    silence: Duration,
+    until: Instant,
+    end: Instant,
+}
+
+impl Allowance {
+    /// For a request that is sent now, with so many bytes on their way.
+    pub(super) fn new(bytes: usize) -> Self {
+        let silence = deadline(bytes);
+        let until = Instant::now() + silence;
+        Self { silence, until, end: until + silence * (DEADLINES_MAX - 1) }
+    }
+
+    /// When the request was sent; until it has gone on for the first time.
+    pub(super) fn since(&self) -> Instant {
+        self.until - self.silence
+    }
+
+    /// Whether it is at its end, unless it goes on.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.until <= now
+    }
+
+    /// Whether it goes on at its end, given when the last answer came. It is late where the process did
+    /// not get to run.
+    pub(super) fn goes_on(&mut self, now: Instant, is_late: bool, answered: Instant) -> bool {
+        let later = if is_late {
+            self.end = self.end.max(now + self.silence);
+            now + self.silence
+        } else {
+            (answered + self.silence).min(self.end)
+        };
+        let goes_on = later > self.until;
+        if goes_on {
+            self.until = later;
+        }
+        goes_on
     }
 }
 
@@ -191,7 +233,7 @@ const BYTES_PER_SECOND_MIN: f64 = 100_000.0;
 /// A request behind many others gets at most so many of its deadlines while they are answered.
 const DEADLINES_MAX: u32 = 4;
 /// A timer that is later than this shows that the process did not get to run.
-const LATE: Duration = Duration::from_millis(500);
+pub(super) const LATE: Duration = Duration::from_millis(500);
 /// How often, and how soon, the connection's task gets to read what has come.
 const LOOKS: usize = 4;
 const LOOK_PAUSE: Duration = Duration::from_millis(10);

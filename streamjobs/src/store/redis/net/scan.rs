@@ -3,7 +3,9 @@
 //!
 //! Supports version 2 of the protocol only, which the reader's connection uses.
 
-use crate::model::entry::EntryId;
+use smallvec::SmallVec;
+
+use crate::model::entry::{EntryId, IdReader};
 use crate::store::redis::copier::Copier;
 use crate::store::{Delivery, Inlet};
 
@@ -211,12 +213,16 @@ pub(crate) fn is_refusal(answer: &[u8]) -> bool {
     answer.first() == Some(&b'-')
 }
 
+/// Ids of new entries. One alone takes no memory of its own.
+pub(crate) type Ids = SmallVec<[EntryId; 1]>;
+
 /// The id that each answer is; `None` if one of them is something else.
-pub(crate) fn ids(answers: &[u8]) -> Option<Vec<EntryId>> {
+pub(crate) fn ids(answers: &[u8]) -> Option<Ids> {
     let mut walk = Walk { bytes: answers, at: 0 };
-    let mut ids = Vec::with_capacity(answers.len() / ID_BYTES);
+    let mut ids = Ids::with_capacity(answers.len() / ID_BYTES);
+    let mut reader = IdReader::default();
     while walk.at < answers.len() {
-        ids.push(EntryId::from_ascii(walk.bulk().ok()?)?);
+        ids.push(reader.read(walk.bulk().ok()?)?);
     }
     Some(ids)
 }
@@ -234,16 +240,17 @@ pub(crate) fn deliveries(answer: &[u8], inlet: Inlet) -> Scanned<Vec<Delivery>> 
     let count = walk.array()?.ok_or(Malformed)?;
     // Limited by the size of the answer, so that a wrong count reserves no memory.
     let mut copier = Copier::new(inlet, count.min(answer.len() / ENTRY_BYTES_MIN));
+    let mut ids = IdReader::default();
     for _ in 0..count {
-        entry(&mut walk, &mut copier)?;
+        entry(&mut walk, &mut ids, &mut copier)?;
     }
     Ok(copier.finish())
 }
 
 /// Reads one entry, unless its payload was trimmed.
-fn entry<'b>(walk: &mut Walk<'b>, copier: &mut Copier<'b>) -> Scanned<()> {
+fn entry<'b>(walk: &mut Walk<'b>, ids: &mut IdReader<'b>, copier: &mut Copier<'b>) -> Scanned<()> {
     walk.array_of(2)?;
-    let id = EntryId::from_ascii(walk.bulk()?).ok_or(Malformed)?;
+    let id = ids.read(walk.bulk()?).ok_or(Malformed)?;
     let Some(length) = walk.array()? else { return Ok(()) };
     if length % 2 != 0 {
         return Err(Malformed);

@@ -1,27 +1,24 @@
 //! A connection for many callers at once: what they send at the same time meets in one write.
 //!
 //! Callers put their requests behind each other into one buffer. A task of its own writes it, lets those run
-//! first that are about to add more, and cuts what comes in into the answers of each request.
+//! first that are about to add more, and cuts what comes in into the answers of each request. Where answers
+//! take too long, callers are told by another task, on their own executor: the connection's may not get to run.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use futures_util::task::AtomicWaker;
-use tokio::io::ReadBuf;
-use tokio::sync::oneshot;
-use tokio::task::yield_now;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
-use super::places::Room;
-use super::scan::FrameScanner;
-use super::wire::{NO_ANSWER, NOT_ASKED_FOR, Socket};
+use super::incoming::{AnswerBytes, Answers, Caller, Incoming, KEPT_BYTES_MAX};
+use super::late_answers::{LOOK_EVERY, LateAnswers};
+use super::places::{Allowance, Room};
+use super::wire::Socket;
+use super::wire_state::{Shared, State};
 
 /// A connection that is shared. It is closed when this is dropped.
 pub(crate) struct SharedWire {
@@ -35,56 +32,20 @@ impl Drop for SharedWire {
     }
 }
 
-/// What callers and the task share.
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    task: AtomicWaker,
-}
-
-#[derive(Default)]
-struct State {
-    /// Bytes of requests that no write has begun with.
-    outgoing: Vec<u8>,
-    /// Those who wait for the answers to these requests, in their order.
-    callers: Vec<Caller>,
-    /// Nothing is sent any more.
-    is_over: bool,
-}
-
-/// Who waits for the answers to one request.
-struct Caller {
-    answers: usize,
-    sender: oneshot::Sender<io::Result<Vec<u8>>>,
-    /// Kept when the caller has gone: what it has sent is still there.
-    _room: Option<Room>,
-}
-
-/// The answers to one request, as the bytes that came. If it is dropped, the request may or may not be
-/// carried out.
-pub(crate) type Answers = oneshot::Receiver<io::Result<Vec<u8>>>;
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl SharedWire {
     /// Takes over a connection on which nothing is outstanding. The guard is dropped when the connection
     /// cannot be used any more.
     #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]
     pub(super) fn start(socket: Box<dyn Socket>, guard: DropGuard) -> Self {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::new(Shared::new());
         let exchange = Exchange {
             socket,
             shared: Arc::clone(&shared),
             writing: Vec::new(),
             written: 0,
             has_yielded: false,
-            callers: VecDeque::new(),
             incoming: Incoming::default(),
-            silence: Silence::new(),
+            answers: Vec::new(),
             _guard: guard,
         };
         tokio::spawn(exchange.run());
@@ -92,25 +53,40 @@ impl SharedWire {
     }
 
     /// Sends a request that gets so many answers, behind those that were sent before, and keeps this room
-    /// until they have come. `None` if the connection cannot be used any more: then nothing is sent.
-    pub(crate) fn send(
+    /// until they have come. Who waits for them is told when they take longer than is allowed. `None` if
+    /// the connection cannot be used any more: then nothing is sent.
+    pub(super) fn send(
         &self,
         answers: usize,
+        allowance: Allowance,
         room: Option<Room>,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Option<Answers> {
-        let (sender, receiver) = oneshot::channel();
+        let (caller, receiver) = Caller::new(answers, allowance, room);
         let mut state = self.shared.lock();
         if state.is_over {
             return None;
         }
+        if !state.expects_answers() {
+            // Nothing was expected until now.
+            state.moved = allowance.since();
+        }
         // Otherwise the task has been woken for what is there, and has not taken it yet.
-        let is_first = state.callers.is_empty();
+        let is_first = state.unsent.is_empty();
         write(&mut state.outgoing);
-        state.callers.push(Caller { answers, sender, _room: room });
+        state.unsent.push(caller);
+        let mut unwatched = None;
+        let now = allowance.since();
+        if is_first || state.watched.is_empty() || now >= state.watched_until {
+            state.watched_until = now + LOOK_EVERY;
+            unwatched = state.unwatched();
+        }
         drop(state);
         if is_first {
             self.shared.task.wake();
+        }
+        if let Some(executor) = unwatched {
+            LateAnswers::look_for(&self.shared, &executor);
         }
         Some(receiver)
     }
@@ -125,22 +101,26 @@ struct Exchange {
     written: usize,
     /// The others have had their turn before the next write begins.
     has_yielded: bool,
-    /// Those whose requests are being written or were, in the order of their answers.
-    callers: VecDeque<Caller>,
     incoming: Incoming,
-    silence: Silence,
+    /// What came and is about to be told: outside of the lock, because those who are told run at once.
+    answers: Vec<(Caller, AnswerBytes)>,
     _guard: DropGuard,
 }
 
 impl Exchange {
     async fn run(mut self) {
         let Err(error) = poll_fn(|context| self.poll(context)).await else { return };
-        self.shared.lock().is_over = true;
-        let unsent = mem::take(&mut self.shared.lock().callers);
-        for caller in self.callers.drain(..).chain(unsent) {
-            let same = io::Error::new(error.kind(), error.to_string());
-            let _gone = caller.sender.send(Err(same)).is_err();
+        for mut caller in self.end() {
+            caller.tell(Err(io::Error::new(error.kind(), error.to_string())));
         }
+    }
+
+    /// Takes no more requests: those who wait for answers.
+    fn end(&self) -> Vec<Caller> {
+        let mut state = self.shared.lock();
+        state.is_over = true;
+        let State { sent, unsent, .. } = &mut *state;
+        sent.drain(..).chain(unsent.drain(..)).collect()
     }
 
     /// Receives and sends as much as is possible now. Ready when the connection is over: without an error
@@ -152,8 +132,7 @@ impl Exchange {
         }
         while let Poll::Ready(received) = self.incoming.poll(self.socket.as_mut(), context) {
             received?;
-            self.silence.end();
-            self.incoming.answer(&mut self.callers)?;
+            self.answer()?;
         }
         while self.written < self.writing.len() || self.take_requests(context) {
             let rest = self.writing.get(self.written..).unwrap_or_default();
@@ -161,15 +140,27 @@ impl Exchange {
                 Poll::Pending => break,
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(written) => {
-                    self.silence.end();
+                    self.shared.lock().moved = Instant::now();
                     self.written += written;
                 }
             }
         }
-        match self.callers.is_empty() {
-            true => Poll::Pending,
-            false => self.silence.poll(context).map(Err),
+        Poll::Pending
+    }
+
+    /// Gives callers the answers that have come.
+    fn answer(&mut self) -> io::Result<()> {
+        let mut state = self.shared.lock();
+        state.moved = Instant::now();
+        let cut = self.incoming.cut(&mut state.sent, &mut self.answers);
+        if !self.answers.is_empty() {
+            state.answered = state.moved;
         }
+        drop(state);
+        for (mut caller, answers) in self.answers.drain(..) {
+            caller.tell(Ok(answers));
+        }
+        cut
     }
 
     /// Takes what callers have put together, once those had their turn that run now: false if there is
@@ -181,7 +172,7 @@ impl Exchange {
             self.writing = Vec::new();
         }
         let mut state = self.shared.lock();
-        if state.callers.is_empty() {
+        if state.unsent.is_empty() {
             self.has_yielded = false;
             return false;
         }
@@ -189,15 +180,12 @@ impl Exchange {
             drop(state);
             self.has_yielded = true;
             // It wakes this task after the others.
-            let _later = pin!(yield_now()).poll(context);
+            context.waker().wake_by_ref();
             return false;
         }
-        if self.callers.is_empty() {
-            // Nothing was expected until now.
-            self.silence.end();
-        }
-        mem::swap(&mut self.writing, &mut state.outgoing);
-        self.callers.extend(state.callers.drain(..));
+        let State { outgoing, unsent, sent, .. } = &mut *state;
+        mem::swap(&mut self.writing, outgoing);
+        sent.extend(unsent.drain(..));
         self.has_yielded = false;
         true
     }
@@ -205,111 +193,24 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.is_over = true;
-        let callers = mem::take(&mut state.callers);
-        drop(state);
         // Wakes them.
-        drop(callers);
+        drop(self.end());
     }
 }
-
-/// How long nothing has moved on the connection. Callers have deadlines of their own; where each gives up
-/// before its own, a connection that is dead is noticed here.
-struct Silence {
-    since: Instant,
-    end: Pin<Box<Sleep>>,
-}
-
-impl Silence {
-    fn new() -> Self {
-        Self { since: Instant::now(), end: Box::pin(sleep(SILENCE_MAX)) }
-    }
-
-    /// Something has moved.
-    fn end(&mut self) {
-        self.since = Instant::now();
-    }
-
-    /// Ready when it was too long.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        while self.end.as_mut().poll(context).is_ready() {
-            if self.since.elapsed() >= SILENCE_MAX {
-                return Poll::Ready(io::ErrorKind::TimedOut.into());
-            }
-            self.end.as_mut().reset(self.since + SILENCE_MAX);
-        }
-        Poll::Pending
-    }
-}
-
-/// What came in and is not cut into answers yet.
-#[derive(Default)]
-struct Incoming {
-    /// All of it is initialised; what came are the first `filled` bytes.
-    buffer: Vec<u8>,
-    filled: usize,
-    /// Looks for the end of the next answers.
-    scanner: Option<FrameScanner>,
-}
-
-impl Incoming {
-    /// Receives some bytes.
-    fn poll(&mut self, socket: &mut dyn Socket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.buffer.len() - self.filled < FREE_BYTES_MIN {
-            self.buffer.resize((self.filled * 2).max(READ_BYTES), 0);
-        }
-        let mut free = ReadBuf::new(self.buffer.get_mut(self.filled..).unwrap_or_default());
-        ready!(Pin::new(socket).poll_read(context, &mut free))?;
-        match free.filled().len() {
-            0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-            received => {
-                self.filled += received;
-                Poll::Ready(Ok(()))
-            }
-        }
-    }
-
-    /// Gives callers the answers that are complete.
-    fn answer(&mut self, callers: &mut VecDeque<Caller>) -> io::Result<()> {
-        let invalid = |text| io::Error::new(io::ErrorKind::InvalidData, text);
-        let mut bytes = self.buffer.get(..self.filled).unwrap_or_default();
-        while !bytes.is_empty() {
-            let Some(caller) = callers.front() else { return Err(invalid(NOT_ASKED_FOR)) };
-            let scanner = self.scanner.get_or_insert_with(|| FrameScanner::of(caller.answers));
-            let Some(end) = scanner.end(bytes).map_err(|_| invalid(NO_ANSWER))? else { break };
-            self.scanner = None;
-            let (answers, rest) = bytes.split_at(end);
-            bytes = rest;
-            if let Some(caller) = callers.pop_front() {
-                let _gone = caller.sender.send(Ok(answers.to_vec())).is_err();
-            }
-        }
-        let rest = bytes.len();
-        self.buffer.copy_within(self.filled - rest..self.filled, 0);
-        self.filled = rest;
-        if rest == 0 && self.buffer.len() > KEPT_BYTES_MAX {
-            self.buffer = Vec::new();
-        }
-        Ok(())
-    }
-}
-
-/// Longer than what a socket buffers takes over the slowest link on which requests still arrive in time.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// The space for one read at first; it doubles while an answer is larger.
-const READ_BYTES: usize = 16 * 1024;
-/// With less free space than this, the buffer grows.
-const FREE_BYTES_MIN: usize = 4 * 1024;
-/// Larger buffers are given back when they are empty.
-const KEPT_BYTES_MAX: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-    use tokio::sync::Semaphore;
-    use tokio_util::sync::CancellationToken;
+    use std::collections::VecDeque;
+    use std::time::Duration;
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::sync::Semaphore;
+    use tokio::sync::oneshot::error::TryRecvError;
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::super::wire_state::SILENCE_MAX;
     use super::*;
 
     fn wire() -> (SharedWire, DuplexStream, CancellationToken) {
@@ -319,7 +220,8 @@ mod tests {
     }
 
     fn ask(wire: &SharedWire, text: &str, answers: usize) -> Answers {
-        wire.send(answers, None, |out| out.extend_from_slice(text.as_bytes())).unwrap()
+        wire.send(answers, Allowance::new(0), None, |out| out.extend_from_slice(text.as_bytes()))
+            .unwrap()
     }
 
     async fn heard(far: &mut DuplexStream, text: &str) {
@@ -331,23 +233,22 @@ mod tests {
     #[tokio::test]
     async fn requests_of_one_moment_go_in_one_write_and_each_gets_its_answers() {
         let (wire, mut far, _closed) = wire();
+        let wire = Arc::new(wire);
         let (one, two) = (ask(&wire, "a", 1), ask(&wire, "bc", 2));
-        let mut asked = [0; 16];
-        let read = async { far.read(&mut asked).await.unwrap() };
         // The task of the connection runs first, and lets this one send more.
-        let send = async {
-            tokio::task::yield_now().await;
-            (ask(&wire, "d", 1),)
-        };
-        let (count, (three,)) = tokio::join!(read, send);
+        let (tasks, other) = (TaskTracker::new(), Arc::clone(&wire));
+        let three = tasks.spawn(async move { (ask(&other, "d", 1),) });
+        let mut asked = [0; 16];
+        let count = far.read(&mut asked).await.unwrap();
+        let (three,) = three.await.unwrap();
         assert_eq!(&asked[..count], b"abcd");
         for piece in [b":1\r".as_slice(), b"\n$1\r\nx\r\n*1\r\n", b":3\r\n+OK\r\n"] {
             far.write_all(piece).await.unwrap();
             tokio::task::yield_now().await;
         }
-        assert_eq!(one.await.unwrap().unwrap(), b":1\r\n");
-        assert_eq!(two.await.unwrap().unwrap(), b"$1\r\nx\r\n*1\r\n:3\r\n");
-        assert_eq!(three.await.unwrap().unwrap(), b"+OK\r\n");
+        assert_eq!(one.await.unwrap().unwrap()[..], *b":1\r\n");
+        assert_eq!(two.await.unwrap().unwrap()[..], *b"$1\r\nx\r\n*1\r\n:3\r\n");
+        assert_eq!(three.await.unwrap().unwrap()[..], *b"+OK\r\n");
     }
 
     #[tokio::test]
@@ -357,7 +258,7 @@ mod tests {
         let two = ask(&wire, "b", 1);
         heard(&mut far, "ab").await;
         far.write_all(b":1\r\n:2\r\n").await.unwrap();
-        assert_eq!(two.await.unwrap().unwrap(), b":2\r\n");
+        assert_eq!(two.await.unwrap().unwrap()[..], *b":2\r\n");
     }
 
     #[tokio::test]
@@ -365,12 +266,12 @@ mod tests {
         let (wire, mut far, _closed) = wire();
         let places = Arc::new(Semaphore::new(1));
         let room = Arc::clone(&places).try_acquire_owned().ok();
-        drop(wire.send(1, room, |out| out.extend_from_slice(b"a")));
+        drop(wire.send(1, Allowance::new(0), room, |out| out.extend_from_slice(b"a")));
         let next = ask(&wire, "b", 1);
         heard(&mut far, "ab").await;
         assert_eq!(places.available_permits(), 0, "its caller has gone");
         far.write_all(b":1\r\n:2\r\n").await.unwrap();
-        assert_eq!(next.await.unwrap().unwrap(), b":2\r\n");
+        assert_eq!(next.await.unwrap().unwrap()[..], *b":2\r\n");
         assert_eq!(places.available_permits(), 1);
     }
 
@@ -381,12 +282,61 @@ mod tests {
         let answered = ask(&wire, "a", 1);
         heard(&mut far, "a").await;
         far.write_all(b":1\r\n").await.unwrap();
-        assert_eq!(answered.await.unwrap().unwrap(), b":1\r\n");
+        assert_eq!(answered.await.unwrap().unwrap()[..], *b":1\r\n");
         tokio::time::sleep(SILENCE_MAX / 2).await;
         drop(ask(&wire, "b", 1));
         let begun = Instant::now();
         closed.cancelled().await;
         assert_eq!(begun.elapsed().as_secs(), SILENCE_MAX.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_too_long_is_given_up_and_its_answer_is_not_anothers() {
+        let (wire, mut far, closed) = wire();
+        let begun = Instant::now();
+        let (late, large) = (ask(&wire, "a", 1), {
+            let allowance = Allowance::new(1_000_000);
+            wire.send(1, allowance, None, |out| out.push(b'b')).unwrap()
+        });
+        let error = late.await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), begun.elapsed().as_secs()), (io::ErrorKind::TimedOut, 3));
+        let next = ask(&wire, "c", 1);
+        heard(&mut far, "abc").await;
+        far.write_all(b":1\r\n:2\r\n:3\r\n").await.unwrap();
+        assert_eq!(large.await.unwrap().unwrap()[..], *b":2\r\n");
+        assert_eq!(next.await.unwrap().unwrap()[..], *b":3\r\n");
+        assert!(!closed.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_others_are_answered_a_request_has_more_time_but_not_without_end() {
+        let (wire, mut far, _closed) = wire();
+        let begun = Instant::now();
+        let mut all = (0..10).map(|_| ask(&wire, "a", 1)).collect::<VecDeque<_>>();
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            far.write_all(b":1\r\n").await.unwrap();
+            let answered = all.pop_front().unwrap().await.unwrap().unwrap();
+            assert_eq!(answered[..], *b":1\r\n");
+        }
+        for late in all {
+            assert_eq!(late.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+        assert_eq!(begun.elapsed().as_secs(), 12, "four times its deadline");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_process_does_not_run_no_answer_takes_too_long() {
+        let (wire, mut far, _closed) = wire();
+        let mut asked = ask(&wire, "a", 1);
+        heard(&mut far, "a").await;
+        tokio::time::advance(Duration::from_secs(10)).await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(asked.try_recv().is_err_and(|error| error == TryRecvError::Empty));
+        far.write_all(b":1\r\n").await.unwrap();
+        assert_eq!(asked.await.unwrap().unwrap()[..], *b":1\r\n");
     }
 
     #[tokio::test]
@@ -399,8 +349,8 @@ mod tests {
         answer.extend(vec![b'x'; length]);
         answer.extend_from_slice(b"\r\n:1\r\n");
         far.write_all(&answer).await.unwrap();
-        assert_eq!(large.await.unwrap().unwrap(), answer[..answer.len() - 4]);
-        assert_eq!(small.await.unwrap().unwrap(), b":1\r\n");
+        assert_eq!(large.await.unwrap().unwrap()[..], answer[..answer.len() - 4]);
+        assert_eq!(small.await.unwrap().unwrap()[..], *b":1\r\n");
     }
 
     #[tokio::test]
@@ -413,8 +363,8 @@ mod tests {
         far.read_exact(&mut asked[1000..]).await.unwrap();
         assert!(asked.iter().take(text.len()).all(|byte| *byte == b'y') && asked.ends_with(b"z"));
         far.write_all(b":1\r\n:2\r\n").await.unwrap();
-        assert_eq!(large.await.unwrap().unwrap(), b":1\r\n");
-        assert_eq!(small.await.unwrap().unwrap(), b":2\r\n");
+        assert_eq!(large.await.unwrap().unwrap()[..], *b":1\r\n");
+        assert_eq!(small.await.unwrap().unwrap()[..], *b":2\r\n");
     }
 
     #[tokio::test]
@@ -423,11 +373,11 @@ mod tests {
         let (one, two) = (ask(&wire, "a", 1), ask(&wire, "b", 1));
         heard(&mut far, "ab").await;
         far.write_all(b":1\r\n").await.unwrap();
-        assert_eq!(one.await.unwrap().unwrap(), b":1\r\n");
+        assert_eq!(one.await.unwrap().unwrap()[..], *b":1\r\n");
         drop(far);
         assert!(two.await.unwrap().is_err());
         closed.cancelled().await;
-        assert!(wire.send(1, None, |_| ()).is_none());
+        assert!(wire.send(1, Allowance::new(0), None, |_| ()).is_none());
     }
 
     #[tokio::test]
@@ -438,7 +388,7 @@ mod tests {
             heard(&mut far, "a").await;
             far.write_all(bytes).await.unwrap();
             closed.cancelled().await;
-            assert!(wire.send(1, None, |_| ()).is_none());
+            assert!(wire.send(1, Allowance::new(0), None, |_| ()).is_none());
         }
     }
 
@@ -448,14 +398,45 @@ mod tests {
         let answer = ask(&wire, "a", 1);
         heard(&mut far, "a").await;
         far.write_all(b":1\r\n").await.unwrap();
-        assert_eq!(answer.await.unwrap().unwrap(), b":1\r\n");
+        assert_eq!(answer.await.unwrap().unwrap()[..], *b":1\r\n");
         assert!(!closed.is_cancelled());
         // More than the other side takes in: it would never be written.
         drop(ask(&wire, &"y".repeat(5 * KEPT_BYTES_MAX), 1));
-        yield_now().await;
+        tokio::task::yield_now().await;
         drop(wire);
         closed.cancelled().await;
         let mut rest = Vec::new();
         far.read_to_end(&mut rest).await.unwrap();
+    }
+
+    async fn is_given_up(answers: Answers) -> bool {
+        answers.await.unwrap().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut)
+    }
+
+    fn executor() -> Runtime {
+        Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+    }
+
+    #[test]
+    fn callers_are_told_also_where_the_connections_task_does_not_get_to_run() {
+        let (first, second) = (executor(), executor());
+        let (wire, _far, _closed) = first.block_on(async { wire() });
+        second.block_on(async {
+            assert!(is_given_up(ask(&wire, "a", 1)).await);
+            // Those before are still there, and so is the one that looks for them.
+            assert!(is_given_up(ask(&wire, "a", 1)).await);
+        });
+        drop(second);
+        let third = executor();
+        third.block_on(async { assert!(is_given_up(ask(&wire, "a", 1)).await) });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_behind_a_write_that_does_not_end_are_told() {
+        let (wire, _far, _closed) = wire();
+        let large = ask(&wire, &"y".repeat(5 * KEPT_BYTES_MAX), 1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let behind = ask(&wire, "b", 1);
+        assert!(is_given_up(large).await && is_given_up(behind).await);
     }
 }

@@ -1,5 +1,7 @@
 //! The command that appends an entry, written straight into what is sent.
 
+use std::ops::Range;
+
 use redis::{Cmd, Pipeline};
 
 use crate::model::config::Retention;
@@ -22,6 +24,18 @@ impl Appends<'_> {
             Retention::MaxLenExact(entries) => Some(("=", entries.get())),
             Retention::History(_) | Retention::MaxAge(_) | Retention::Unlimited => None,
         }
+    }
+
+    /// Writes the words before those of an entry.
+    fn begin(&self, out: &mut Vec<u8>) {
+        write_word(out, XADD.as_bytes());
+        write_word(out, self.stream.as_str().as_bytes());
+        if let Some((kind, entries)) = self.limit() {
+            write_word(out, MAXLEN.as_bytes());
+            write_word(out, kind.as_bytes());
+            write_word(out, itoa::Buffer::new().format(entries).as_bytes());
+        }
+        write_word(out, b"*");
     }
 
     fn command(&self, entry: &NewEntry) -> Cmd {
@@ -48,19 +62,21 @@ impl Request for Appends<'_> {
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        let (stream, limit) = (self.stream.as_str(), self.limit());
-        let words = if limit.is_some() { 6 } else { 3 };
-        out.reserve(self.bytes() + self.entries.len() * (stream.len() + COMMAND_BYTES));
+        let words = if self.limit().is_some() { 6 } else { 3 };
+        let stream_bytes = self.stream.as_str().len();
+        out.reserve(self.bytes() + self.entries.len() * (stream_bytes + COMMAND_BYTES));
+        // Where the words stand that all commands begin with.
+        let mut beginning = None;
         for entry in self.entries {
             write_length(out, b'*', words + 2 * entry.len());
-            write_word(out, XADD.as_bytes());
-            write_word(out, stream.as_bytes());
-            if let Some((kind, entries)) = limit {
-                write_word(out, MAXLEN.as_bytes());
-                write_word(out, kind.as_bytes());
-                write_word(out, itoa::Buffer::new().format(entries).as_bytes());
+            match &beginning {
+                Some(written) => out.extend_from_within(Range::clone(written)),
+                None => {
+                    let from = out.len();
+                    self.begin(out);
+                    beginning = Some(from..out.len());
+                }
             }
-            write_word(out, b"*");
             for (name, value) in entry {
                 write_word(out, name);
                 write_word(out, value);
@@ -78,9 +94,18 @@ impl Request for Appends<'_> {
 }
 
 fn write_length(out: &mut Vec<u8>, kind: u8, length: usize) {
-    out.push(kind);
-    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-    out.extend_from_slice(b"\r\n");
+    match u8::try_from(length) {
+        Ok(digit @ 0..=9) => out.extend_from_slice(&[kind, b'0' + digit, b'\r', b'\n']),
+        Ok(short @ 10..=99) => {
+            let digits = [b'0' + short / 10, b'0' + short % 10];
+            out.extend_from_slice(&[kind, digits[0], digits[1], b'\r', b'\n']);
+        }
+        _ => {
+            out.push(kind);
+            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
 }
 
 fn write_word(out: &mut Vec<u8>, word: &[u8]) {
@@ -109,13 +134,14 @@ mod tests {
         let stream = StreamName::new("orders").unwrap();
         let entries = [
             vec![("type".into(), "a".into()), ("data".into(), "x".repeat(12).into())],
-            vec![("type".into(), "".into())],
+            vec![("type".into(), "".into()), ("data".into(), "x".repeat(1234).into())],
+            vec![],
         ];
         let appends = Appends { stream: &stream, retention, entries: &entries };
         let mut written = Vec::new();
         appends.write(&mut written);
         assert_eq!(written, appends.pipeline().get_packed_pipeline(), "as the client crate does");
-        assert_eq!(appends.count(), 2);
+        assert_eq!(appends.count(), 3);
         String::from_utf8(written).unwrap()
     }
 

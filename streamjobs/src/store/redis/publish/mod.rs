@@ -5,6 +5,7 @@ mod append;
 use std::collections::VecDeque;
 use std::error::Error;
 use std::future::{poll_fn, ready};
+use std::pin::pin;
 use std::slice;
 use std::task::Poll;
 
@@ -47,16 +48,21 @@ impl Publish for RedisStore {
         entry: NewEntry,
     ) -> Appended {
         let append = Appends { stream, retention, entries: slice::from_ref(&entry) };
-        let route = self.at(stream.as_str());
-        let (connection, place) = route.pinned_with_place(append.bytes()).await?;
+        let (bytes, route) = (append.bytes(), || self.at(stream.as_str()));
+        let (connection, place) = match self.nodes.place_now(bytes) {
+            Some(placed) => placed,
+            // It would take more memory than all of the rest.
+            None => async { route().pinned_with_place(bytes).await }.boxed().await?,
+        };
         let node = connection.endpoint().node();
-        let answers = connection.append(place, &append).await.inspect_err(|_| route.suspect())?;
+        let appending = pin!(connection.append(place, &append));
+        let answers = appending.await.inspect_err(|_| route().suspect())?;
         let answer = match answers {
             AppendAnswers::Ids(ids) => {
                 return ids.first().copied().ok_or(StoreError::Protocol { command: XADD });
             }
             AppendAnswers::Values(values) => match Redirect::among(&values) {
-                Some(_) => route.rest(&append.pipeline(), values, node).await.pop(),
+                Some(_) => route().rest(&append.pipeline(), values, node).await.pop(),
                 None => values.into_iter().map(accepted).next(),
             },
         };
@@ -327,7 +333,7 @@ mod tests {
             let answer = ready((vec![entry(1); count], answer)).boxed();
             appender.outstanding.push_back(Chunk { count, answer, node: None });
         };
-        push(1, Ok(AppendAnswers::Ids(vec![EntryId::new(1, 0)])));
+        push(1, Ok(AppendAnswers::Ids([EntryId::new(1, 0)].into())));
         push(2, Err(StoreError::AnswerLost("cut".into())));
         appender.take_answer().await;
         appender.take_answer().await;
