@@ -87,7 +87,10 @@ pub trait Event: Sized + Send + 'static {
 
 /// Reads an entry as an event.
 pub(crate) fn read<E: Event>(entry: &Entry) -> Result<E, DecodeError> {
-    match entry.event_type() {
+    // One that is known is text.
+    let stored = entry.field("type");
+    let known = stored.and_then(|stored| E::TYPES.iter().find(|known| *stored == **known));
+    match known.copied().or_else(|| entry.event_type()) {
         Some(event_type) => {
             Envelope::payload(entry).and_then(|payload| E::decode(event_type, payload))
         }

@@ -279,7 +279,7 @@ pub(crate) fn redriven(
 /// `None` if it began before. The time of a redriven job begins with the redrive.
 pub(crate) fn waited(delivery: &Delivery, envelope: &Envelope, now: u64) -> Option<Duration> {
     let entry = &delivery.entry;
-    let last_error = entry.text(ERROR).filter(|_| delivery.inlet.is_lane());
+    let last_error = if delivery.inlet.is_lane() { entry.text(ERROR) } else { None };
     let since = match last_error {
         // Published, or redriven.
         None => entry.id(),

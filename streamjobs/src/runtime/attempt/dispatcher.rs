@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::model::fail_point::FailPoint;
 use crate::runtime::attempt::Executor;
+use crate::runtime::attempt::job_tasks::JobTasks;
 use crate::runtime::state::Assignment;
 
 /// The dispatching loop of one queue.
@@ -19,18 +20,19 @@ pub(crate) struct Dispatcher {
 
 impl Dispatcher {
     /// Starts jobs until none can come any more. After the stop, they are released instead.
-    pub(crate) async fn run(mut self, jobs: TaskTracker, stop: CancellationToken) {
-        while let Some(batch) = self.assignments.recv().await {
+    pub(crate) async fn run(self, jobs: TaskTracker, stop: CancellationToken) {
+        let Self { executor, mut assignments } = self;
+        let mut tasks = JobTasks::new(Arc::clone(&executor), jobs);
+        while let Some(batch) = tasks.receive(&mut assignments).await {
             for assignment in batch {
                 if stop.is_cancelled() {
-                    self.executor.release(assignment).await;
+                    executor.release(assignment).await;
                 } else {
                     FailPoint::SpawnBefore.reached();
-                    // Boxed, because a task is moved several times on its way to its executor.
-                    jobs.spawn(Box::pin(Arc::clone(&self.executor).execute(assignment)));
+                    tasks.begin(assignment);
                 }
             }
         }
-        self.executor.context.identity.batches.close();
+        executor.context.identity.batches.close();
     }
 }

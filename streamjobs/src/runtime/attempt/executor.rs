@@ -26,6 +26,7 @@ use crate::model::trace::span::{self, Processing, SpanHook};
 use crate::model::trace::{TraceContext, within};
 use crate::model::unique::UniqueLock;
 use crate::publish::client::Client;
+use crate::runtime::attempt::job_tasks::RunJob;
 use crate::runtime::attempt::result_keeper::KeptFor;
 use crate::runtime::attempt::{BoundHandler, Handlers};
 use crate::runtime::observe::{JobEvent, Observed, QueueContext, QueueEvent, Subject};
@@ -35,7 +36,7 @@ use crate::runtime::state::{
 };
 use crate::store::done_jobs::DoneNote;
 
-/// Runs the jobs of one queue, each on a task of its own.
+/// Runs the jobs of one queue.
 #[derive(Debug)]
 pub(crate) struct Executor {
     pub(crate) context: Arc<QueueContext>,
@@ -54,9 +55,9 @@ pub(crate) struct Executor {
     pub(crate) next_due: Arc<NextDue>,
 }
 
-impl Executor {
+impl RunJob<Assignment> for Executor {
     /// Runs the job, unless it must not run any more, and passes the verdict on.
-    pub(crate) async fn execute(self: Arc<Self>, assignment: Assignment) {
+    async fn run(&self, assignment: Assignment) {
         let hold = assignment.delivery.hold();
         // Pinned where it is: it is large, and each wrapper would move it.
         let whole = pin!(self.execute_unguarded(assignment));
@@ -68,7 +69,9 @@ impl Executor {
             self.in_flight.abandon(hold);
         }
     }
+}
 
+impl Executor {
     /// Releases a job that was not started.
     pub(crate) async fn release(&self, assignment: Assignment) {
         let envelope = Envelope::of(&self.context.queue().stream, &assignment.delivery.entry);

@@ -3,6 +3,7 @@
 mod dispatcher;
 mod executor;
 mod handlers;
+mod job_tasks;
 mod result_keeper;
 
 pub(crate) use self::dispatcher::Dispatcher;

@@ -1,28 +1,44 @@
 //! Acknowledging, alone or in front of a read.
 
-use std::io::Write;
-
 use redis::{Cmd, Pipeline, RedisWrite, ToRedisArgs, Value};
+use smallvec::SmallVec;
 
 use crate::model::entry::EntryId;
 use crate::store::redis::net::accepted;
 use crate::store::redis::reply;
 use crate::store::{Inlet, Queue, StoreError};
 
-/// An id as an argument, written without allocating: every job writes one.
+/// An id as an argument, written without allocating.
 pub(in crate::store::redis) struct Id(pub(in crate::store::redis) EntryId);
 
 impl ToRedisArgs for Id {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        let mut text = [0; ID_BYTES_MAX];
-        let mut rest = text.as_mut_slice();
-        let (mut milliseconds, mut sequence) = (itoa::Buffer::new(), itoa::Buffer::new());
-        let parts =
-            [milliseconds.format(self.0.milliseconds()), "-", sequence.format(self.0.sequence())];
-        let fits = parts.iter().all(|part| rest.write_all(part.as_bytes()).is_ok());
-        debug_assert!(fits, "an id of two numbers fits");
-        let length = ID_BYTES_MAX - rest.len();
-        out.write_arg(text.get(..length).unwrap_or_default());
+        out.write_arg(IdText::default().of(self.0));
+    }
+}
+
+/// The texts of ids that are written behind each other: every job writes one, and most have the milliseconds
+/// of the one before.
+#[derive(Debug, Default)]
+struct IdText {
+    text: SmallVec<[u8; ID_BYTES_MAX]>,
+    /// The milliseconds that it begins with, and its length with the dash behind them.
+    milliseconds: u64,
+    beginning: usize,
+}
+
+impl IdText {
+    fn of(&mut self, id: EntryId) -> &[u8] {
+        if self.beginning == 0 || self.milliseconds != id.milliseconds() {
+            self.text.clear();
+            self.milliseconds = id.milliseconds();
+            self.text.extend_from_slice(itoa::Buffer::new().format(self.milliseconds).as_bytes());
+            self.text.push(b'-');
+            self.beginning = self.text.len();
+        }
+        self.text.truncate(self.beginning);
+        self.text.extend_from_slice(itoa::Buffer::new().format(id.sequence()).as_bytes());
+        &self.text
     }
 }
 
@@ -88,8 +104,9 @@ impl Acknowledgements {
 
 /// Adds ids to a command.
 pub(in crate::store::redis) fn add_ids(command: &mut Cmd, ids: &[EntryId]) {
+    let mut text = IdText::default();
     for id in ids {
-        command.arg(Id(*id));
+        command.arg(text.of(*id));
     }
 }
 
@@ -122,8 +139,8 @@ fn lost() -> StoreError {
 const XACK: &str = "XACK";
 /// Ids in one command at most, so that it does not block the server.
 pub(in crate::store::redis) const IDS_MAX: usize = 500;
-/// Two numbers of twenty digits and what stands between them.
-const ID_BYTES_MAX: usize = 41;
+/// Enough for two numbers of twenty digits and what stands between them.
+const ID_BYTES_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

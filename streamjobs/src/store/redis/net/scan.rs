@@ -39,11 +39,17 @@ impl FrameScanner {
     /// bytes of the call before and what came since.
     pub(crate) fn end(&mut self, bytes: &[u8]) -> Scanned<Option<usize>> {
         while self.left > 0 {
-            let Some(head) = Head::at(bytes, self.at)? else { return Ok(None) };
-            let (end, more) = match head.element {
-                Element::Bulk(Some(length)) => (bulk_end(bytes, head.end, length)?, 0),
-                Element::Array(Some(length)) => (Some(head.end), length),
-                _ => (Some(head.end), 0),
+            let (end, more) = match short_line(bytes, self.at) {
+                Some((b'$', length, end)) => (bulk_end(bytes, end, length)?, 0),
+                Some((b'*', length, end)) => (Some(end), length),
+                _ => {
+                    let Some(head) = Head::at(bytes, self.at)? else { return Ok(None) };
+                    match head.element {
+                        Element::Bulk(Some(length)) => (bulk_end(bytes, head.end, length)?, 0),
+                        Element::Array(Some(length)) => (Some(head.end), length),
+                        _ => (Some(head.end), 0),
+                    }
+                }
             };
             let Some(end) = end else { return Ok(None) };
             self.at = end;
@@ -72,36 +78,9 @@ struct Head {
 }
 
 impl Head {
-    #[inline]
+    #[inline(never)]
     fn at(bytes: &[u8], at: usize) -> Scanned<Option<Self>> {
         let rest = bytes.get(at..).unwrap_or_default();
-        match Self::short(rest, at) {
-            Some(head) => Ok(Some(head)),
-            None => Self::any(rest, at),
-        }
-    }
-
-    /// A length of one to three digits, as nearly every line of a delivery is.
-    #[inline]
-    fn short(rest: &[u8], at: usize) -> Option<Self> {
-        let (kind, length, digits) = match *rest {
-            [kind, a, b'\r', b'\n', ..] => (kind, digit(a)?, 1),
-            [kind, a, b, b'\r', b'\n', ..] => (kind, digit(a)? * 10 + digit(b)?, 2),
-            [kind, a, b, c, b'\r', b'\n', ..] => {
-                (kind, (digit(a)? * 10 + digit(b)?) * 10 + digit(c)?, 3)
-            }
-            _ => return None,
-        };
-        let element = match kind {
-            b'$' => Element::Bulk(Some(length)),
-            b'*' => Element::Array(Some(length)),
-            _ => return None,
-        };
-        Some(Self { element, end: at + 1 + digits + 2 })
-    }
-
-    #[inline(never)]
-    fn any(rest: &[u8], at: usize) -> Scanned<Option<Self>> {
         let Some((&kind, line)) = rest.split_first() else { return Ok(None) };
         let element = match kind {
             b'+' | b'-' | b':' => {
@@ -118,6 +97,22 @@ impl Head {
         let Some((length, digits)) = length(line)? else { return Ok(None) };
         Ok(Some(Self { element: element(length), end: at + 1 + digits }))
     }
+}
+
+/// The line at a place, if it is a kind and a length of one to three digits, as nearly every line of a delivery
+/// is: the kind, the length, and where the line ends. `None` for any other one, and near the end of the bytes.
+#[inline]
+fn short_line(bytes: &[u8], at: usize) -> Option<(u8, usize, usize)> {
+    let &[kind, a, b, c, d, e] = bytes.get(at..)?.first_chunk()?;
+    let a = digit(a)?;
+    if [b, c] == *b"\r\n" {
+        return Some((kind, a, at + 4));
+    }
+    let ab = 10 * a + digit(b)?;
+    if [c, d] == *b"\r\n" {
+        return Some((kind, ab, at + 5));
+    }
+    ([d, e] == *b"\r\n").then_some((kind, 10 * ab + digit(c)?, at + 6))
 }
 
 #[inline]
@@ -175,10 +170,18 @@ struct Walk<'b> {
 }
 
 impl<'b> Walk<'b> {
+    #[inline]
     fn head(&mut self) -> Scanned<Element> {
-        let head = Head::at(self.bytes, self.at)?.ok_or(Malformed)?;
-        self.at = head.end;
-        Ok(head.element)
+        let (element, end) = match short_line(self.bytes, self.at) {
+            Some((b'$', length, end)) => (Element::Bulk(Some(length)), end),
+            Some((b'*', length, end)) => (Element::Array(Some(length)), end),
+            _ => {
+                let head = Head::at(self.bytes, self.at)?.ok_or(Malformed)?;
+                (head.element, head.end)
+            }
+        };
+        self.at = end;
+        Ok(element)
     }
 
     /// An array, or nothing.
