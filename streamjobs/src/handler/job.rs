@@ -25,6 +25,23 @@ use crate::store::Queue;
 
 /// One attempt at a job: what a handler can learn about itself.
 ///
+/// ```
+/// use streamjobs::{Event, Job, JobError, handler};
+/// # #[derive(Event, serde::Serialize, serde::Deserialize)]
+/// # #[event(stream = "orders", type = "order.placed")]
+/// # struct OrderPlaced { order_id: String }
+/// # async fn charge(_: &str, _: &str) -> Result<(), JobError> { Ok(()) }
+///
+/// #[handler(group = "billing", max_attempts = 5)]
+/// async fn bill(order: OrderPlaced, job: Job) -> Result<(), JobError> {
+///     if job.is_last_attempt() {
+///         eprintln!("attempt {} at {} is the last", job.attempt(), job.event_id());
+///     }
+///     // The same for every attempt, so that the other side can tell a repetition.
+///     charge(&order.order_id, job.event_id().as_str()).await
+/// }
+/// ```
+///
 /// A job is cheap to clone. `Debug` shows ids and counts, never the payload.
 #[derive(Clone)]
 pub struct Job {

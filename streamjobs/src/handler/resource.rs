@@ -15,6 +15,34 @@ use crate::model::outcome::JobError;
 ///
 /// Several resources are begun and committed in the order of the arguments. Only one of them should be
 /// transactional, since two commits are not atomic.
+///
+/// ```
+/// use streamjobs::{Begin, Event, Job, JobError, JobResource, handler};
+/// # #[derive(Event, serde::Serialize, serde::Deserialize)]
+/// # #[event(stream = "orders", type = "order.placed")]
+/// # struct OrderPlaced { order_id: String }
+///
+/// /// Lines that are written only if the job succeeds.
+/// struct Report(Vec<String>);
+///
+/// impl JobResource for Report {
+///     async fn begin(_job: &Job) -> Result<Begin<Self>, JobError> {
+///         Ok(Begin::Run(Self(Vec::new())))
+///     }
+///
+///     async fn commit(self) -> Result<(), JobError> {
+///         println!("{}", self.0.join("\n"));
+///         Ok(())
+///     }
+///
+///     async fn rollback(self) {}
+/// }
+///
+/// #[handler(group = "reports")]
+/// async fn report(order: OrderPlaced, report: &mut Report) {
+///     report.0.push(format!("order {}", order.order_id));
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`&mut {Self}` cannot be an argument of a handler",
     label = "not a job-scoped resource",

@@ -1,4 +1,19 @@
 //! The doctor: checks whether a server, as it is configured, keeps jobs safe.
+//!
+//! ```no_run
+//! # async fn look(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use streamjobs::doctor::Severity;
+//!
+//! let checkup = client.doctor().await?;
+//! for finding in &checkup.findings {
+//!     println!("{:?}: {}, {}", finding.check, finding.what, finding.meaning);
+//! }
+//! if checkup.worst() == Some(Severity::Critical) {
+//!     return Err("the server would lose jobs".into());
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod access;
 mod checkup;

@@ -95,6 +95,20 @@ impl Stream {
 ///
 /// Its pending entries are in the stream; those of due retries and redriven jobs are in its
 /// [`lane`](Self::lane).
+///
+/// ```no_run
+/// # async fn look(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let group = client.stream("orders")?.group("billing")?;
+/// let info = group.info().await?;
+/// println!("{} pending, {:?} behind", info.pending, info.lag);
+/// for problem in group.diagnose().await?.problems {
+///     println!("{problem}");
+/// }
+/// // No process of the group begins a job until it is resumed.
+/// group.pause().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Group {
     pub(super) stream: Stream,

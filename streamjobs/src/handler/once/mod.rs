@@ -59,6 +59,10 @@
 //! A mark counts as abandoned 30 seconds after the attempt's deadline, or 15 minutes after its begin
 //! where the handler has no timeout: **set a timeout**. Without one, a handler that runs for longer
 //! may run twice at the same time.
+#![cfg_attr(
+    feature = "testing",
+    doc = "\n[`conformance::check`] tries whether marks of your own keep all of this."
+)]
 
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]

@@ -1,4 +1,4 @@
-//! Settings, checked once and all at once.
+#![doc = include_str!("../../../docs/config.md")]
 
 mod alerts;
 mod batch;
