@@ -128,7 +128,7 @@ pub fn letters(server: &RedisServer, stream: &str, group: &str) -> Vec<(String, 
     letters.map(|row| (text(&row, "sj-id"), text(&row, "sj-dead-reason"))).collect()
 }
 
-/// How many jobs of a group are pending, waiting for retry or not delivered, at one moment: a job that goes
+/// How many jobs of a group are pending, waiting for retry or in lines, or not delivered, at one moment: a job that goes
 /// from one of these places to another meanwhile is missed by two separate requests.
 ///
 /// # Errors
@@ -136,8 +136,8 @@ pub fn letters(server: &RedisServer, stream: &str, group: &str) -> Vec<(String, 
 /// If the server does not answer, or has no such group.
 pub fn unfinished(server: &RedisServer, stream: &str, group: &str) -> RedisResult<usize> {
     let (name, of) = names(stream, group);
-    let (retries, lane) = (name.retry_key(&of), name.lane_key(&of));
-    server.try_query(&["EVAL", UNFINISHED, "3", stream, &retries, &lane, group])
+    let (retries, lane, lines) = (name.retry_key(&of), name.lane_key(&of), name.lines_key(&of));
+    server.try_query(&["EVAL", UNFINISHED, "4", stream, &retries, &lane, &lines, group])
 }
 
 fn names(stream: &str, group: &str) -> (StreamName, GroupName) {
@@ -151,7 +151,8 @@ for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
   if group['name'] == ARGV[1] then
     local behind = redis.call('XRANGE', KEYS[1], '(' .. group['last-delivered-id'], '+')
-    return group['pending'] + #behind + redis.call('ZCARD', KEYS[2]) + redis.call('XLEN', KEYS[3])
+    local waiting = redis.call('ZCARD', KEYS[2]) + redis.call('ZCARD', KEYS[4])
+    return group['pending'] + #behind + waiting + redis.call('XLEN', KEYS[3])
   end
 end
 return redis.error_reply('NOGROUP')";

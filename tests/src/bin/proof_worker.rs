@@ -18,13 +18,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use sqlx::PgConnection;
 use sqlx::postgres::PgPoolOptions;
 use streamjobs::__proof::{FailPoint, on_fail_point};
-use streamjobs::config::GroupOptions;
+use streamjobs::config::{GroupOptions, KeyOrder};
 use streamjobs::{
     Backoff, Client, Job, JobError, Runtime, RuntimeBuilder, State, handler, handlers,
 };
-use streamjobs_postgres::{Once, Postgres};
+use streamjobs_postgres::{Once, OnceMember, Postgres};
 use streamjobs_tests::history::{Deed, Disturbance, Writer};
 use streamjobs_tests::process::end_with_parent;
 use streamjobs_tests::proof::{Amended, Order, Running, Shipped};
@@ -38,8 +39,28 @@ async fn guarded(
     State(history): State<Arc<Writer>>,
     job: Job,
 ) -> Result<(), JobError> {
-    let running = Running::begin(&history, &order, &job);
-    if let Err(error) = order.work(&job).await {
+    run_within(&order, tx, &history, &job).await
+}
+
+/// The same for a member of a batch, which ends in the transaction of its effect.
+#[handler(group = "guarded")]
+async fn member(
+    order: Order,
+    tx: &mut OnceMember,
+    State(history): State<Arc<Writer>>,
+    job: Job,
+) -> Result<(), JobError> {
+    run_within(&order, tx, &history, &job).await
+}
+
+async fn run_within(
+    order: &Order,
+    tx: &mut PgConnection,
+    history: &Writer,
+    job: &Job,
+) -> Result<(), JobError> {
+    let running = Running::begin(history, order, job);
+    if let Err(error) = order.work(job).await {
         running.failed(&error);
         return Err(error);
     }
@@ -47,7 +68,7 @@ async fn guarded(
         .bind(job.event_id().as_str())
         .bind(job.consumer().as_str())
         .bind(i64::try_from(job.delivery_count()).unwrap())
-        .execute(&mut **tx)
+        .execute(tx)
         .await?;
     running.done();
     Ok(())
@@ -174,7 +195,14 @@ async fn runtime(client: &Client, history: &Arc<Writer>) -> RuntimeBuilder {
     if let Ok(url) = env::var("PROOF_DATABASE_URL") {
         let pool = PgPoolOptions::new().max_connections(u32::from(POOL)).connect(&url).await;
         builder = builder.state(Postgres::open(pool.unwrap()).await.unwrap());
-        builder = builder.handlers(handlers![guarded]).group("guarded", options);
+        let (handlers, options) = match env::var("PROOF_KIND").as_deref() {
+            Ok("ordered") => (handlers![guarded], options.order(KeyOrder::Block)),
+            Ok("fair") => (handlers![guarded], options.fair()),
+            Ok("members") => (handlers![member], options),
+            Ok(other) => panic!("no such kind: {other}"),
+            Err(_) => (handlers![guarded], options),
+        };
+        builder = builder.handlers(handlers).group("guarded", options);
     } else {
         // The event types that this version of the program knows.
         let handlers = match number("PROOF_VERSION").unwrap_or(1) {

@@ -15,6 +15,9 @@ use streamjobs_tests::process::Worker;
 use streamjobs_tests::proof::{self, Order};
 use streamjobs_tests::proxy::FaultProxy;
 use streamjobs_tests::server::RedisServer;
+use tokio::runtime::Runtime as Executor;
+
+use super::kind::{Kind, disorder, open_batch, unended};
 
 /// What happens to the process at its fail point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,7 @@ impl Action {
 pub(crate) struct Cell {
     pub(crate) point: FailPoint,
     pub(crate) action: Action,
+    pub(crate) kind: Kind,
 }
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -60,7 +64,7 @@ impl Cell {
     /// What was promised and not kept.
     pub(crate) fn run(self, database: &Database) -> Vec<String> {
         let stand = Stand::new(self, database);
-        stand.publish();
+        stand.publish(database);
         let donor = (self.point == FailPoint::ClaimAfterReply).then(|| stand.dead_donor());
         let victim = stand.victim(self.order());
         if self.needs_a_stop() {
@@ -84,12 +88,18 @@ impl Cell {
         let lines = history::read(&stand.folder).unwrap();
         let finding = check(&lines, &stand.truth(database), &TERMS);
         assert_eq!(finding.published, JOBS);
-        finding.breaches.into_iter().map(|breach| format!("{breach:?}")).collect()
+        let mut breaches = finding.breaches.iter().map(|breach| format!("{breach:?}")).collect();
+        stand.check_kind(database, &mut breaches);
+        breaches
     }
 
     /// Its name, with which the ids of its events begin: all cells share one table.
     pub(crate) fn name(self) -> String {
-        format!("{}-{:?}", self.point.name(), self.action)
+        let name = format!("{}-{:?}", self.point.name(), self.action);
+        match self.kind {
+            Kind::Plain => name,
+            kind => format!("{name}-{kind:?}"),
+        }
     }
 
     fn needs_a_stop(self) -> bool {
@@ -137,21 +147,35 @@ impl Stand {
         Self { cell, server, redis, postgres, database_url, control, folder, history }
     }
 
-    fn publish(&self) {
-        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        executor.block_on(async {
+    fn publish(&self, database: &Database) {
+        let ids = (0..JOBS).map(|number| EventId::new(format!("{}-{number}", self.cell.name())));
+        let ids = ids.map(Result::unwrap).collect::<Vec<_>>();
+        executor().block_on(async {
+            if self.cell.kind == Kind::Members {
+                open_batch(database, &self.cell.name(), &ids).await;
+            }
             let client = Client::connect(&self.server.url()).await.unwrap();
-            for number in 0..JOBS {
-                let job = format!("{}-{number}", self.cell.name());
+            for (number, id) in ids.into_iter().enumerate() {
+                let job = id.to_string();
                 let mut order = Order::new(&job);
                 order.failures = u32::from(number % 7 == 3);
-                order.rejected = number % 6 == 2;
+                order.rejected = self.cell.kind.rejects(number);
                 order.takes = if self.cell.needs_a_stop() { 400 } else { 1 };
                 self.history.write(Deed::Tried { job: job.clone(), fate: order.fate() });
-                client.publish_with_id(&order, EventId::new(job.as_str()).unwrap()).await.unwrap();
+                match self.cell.kind.key(number) {
+                    Some(key) => self.publish_with_key(&order, &job, &key),
+                    None => drop(client.publish_with_id(&order, id).await.unwrap()),
+                }
                 self.history.write(Deed::Published { job });
             }
         });
+    }
+
+    /// Its event has no key: another client gives it one.
+    fn publish_with_key(&self, order: &Order, job: &str, key: &str) {
+        let data = serde_json::to_string(order).unwrap();
+        let fields = ["type", "order.placed", "data", &data, "sj-id", job, "sj-key", key];
+        self.server.command(&[&["XADD", "orders", "*"], &fields[..]].concat());
     }
 
     fn worker(&self, url: &str, database_url: &str, order: Option<&str>) -> Worker {
@@ -165,6 +189,9 @@ impl Stand {
             .env("PROOF_GRACE_MS", if self.cell.needs_a_stop() { "50" } else { "5000" });
         if let Some(order) = order {
             builder = builder.env("PROOF_FAIL", order);
+        }
+        if let Some(kind) = self.cell.kind.word() {
+            builder = builder.env("PROOF_KIND", kind);
         }
         builder.start().unwrap()
     }
@@ -248,6 +275,27 @@ impl Stand {
 
     fn drained(&self) {
         eventually(DEADLINE, "everything is settled", || self.unfinished() == 0);
+        eventually(DEADLINE, "nothing is left of the limit", || self.limit_keys() == 0);
+    }
+
+    /// How many keys of the group's limit there are.
+    fn limit_keys(&self) -> usize {
+        let keys = ["holds", "busy", "lines", "line-records", "turns", "shares"];
+        let keys = keys.map(|key| format!("{{orders}}:{key}:guarded"));
+        let command = ["EXISTS"].into_iter().chain(keys.iter().map(String::as_str));
+        self.server.query(&command.collect::<Vec<_>>())
+    }
+
+    /// What holds for jobs of this kind alone.
+    fn check_kind(&self, database: &Database, breaches: &mut Vec<String>) {
+        match self.cell.kind {
+            Kind::Plain | Kind::Fair => {}
+            Kind::Ordered => breaches.extend(disorder(&self.folder, JOBS)),
+            Kind::Members => {
+                let name = self.cell.name();
+                breaches.extend(executor().block_on(unended(database, &name, JOBS)));
+            }
+        }
     }
 
     fn unfinished(&self) -> usize {
@@ -255,15 +303,18 @@ impl Stand {
     }
 
     fn truth(&self, database: &Database) -> Truth {
-        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let own = format!("{}-", self.cell.name());
         Truth {
             unfinished: self.unfinished(),
             letters: proof::letters(&self.server, "orders", "guarded"),
-            effects: Some(executor.block_on(proof::effects(database, &own))),
+            effects: Some(executor().block_on(proof::effects(database, &own))),
             lost_by_server: Vec::new(),
         }
     }
+}
+
+fn executor() -> Executor {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 const STOP: u64 = 1;
