@@ -36,5 +36,6 @@ pub(crate) mod schedule;
 pub(crate) mod slot;
 pub(crate) mod stream_keys;
 pub(crate) mod trace;
+pub(crate) mod trend;
 pub(crate) mod unique;
 pub(crate) mod version;

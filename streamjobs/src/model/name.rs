@@ -277,7 +277,7 @@ const NAME_BYTES_MAX: usize = 200;
 const EVENT_ID_BYTES_MAX: usize = 128;
 const SCHEDULE_BYTES_MAX: usize = 100;
 const SHOWN_CHARACTERS_MAX: usize = 64;
-const HELPER_SUFFIXES: [&str; 19] = [
+const HELPER_SUFFIXES: [&str; 21] = [
     ":done:",
     ":lane:",
     ":retry:",
@@ -296,6 +296,8 @@ const HELPER_SUFFIXES: [&str; 19] = [
     ":line-records:",
     ":turns:",
     ":shares:",
+    ":trend-minutes:",
+    ":trend-quarters:",
     ":partitions",
 ];
 /// What helper keys end with that belong to no group.

@@ -1,6 +1,7 @@
 //! The keys of what is kept beside a stream, by what it is.
 
 use super::name::{EventId, GroupName, RedriveToken, StreamName};
+use super::trend::TrendRange;
 
 impl StreamName {
     /// The key of a group's retry set: failed jobs, sorted by when they are due.
@@ -66,6 +67,16 @@ impl StreamName {
     #[must_use]
     pub fn done_key(&self, group: &GroupName) -> String {
         self.helper_key("done", group)
+    }
+
+    /// The key of the ring with what a group did, in the steps of a range.
+    #[must_use]
+    pub fn trend_key(&self, group: &GroupName, range: TrendRange) -> String {
+        let ring = match range {
+            TrendRange::SixHours => "trend-minutes",
+            TrendRange::SevenDays => "trend-quarters",
+        };
+        self.helper_key(ring, group)
     }
 
     /// The key of the hash that says up to when starts of a group's jobs are granted.

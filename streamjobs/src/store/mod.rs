@@ -23,6 +23,7 @@ pub mod results;
 pub mod schedule;
 pub mod schedules;
 pub mod server_info;
+pub mod trends;
 pub mod types;
 pub mod unique;
 
@@ -63,6 +64,7 @@ pub use self::schedules::{
     RemovedSchedule, ScheduleKind, Schedules, Score,
 };
 pub use self::server_info::ServerInfo;
+pub use self::trends::Trends;
 pub use self::types::{
     Delivery, FenceResult, Hold, Inlet, Queue, ServerTime, StandIn, StoreError, StoredDeadLetter,
 };
@@ -86,6 +88,7 @@ pub trait Store:
     + Results
     + Holds
     + Rates
+    + Trends
     + ServerInfo
     + fmt::Debug
     + Send

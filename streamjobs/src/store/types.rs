@@ -6,6 +6,7 @@ use crate::model::cause::BoxError;
 pub use crate::model::entry::{Delivery, Hold, Inlet};
 use crate::model::entry::{Entry, EntryId};
 use crate::model::name::{EventId, GroupName, RedriveToken, StreamName};
+use crate::model::trend::TrendRange;
 
 /// What a step returns.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -63,6 +64,12 @@ impl Queue {
     #[must_use]
     pub fn done_key(&self) -> String {
         self.stream.done_key(&self.group)
+    }
+
+    /// The ring of what the group did, in the steps of a range.
+    #[must_use]
+    pub fn trend_key(&self, range: TrendRange) -> String {
+        self.stream.trend_key(&self.group, range)
     }
 
     /// The keys of the group's limit: holds, busy, lines, line records, turns, shares.

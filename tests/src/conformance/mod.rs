@@ -23,6 +23,7 @@ pub mod schedule;
 pub mod schedules;
 pub mod settle;
 pub mod shares;
+pub mod trends;
 pub mod unique;
 
 use std::sync::Arc;
@@ -201,6 +202,7 @@ macro_rules! conformance_tests {
         $crate::group_upkeep_cases!($test, $stage);
         $crate::holds_cases!($test, $stage);
         $crate::shares_cases!($test, $stage);
+        $crate::trends_cases!($test, $stage);
         $crate::inspect_cases!($test, $stage);
         $crate::marks_cases!($test, $stage);
         $crate::progress_cases!($test, $stage);

@@ -49,5 +49,6 @@ mod schedules;
 mod services;
 mod settings;
 mod shutdown;
+mod trends;
 mod unhandled;
 mod unique;

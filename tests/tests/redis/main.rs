@@ -60,6 +60,7 @@ mod shutdown;
 mod tls;
 mod tokens;
 mod trace;
+mod trends;
 mod unique;
 mod upkeep;
 mod whole_stream;

@@ -69,7 +69,8 @@ async fn partitions_of_a_stream_share_the_rate_of_the_group_on_the_first() {
 async fn a_group_without_a_rate_asks_for_no_start_and_leaves_no_key() {
     let app = App::start().await;
     let (work, _) = noted();
-    let runtime = app.runtime(&work).start().await.unwrap();
+    // Trends expire as well.
+    let runtime = app.runtime(&work).trends(false).start().await.unwrap();
     app.publish(200).await;
     app.drained("work").await;
     let _ = runtime.shutdown().await;

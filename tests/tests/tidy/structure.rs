@@ -38,6 +38,7 @@ const ORDERS: [(&str, &str, Layers); 6] = [
                 "consume",
                 "dead_letters",
                 "done_jobs",
+                "trends",
                 "group_upkeep",
                 "holds",
                 "inspect",

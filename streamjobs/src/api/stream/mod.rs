@@ -48,6 +48,7 @@ mod result;
 mod retries;
 mod scheduled;
 mod tail;
+mod trend;
 mod trim;
 
 pub use self::cancel::{Cancellation, CancelledEvent};
@@ -80,6 +81,7 @@ pub use crate::model::entry::{EntryAddress, EntryAddressError};
 pub use crate::model::preview::{EntryPreview, FieldPreview};
 pub use crate::model::progress::Progress;
 pub use crate::model::rate::SetRate;
+pub use crate::model::trend::{DurationCounts, Trend, TrendPoint, TrendRange};
 pub use crate::publish::later::{Scheduled, WaitingEvent};
 pub use crate::store::admin::{Cut, Trimmed, Unfinished};
 pub use crate::store::inspect::{OldestUnfinished, PendingEntry, StreamInfo, StreamSizes};

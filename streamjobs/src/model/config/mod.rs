@@ -6,6 +6,7 @@ mod connection;
 mod fallback;
 mod keep_done;
 mod limits;
+mod runtime;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -15,6 +16,7 @@ pub use self::connection::Credentials;
 pub(crate) use self::connection::{ConnectionOptions, CredentialsProvider};
 pub use self::limits::KeyOrder;
 pub(crate) use self::limits::limit;
+pub(crate) use self::runtime::RuntimeConfig;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::tls::TlsOptions;
@@ -363,59 +365,6 @@ pub(crate) fn slots_of(concurrency: NonZeroU32) -> usize {
     usize::try_from(concurrency.get()).unwrap_or(usize::MAX).min(CONCURRENCY_MAX)
 }
 
-/// How the runtime as a whole behaves.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct RuntimeConfig {
-    pub(crate) block: Duration,
-    pub(crate) read_margin: Duration,
-    pub(crate) grace: Duration,
-    pub(crate) promote_interval: Duration,
-    pub(crate) janitor_interval: Duration,
-    pub(crate) watch_interval: Duration,
-    pub(crate) dead_letters_max: Option<NonZeroU64>,
-    pub(crate) alerts: AlertRules,
-    /// Whether metrics tell the partitions of a stream apart.
-    pub(crate) partition_metrics: bool,
-}
-
-impl Default for RuntimeConfig {
-    fn default() -> Self {
-        Self {
-            block: Duration::from_secs(3),
-            read_margin: Duration::from_secs(2),
-            grace: Duration::from_secs(25),
-            promote_interval: Duration::from_millis(500),
-            janitor_interval: Duration::from_secs(10),
-            watch_interval: Duration::from_secs(5),
-            dead_letters_max: None,
-            alerts: AlertRules::default(),
-            partition_metrics: false,
-        }
-    }
-}
-
-impl RuntimeConfig {
-    /// What is wrong with the settings, relations between them included.
-    pub(crate) fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let mut within = |name: &str, value: Duration, min: Duration, max: Duration| {
-            if value < min || value > max {
-                let (value, min, max) = (shown(value), shown(min), shown(max));
-                faults.push(format!("{name} {value} is not between {min} and {max}"));
-            }
-        };
-        let (millisecond, minute) = (Duration::from_millis(1), Duration::from_secs(60));
-        let (hour, read) = (minute * 60, self.block + self.read_margin);
-        within("block", self.block, millisecond, minute);
-        within("read_deadline", read, self.block + READ_MARGIN_MIN, minute * 2);
-        within("grace", self.grace, Duration::ZERO, hour * 24);
-        within("promote_interval", self.promote_interval, millisecond, minute);
-        within("janitor_interval", self.janitor_interval, millisecond, hour);
-        within("watch_interval", self.watch_interval, millisecond * 10, hour);
-        faults
-    }
-}
-
 const HISTORY: NonZeroU64 = NonZeroU64::new(10_000).unwrap();
 const CONCURRENCY: NonZeroU32 = NonZeroU32::new(16).unwrap();
 /// A process that needs more slots than this needs more processes.
@@ -433,9 +382,6 @@ const UNHANDLED_AFTER_MIN: Duration = Duration::from_secs(1);
 const UNHANDLED_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Time to clean up; a handler that needs longer has had its grace period.
 const WINDOW_MAX: Duration = Duration::from_secs(1);
-/// With a client timeout closer to the block time than this, reads are cut off while the server
-/// still answers them.
-const READ_MARGIN_MIN: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

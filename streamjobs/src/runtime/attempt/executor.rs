@@ -259,7 +259,9 @@ impl Executor {
         assignment.lease.end();
         self.context.identity.progress.end(assignment.delivery.hold());
         let failed = error_type(&outcome);
-        bound.durations.record(started.elapsed(), failed);
+        let took = started.elapsed();
+        bound.durations.record(took, failed);
+        self.context.report.ran(took);
         if let Some(kind) = failed {
             span::failed(&span, kind);
         }

@@ -16,7 +16,8 @@ use crate::runtime::intake::{LeaseKeeper, Reader, Reaper};
 use crate::runtime::observe::QueueEvent;
 use crate::runtime::settle::{AckFlusher, Settler};
 use crate::runtime::upkeep::{
-    DoneWriter, Firer, HeartbeatSender, ProgressWriter, Promoter, Scheduler, Trimmer, Watcher,
+    DoneWriter, Firer, HeartbeatSender, ProgressWriter, Promoter, Scheduler, TrendWriter, Trimmer,
+    Watcher,
 };
 
 /// Where a consumer's tasks run.
@@ -111,6 +112,11 @@ impl QueueLoops {
             let (context, notes) = (Arc::clone(&queue.context), Arc::clone(notes));
             let writer = DoneWriter { context, notes, keep }.run(settled.clone()).boxed();
             tasks.keeping.spawn_on(watched("done writer", writer), io);
+        }
+        if let Some(counts) = queue.context.report.trend.clone() {
+            let writer = TrendWriter { context: Arc::clone(&queue.context), counts };
+            let writer = writer.run(settled.clone()).boxed();
+            tasks.keeping.spawn_on(watched("trend writer", writer), io);
         }
         let settler = self.settler.run(abort.clone()).boxed();
         tasks.settling.spawn_on(watched("settler", settler), io);

@@ -215,8 +215,9 @@ impl Wiring {
         let tallies = [Arc::clone(&self.tally), Arc::clone(tally), Arc::default()];
         let (metrics_here, monitor_here) = (Arc::clone(&metrics), Arc::clone(&monitor));
         let observers = self.hooks.observers.clone();
-        let report =
-            Report::new(tallies, metrics_here, monitor_here, Arc::clone(&identity), observers);
+        let trend = self.runtime.trends.then(Arc::default);
+        let named = Arc::clone(&identity);
+        let report = Report::new(tallies, metrics_here, monitor_here, named, observers, trend);
         let context = QueueContext {
             identity,
             whole: planned.whole().clone(),

@@ -15,7 +15,7 @@ use crate::runtime::observe::{
     Subject, Tally, ToldOnceDone, count_of_job, count_of_queue,
 };
 use crate::runtime::observe::{log, metrics};
-use crate::runtime::state::OnConfirmed;
+use crate::runtime::state::{OnConfirmed, TrendCounts};
 use crate::store::StoreError;
 use crate::store::inspect::StreamSizes;
 
@@ -29,6 +29,8 @@ pub(crate) struct Report {
     identity: Arc<ConsumerIdentity>,
     /// `None` if the application has no observers.
     observers: Option<Arc<Observers>>,
+    /// What is noted for charts; `None` if nothing is.
+    pub(crate) trend: Option<Arc<TrendCounts>>,
 }
 
 impl Report {
@@ -38,8 +40,9 @@ impl Report {
         monitor: Arc<QueueMonitor>,
         identity: Arc<ConsumerIdentity>,
         observers: Option<Arc<Observers>>,
+        trend: Option<Arc<TrendCounts>>,
     ) -> Self {
-        Self { tallies, metrics, monitor, identity, observers }
+        Self { tallies, metrics, monitor, identity, observers, trend }
     }
 
     /// Whether the application has observers.
@@ -181,10 +184,21 @@ impl Report {
                 (&self.metrics.queue_time, Some(delivery.entry.id().milliseconds()))
             };
             if let Some(from) = from {
-                metric.record(Duration::from_millis(server_now.saturating_sub(from)));
+                let waited = Duration::from_millis(server_now.saturating_sub(from));
+                metric.record(waited);
+                if let Some(trend) = self.trend.as_ref().filter(|_| !delivery.inlet.is_lane()) {
+                    trend.waited(waited);
+                }
             }
         }
         self.metrics.run()
+    }
+
+    /// An attempt ran so long.
+    pub(crate) fn ran(&self, took: Duration) {
+        if let Some(trend) = &self.trend {
+            trend.ran(took);
+        }
     }
 
     /// The group and its stream as the server shows them in this partition, for metrics that tell
@@ -192,6 +206,9 @@ impl Report {
     pub(crate) fn seen_here(&self, group: Option<&GroupInfo>, stream: Option<&StreamSizes>) {
         if self.metrics.of_partition {
             self.set_seen(group, stream);
+        }
+        if let (Some(trend), Some(group)) = (&self.trend, group) {
+            trend.saw(group);
         }
     }
 

@@ -19,6 +19,7 @@ mod schedule_use;
 mod signals;
 mod slots;
 mod start_gate;
+mod trend_counts;
 mod wait;
 
 pub(crate) use self::abandoned_attempts::AbandonedAttempts;
@@ -44,6 +45,7 @@ pub(crate) use self::signals::{
 };
 pub(crate) use self::slots::{Slot, Slots};
 pub(crate) use self::start_gate::{StartGate, StartsFor, TakenStarts};
+pub(crate) use self::trend_counts::TrendCounts;
 pub(crate) use self::wait::{
     LoopBackoff, OncePerInterval, jittered, most_of, stopped_before, stopped_within,
 };

@@ -9,6 +9,7 @@ mod promoter;
 mod recent_counts;
 mod scheduler;
 mod schedules;
+mod trend_writer;
 mod trimmer;
 mod watcher;
 
@@ -20,5 +21,6 @@ pub(crate) use self::progress_writer::ProgressWriter;
 pub(crate) use self::promoter::{Follows, Promoter};
 pub(crate) use self::scheduler::{Scheduler, WaitingCounts};
 pub(crate) use self::schedules::{Declarations, Firer};
+pub(crate) use self::trend_writer::TrendWriter;
 pub(crate) use self::trimmer::Trimmer;
 pub(crate) use self::watcher::Watcher;

@@ -7,6 +7,7 @@ use super::state::{MemoryState, milliseconds};
 use super::stream::{Pending, count};
 use crate::model::entry::EntryId;
 use crate::model::name::{GroupName, StreamName};
+use crate::model::trend::TrendRange;
 use crate::store::admin::{
     ALIVE, Cut, Destination, MovedPage, Obstacle, Permitted, Selected, Trim, Trimmed, Unfinished,
 };
@@ -296,5 +297,8 @@ fn destroy_group(
     state.rates.remove(&queue.rate_key());
     state.streams.remove(&queue.done_key());
     state.notes_expire.remove(&queue.done_key());
+    for range in TrendRange::ALL {
+        state.trends.remove(&queue.trend_key(range));
+    }
     Ok(Permitted::Done)
 }

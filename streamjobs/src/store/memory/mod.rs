@@ -33,6 +33,7 @@ mod shares;
 mod state;
 mod stream;
 mod timetable;
+mod trends;
 mod unique;
 mod work;
 

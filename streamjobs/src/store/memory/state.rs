@@ -15,6 +15,7 @@ use super::timetable::Timetable;
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
 use crate::model::name::{ConsumerName, EventId, StreamName};
+use crate::store::trends::TrendStep;
 use crate::store::types::{Result, released_for};
 use crate::store::{Delivery, FenceResult, Hold, Inlet, Queue, SetRate, StandIn, StoreError};
 
@@ -41,6 +42,8 @@ pub(super) struct MemoryState {
     pub(super) progress: HashMap<String, HashMap<String, String>>,
     /// When notes of jobs that are done expire, by the key of their stream.
     pub(super) notes_expire: HashMap<String, u64>,
+    /// What groups did, by the key of the ring.
+    pub(super) trends: HashMap<String, Ring>,
     /// Results of jobs, by their key.
     pub(super) results: HashMap<String, Kept>,
     pub(super) ledger: Ledger,
@@ -100,6 +103,13 @@ pub(super) struct Retry {
     pub(super) fields: Fields,
 }
 
+/// What a group did in the steps of one range, by their place in the ring; and when it expires.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ring {
+    pub(super) places: BTreeMap<u64, TrendStep>,
+    pub(super) expires: u64,
+}
+
 /// The result of a job, and when it expires.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
@@ -143,6 +153,7 @@ impl MemoryState {
             locks: HashMap::new(),
             progress: HashMap::new(),
             notes_expire: HashMap::new(),
+            trends: HashMap::new(),
             results: HashMap::new(),
             ledger: Ledger::default(),
             limits: HashMap::new(),
@@ -186,6 +197,7 @@ impl MemoryState {
         self.locks.clear();
         self.progress.clear();
         self.notes_expire.clear();
+        self.trends.clear();
         self.limits.clear();
         self.turns.clear();
         self.rates.clear();

@@ -23,7 +23,7 @@
 //! operating on them uses, where it is allowed, `XGROUP|DESTROY`, `DEL`, `UNLINK`;
 //! redriving from an archive uses, where it is allowed, `GET`, `SET`;
 //! the progress of jobs uses, where it is allowed, `DEL`, `PEXPIRE`;
-//! notes of jobs that are done use, where it is allowed, `PEXPIRE`;
+//! notes of jobs that are done and trends use, where it is allowed, `PEXPIRE`;
 //! results of jobs use, where it is allowed, `GET`, `SET`, `DEL`, `PTTL`;
 //! locks of unique events use, where it is allowed, `GET`, `SET`, `DEL`, `PTTL`; and marks of handlers use,
 //! where it is allowed, `PEXPIRE`, as rates do, and `HGETALL`, `HGET`, `HSET` and `HDEL` on their keys.
@@ -55,6 +55,7 @@ mod schedule;
 mod schedules;
 mod script;
 mod server_info;
+mod trends;
 mod unique;
 
 use std::fmt;
@@ -89,6 +90,7 @@ static SCRIPTS: Scripts = &[
     results::SCRIPTS,
     schedule::SCRIPTS,
     schedules::SCRIPTS,
+    trends::SCRIPTS,
     unique::SCRIPTS,
 ];
 

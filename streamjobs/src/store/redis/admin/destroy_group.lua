@@ -1,7 +1,8 @@
 -- Removes a group with all its keys but its dead letters.
 --
 -- KEYS: stream, lane, retry set, retry records, group hash, then the keys of the group's limit: holds,
--- busy, lines, line records, turns, shares; its rate, and its notes of jobs that are done. ARGV: group, "keep" or "lose", how long
+-- busy, lines, line records, turns, shares; its rate, its notes of jobs that are
+-- done, and its trends. ARGV: group, "keep" or "lose", how long
 -- after its last heartbeat a consumer counts as alive, in milliseconds; "apply" or "check".
 -- Returns: "done", or "alive" and a consumer, or "unfinished" and what is: pending, 1 if entries
 -- were never delivered, and jobs waiting for retry, in the lane or in lines. With "check" nothing is changed.

@@ -8,6 +8,7 @@ use super::script::scripts;
 use super::{RedisStore, milliseconds, reply};
 use crate::model::entry::EntryId;
 use crate::model::name::{GroupName, StreamName};
+use crate::model::trend::TrendRange;
 use crate::store::admin::{
     ALIVE, Cut, Destination, MovedPage, Obstacle, Permitted, Selected, Trim, Trimmed, Unfinished,
 };
@@ -205,8 +206,10 @@ impl RedisStore {
         let (retry, records, hash) =
             (queue.retry_key(), queue.retry_records_key(), queue.group_key());
         let (rate, done, holds) = (queue.rate_key(), queue.done_key(), queue.hold_keys());
+        let trends = TrendRange::ALL.map(|range| queue.trend_key(range));
         let own = [&*stream, &lane, &retry, &records, &hash];
         let keys = own.into_iter().chain(holds.iter().map(String::as_str)).chain([&*rate, &done]);
+        let keys = keys.chain(trends.iter().map(String::as_str));
         let keys = keys.collect::<Vec<_>>();
         let arguments = (queue.group.as_str(), word(unfinished), milliseconds(ALIVE), mode);
         let value = self.run(&DESTROY_GROUP, &keys, arguments).await?;
