@@ -11,7 +11,7 @@ use crate::action::{group, stream};
 use crate::arguments::{Inspect, Pending, Queue};
 use crate::color::Style;
 use crate::output::{Output, milliseconds, or_unknown, print_note, span, time};
-use crate::{Exit, Failure, finished, retries};
+use crate::{Exit, Failure, finished, retries, trend};
 
 pub(crate) async fn run(
     client: &Client,
@@ -33,6 +33,7 @@ pub(crate) async fn run(
         }
         Inspect::Pending(command) => pending(client, &command, output).await,
         Inspect::Retries(command) => retries::run(client, &command, output).await,
+        Inspect::Trend(command) => trend::run(client, &command, output).await,
         Inspect::Finished(command) => finished::run(client, &command, output).await,
         Inspect::Diagnose(queue) => diagnose(client, &queue, output).await,
     }

@@ -24,6 +24,7 @@ mod rate;
 mod retries;
 mod schedule;
 mod scheduled;
+mod trend;
 mod trim;
 mod unique;
 mod watch;

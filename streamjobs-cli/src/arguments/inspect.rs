@@ -37,6 +37,7 @@ Example:
     Pending(Pending),
     Retries(Retries),
     Finished(Finished),
+    Trend(Trend),
     /// Explain why a group's jobs do not run, or not fast enough.
     #[command(after_help = "\
 Exits with 3 if there is a problem.
@@ -55,6 +56,7 @@ impl Inspect {
             Self::Pending(command) => Some(&command.queue),
             Self::Retries(command) => Some(&command.queue),
             Self::Finished(command) => Some(&command.queue),
+            Self::Trend(command) => Some(&command.queue),
         }
     }
 }
@@ -141,5 +143,24 @@ pub(crate) struct Finished {
     pub(crate) key: Option<String>,
     /// Maximum number of rows.
     #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) limit: u64,
+}
+
+/// Show what a group did by the minute of the last 6 hours: jobs, failures, backlog, queue time, run time.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Processes of the group note it every 15 seconds. FROM is the beginning of a step; one in which nothing was noted is
+left out. WAITING and OLDEST are the highest that were seen. P50, P95 and P99 are percentiles, exact to within 41 %.
+
+Example:
+  streamjobs trend orders billing --days")]
+pub(crate) struct Trend {
+    #[command(flatten)]
+    pub(crate) queue: Queue,
+    /// By the quarter of an hour of the last 7 days.
+    #[arg(long)]
+    pub(crate) days: bool,
+    /// Maximum number of rows, the last ones.
+    #[arg(long, value_name = "COUNT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub(crate) limit: u64,
 }

@@ -34,7 +34,7 @@ pub(crate) use self::entries::{Chosen, Claim, Entries, HandOver, RemoveConsumer}
 pub(crate) use self::event::{EventShow, Events, Publish};
 pub(crate) use self::group::{GroupCreate, GroupDestroy, GroupMove, Groups};
 pub(crate) use self::history::{History, Replay, Tail, Trim};
-pub(crate) use self::inspect::{Finished, Inspect, Pending, Retries};
+pub(crate) use self::inspect::{Finished, Inspect, Pending, Retries, Trend};
 pub(crate) use self::rate::{RateOf, Rates};
 pub(crate) use self::schedule::{OneSchedule, Schedule, ScheduleHistory, ScheduleList};
 pub(crate) use self::scheduled::{Scheduled, ScheduledIds, ScheduledList, ScheduledMove};

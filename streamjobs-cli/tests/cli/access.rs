@@ -53,7 +53,7 @@ fn runs(url: &str, line: &str) -> Ran {
     ran
 }
 
-const READING: [&str; 23] = [
+const READING: [&str; 24] = [
     "doctor",
     "doctor --stream orders --group billing",
     "info orders",
@@ -62,6 +62,7 @@ const READING: [&str; 23] = [
     "pending orders billing",
     "retries orders billing",
     "finished orders billing",
+    "trend orders billing --days",
     "diagnose orders billing",
     "event show orders 1-0",
     "event show orders event",

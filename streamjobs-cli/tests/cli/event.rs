@@ -210,3 +210,35 @@ fn finished_jobs_are_listed_filtered_and_shown_with_their_event() {
     let missing = run(&server, "finished orders nothing").ended(1);
     assert!(missing.err.contains("nothing"), "{missing:?}");
 }
+
+#[test]
+fn the_trend_of_a_group_is_a_table_by_minutes_or_quarters_of_an_hour() {
+    let server = orders::server();
+    let none = run(&server, "trend orders billing --json").ended(0).json();
+    assert_eq!((&none["points"], &none["step_ms"]), (&json!([]), &json!(60_000)));
+    let now = server.query::<Vec<u64>>(&["TIME"])[0];
+    for (ring, step, places) in [("minutes", 60, 360), ("quarters", 900, 672)] {
+        let key = format!("{{orders}}:trend-{ring}:billing");
+        for (ago, text) in [(2, "70 1 9 61000 0:1 24:70"), (1, "80 0 0 0 - -")] {
+            let number = now / step - ago;
+            let text = format!("{number} {text}");
+            server.command(&["HSET", &key, &(number % places).to_string(), &text]);
+        }
+    }
+    let text = run(&server, "trend orders billing").ended(0).out;
+    let rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let rows = rows.collect::<Vec<_>>();
+    assert_eq!(
+        rows[1][2..],
+        ["70", "1", "9", "1m", "1s", "62µs", "118µs", "123µs", "430ms", "503ms", "510ms"]
+    );
+    assert_eq!(rows[2][2..], ["80", "0", "0", "-", "-", "-", "-", "-", "-", "-"]);
+    let days = run(&server, "trend orders billing --days --limit 1 --json").ended(0).json();
+    assert_eq!((&days["left_out"], &days["step_ms"]), (&json!(1), &json!(900_000)));
+    let times = json!({ "count": 0, "p50_us": null, "p95_us": null, "p99_us": null });
+    let last = json!({ "began_ms": (now / 900 - 1) * 900_000, "done": 80, "failed": 0, "waiting": 0, "oldest_ms": 0,
+        "queue_time": times, "run_time": times });
+    assert_eq!(days["points"], json!([last]));
+    let missing = run(&server, "trend orders nothing").ended(1);
+    assert!(missing.err.contains("nothing"), "{missing:?}");
+}

@@ -16,6 +16,7 @@ const COMMANDS: [&str; 48] = [
     "pending orders billing",
     "retries orders billing",
     "finished orders billing",
+    "trend orders billing",
     "diagnose orders billing",
     "event show orders 1-0",
     "publish orders order.placed {}",
