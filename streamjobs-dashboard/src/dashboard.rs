@@ -19,6 +19,7 @@ use crate::payload::{Redactor, Shown};
 use crate::routes;
 use crate::sampler::{Sampler, SamplerService};
 use crate::state::{AnyAuthorizer, FOLLOWERS_MAX, PAGES_AT_ONCE, Shared, State};
+use crate::trends::TrendCache;
 
 /// A dashboard for the streams of all handlers that are linked into this program, as a router for
 /// `Router::nest_service`, which answers at the path with and without a slash at its end.
@@ -190,6 +191,7 @@ impl DashboardBuilder {
             redactor: self.redactor,
             refresh: self.refresh,
             sampler: Arc::new(sampler),
+            trends: TrendCache::default(),
             budget: Semaphore::new(PAGES_AT_ONCE),
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
         };

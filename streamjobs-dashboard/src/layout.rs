@@ -157,6 +157,7 @@ fn header(ctx: &RequestContext) -> Markup {
                 a href=(base.to(&["dead"])) data-key="d" { "Dead letters" }
                 @if ctx.state.has_archive() { a href=(base.to(&["archive"])) { "Archive" } }
                 a href=(base.to(&["processes"])) data-key="c" { "Processes" }
+                a href=(base.to(&["trends"])) { "Trends" }
                 a href=(base.to(&["alerts"])) data-key="a" { "Alerts" }
             }
             div.live {

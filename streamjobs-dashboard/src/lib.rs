@@ -27,6 +27,7 @@ mod sampler;
 mod snapshot;
 mod state;
 mod trend;
+mod trends;
 
 pub use self::access::{Access, Action, Authorizer, Denied};
 pub use self::alerts::AlertLog;

@@ -24,6 +24,7 @@ pub(crate) fn of(state: Shared) -> Router {
         .route("/alerts", get(pages::alerts::show))
         .route("/dead", get(pages::dead_all::show))
         .route("/processes", get(pages::processes::show))
+        .route("/trends", get(pages::trends::show))
         .route("/streams/{stream}", get(pages::stream::show))
         .route("/streams/{stream}/replay", get(pages::stream::replay))
         .route("/streams/{stream}/event", get(pages::event::show))

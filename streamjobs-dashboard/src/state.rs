@@ -18,6 +18,7 @@ use crate::audit::Audit;
 use crate::fault::Fault;
 use crate::payload::Redactor;
 use crate::sampler::Sampler;
+use crate::trends::TrendCache;
 
 /// State that all pages share.
 pub(crate) struct State {
@@ -30,6 +31,7 @@ pub(crate) struct State {
     pub(crate) redactor: Redactor,
     pub(crate) refresh: Duration,
     pub(crate) sampler: Arc<Sampler>,
+    pub(crate) trends: TrendCache,
     /// Limits pages that are rendered at once, so that many viewers do not send many requests.
     pub(crate) budget: Semaphore,
     /// Limits pages with an open event stream.

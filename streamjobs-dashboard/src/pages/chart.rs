@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use maud::{Markup, html};
-use tokio::time::Instant;
 
 use crate::format;
 use crate::trend::{KEPT, TrendPoint};
 
 /// What a chart shows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Chart<'a> {
     pub(crate) title: &'a str,
-    /// The lines, each with its name and its class.
-    pub(crate) lines: &'a [Line<'a>],
+    pub(crate) lines: Vec<Line<'a>>,
     /// The end of the axis, if all values are smaller.
     pub(crate) least: f64,
     /// A value as text.
@@ -21,13 +19,27 @@ pub(crate) struct Chart<'a> {
 }
 
 /// One line of a chart.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Line<'a> {
     pub(crate) name: &'a str,
-    /// Its class: `done`, `failed` or `waiting`.
+    /// Its class: `done`, `failed`, `waiting`, `p95` or `p99`.
     pub(crate) class: &'a str,
-    /// The value at a point, where it is known.
-    pub(crate) value: fn(&TrendPoint) -> Option<f64>,
+    /// How long ago each value was, where it is known; oldest first.
+    pub(crate) values: Vec<(Duration, f64)>,
+    /// Whether it goes on where values are far from each other.
+    pub(crate) is_whole: bool,
+}
+
+/// The axis of time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Axis<'a> {
+    /// As in "over the last 15 minutes".
+    pub(crate) words: &'a str,
+    pub(crate) span: Duration,
+    /// The moments that are marked, each with its text.
+    pub(crate) marks: &'a [(Duration, &'a str)],
+    /// The distance of two values between which nothing was sampled.
+    pub(crate) gap: Duration,
 }
 
 /// The charts of a group over the last quarter of an hour. Nothing until there are two points.
@@ -35,60 +47,79 @@ pub(crate) struct Line<'a> {
 /// They end at the last point, so that a page without a new one stays the same.
 pub(crate) fn of_group(points: &[TrendPoint]) -> Markup {
     let Some(now) = points.last().map(|last| last.at) else { return html! {} };
-    let seconds = |value: f64| format::span(Duration::from_secs_f64(value.max(0.0)));
-    let count = |value: f64| format!("{value:.0}");
-    let done = Line { name: "done", class: "done", value: |at| Some(at.rates?.done) };
-    let failed = Line { name: "failed", class: "failed", value: |at| Some(at.rates?.failed) };
-    let waiting = Line { name: "waiting", class: "waiting", value: |at| Some(exact(at.waiting)) };
-    let oldest =
-        Line { name: "oldest", class: "waiting", value: |at| Some(at.oldest.as_secs_f64()) };
-    let (jobs, backlog, age) = ([done, failed], [waiting], [oldest]);
-    let charts = [
-        Chart { title: "Jobs", lines: &jobs, least: 0.0, unit: format::rate },
-        Chart { title: "Waiting", lines: &backlog, least: 2.0, unit: count },
-        Chart { title: "Oldest waiting", lines: &age, least: 1.0, unit: seconds },
+    let line = |name, class, value: fn(&TrendPoint) -> Option<f64>| {
+        let ago = |point: &TrendPoint| now.saturating_duration_since(point.at);
+        let values = points.iter().filter_map(|point| Some((ago(point), value(point)?)));
+        Line { name, class, values: values.collect(), is_whole: false }
+    };
+    let jobs = vec![
+        line("done", "done", |at| Some(at.rates?.done)),
+        line("failed", "failed", |at| Some(at.rates?.failed)),
     ];
+    let backlog = vec![line("waiting", "waiting", |at| Some(exact(at.waiting)))];
+    let age = vec![line("oldest", "waiting", |at| Some(at.oldest.as_secs_f64()))];
+    let charts = [
+        Chart { title: "Jobs", lines: jobs, least: 0.0, unit: format::rate },
+        Chart { title: "Waiting", lines: backlog, least: 2.0, unit: count },
+        Chart { title: "Oldest waiting", lines: age, least: 1.0, unit: seconds },
+    ];
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    let marks = [
+        (minutes(15), "−15 min"),
+        (minutes(10), "−10 min"),
+        (minutes(5), "−5 min"),
+        (minutes(0), "now"),
+    ];
+    let axis = Axis { words: "the last 15 minutes", span: KEPT, marks: &marks, gap: gap(points) };
     html! {
         @if points.len() > 1 {
             h2 { "Last 15 minutes" }
             div.charts {
-                @for chart in charts { (draw(chart, points, now)) }
+                @for chart in &charts { (draw(chart, axis)) }
             }
         }
     }
 }
 
+/// A whole number as text.
+pub(crate) fn count(value: f64) -> String {
+    format!("{value:.0}")
+}
+
+/// Seconds as text.
+pub(crate) fn seconds(value: f64) -> String {
+    format::span(Duration::from_secs_f64(value.max(0.0)))
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a chart needs no 16 digits")]
-fn exact(count: u64) -> f64 {
+pub(crate) fn exact(count: u64) -> f64 {
     count as f64
 }
 
-fn draw(chart: Chart<'_>, points: &[TrendPoint], now: Instant) -> Markup {
-    let values = chart.lines.iter().flat_map(|line| points.iter().filter_map(line.value));
+pub(crate) fn draw(chart: &Chart<'_>, axis: Axis<'_>) -> Markup {
+    let values = chart.lines.iter().flat_map(|line| line.values.iter().map(|(_, value)| *value));
     let top = rounded_up(values.fold(chart.least, f64::max));
     let unit = chart.unit;
     html! {
         figure.chart {
             figcaption {
                 (chart.title)
-                @for line in chart.lines {
-                    @let last = points.iter().rev().find_map(line.value);
+                @for line in &chart.lines {
+                    @let last = line.values.last().map(|(_, value)| *value);
                     " · " span class={ "key " (line.class) } { (line.name) " " (last.map_or("–".into(), unit)) }
                 }
             }
             svg viewBox="0 0 360 130" role="img" {
-                title { (chart.title) " over the last 15 minutes, at most " (unit(top)) }
+                title { (chart.title) " over " (axis.words) ", at most " (unit(top)) }
                 @for (y, value) in [(TOP, top), ((TOP + BOTTOM) / 2.0, top / 2.0), (BOTTOM, 0.0)] {
                     line.grid x1=(LEFT) x2=(RIGHT) y1=(y) y2=(y) {}
                     text.y x=(LEFT - 6.0) y=(y + 4.0) { (unit(value)) }
                 }
-                @for minutes in [15_u32, 10, 5, 0] {
-                    text.x x=(x_of(Duration::from_secs(u64::from(minutes) * 60))) y="126" {
-                        @if minutes == 0 { "now" } @else { "−" (minutes) " min" }
-                    }
+                @for (ago, text) in axis.marks {
+                    text.x x=(x_of(*ago, axis.span)) y="126" { (text) }
                 }
-                @for line in chart.lines {
-                    @for part in parts(line, points, now, top) {
+                @for line in &chart.lines {
+                    @for part in parts(line, axis, top) {
                         // One point alone is no line.
                         @match part.split_once(' ') {
                             Some(_) => polyline class=(line.class) points=(part) {},
@@ -104,16 +135,14 @@ fn draw(chart: Chart<'_>, points: &[TrendPoint], now: Instant) -> Markup {
 }
 
 /// The line in parts: a new one begins where nothing was sampled for a while.
-fn parts(line: &Line<'_>, points: &[TrendPoint], now: Instant, top: f64) -> Vec<String> {
+fn parts(line: &Line<'_>, axis: Axis<'_>, top: f64) -> Vec<String> {
     let mut parts = Vec::<String>::new();
-    let mut before = None::<Instant>;
-    let gap = gap(points);
-    for point in points {
-        let Some(value) = (line.value)(point) else { continue };
-        let x = x_of(now.saturating_duration_since(point.at));
+    let mut before = None::<Duration>;
+    for (ago, value) in &line.values {
+        let x = x_of(*ago, axis.span);
         let y = (value / top).mul_add(TOP - BOTTOM, BOTTOM);
-        let is_gap = before.is_none_or(|at| point.at.saturating_duration_since(at) > gap);
-        before = Some(point.at);
+        let is_gap = before.is_none_or(|at| !line.is_whole && at.saturating_sub(*ago) > axis.gap);
+        before = Some(*ago);
         match parts.last_mut().filter(|_| !is_gap) {
             Some(part) => part.push_str(&format!(" {x:.1},{y:.1}")),
             None => parts.push(format!("{x:.1},{y:.1}")),
@@ -134,8 +163,8 @@ fn gap(points: &[TrendPoint]) -> Duration {
 }
 
 /// The place of a moment that long ago.
-fn x_of(ago: Duration) -> f64 {
-    let part = (ago.as_secs_f64() / KEPT.as_secs_f64()).min(1.0);
+fn x_of(ago: Duration, span: Duration) -> f64 {
+    let part = (ago.as_secs_f64() / span.as_secs_f64()).min(1.0);
     part.mul_add(LEFT - RIGHT, RIGHT)
 }
 
@@ -156,6 +185,8 @@ const BOTTOM: f64 = 106.0;
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
     use crate::history::Rates;
 
@@ -171,13 +202,18 @@ mod tests {
         assert!((rounded_up(f64::NAN) - 1.0).abs() < f64::EPSILON);
     }
 
+    fn drawn(values: &[(u64, f64)], gap: u64) -> Vec<String> {
+        let values = values.iter().map(|(ago, value)| (Duration::from_secs(*ago), *value));
+        let values = values.collect();
+        let line = Line { name: "waiting", class: "waiting", values, is_whole: false };
+        let gap = Duration::from_secs(gap);
+        parts(&line, Axis { words: "", span: KEPT, marks: &[], gap }, 10.0)
+    }
+
     #[test]
     fn a_line_has_a_gap_where_nothing_was_sampled() {
-        let now = Instant::now() + KEPT;
-        let at = |ago: u64| now - Duration::from_secs(ago);
-        let points = [point(at(900), 0.0, 0), point(at(890), 1.0, 5), point(at(0), 2.0, 10)];
-        let line = Line { name: "waiting", class: "waiting", value: |at| Some(exact(at.waiting)) };
-        assert_eq!(parts(&line, &points, now, 10.0), ["64.0,106.0 67.1,58.0", "340.0,10.0"]);
+        let values = [(900, 0.0), (890, 5.0), (0, 10.0)];
+        assert_eq!(drawn(&values, 30), ["64.0,106.0 67.1,58.0", "340.0,10.0"]);
     }
 
     #[test]
@@ -185,8 +221,8 @@ mod tests {
         let now = Instant::now() + KEPT;
         let at = |ago: u64| point(now - Duration::from_secs(ago), 1.0, 5);
         let slow = [at(840), at(778), at(716), at(655), at(593)];
-        let line = Line { name: "waiting", class: "waiting", value: |at| Some(exact(at.waiting)) };
-        assert_eq!(parts(&line, &slow, now, 10.0).len(), 1);
+        assert!(gap(&slow) > Duration::from_secs(180), "{:?}", gap(&slow));
+        assert_eq!(of_group(&slow).into_string().matches("<polyline").count(), 4);
         let shown = of_group(&[at(840), at(830), at(820), at(0)]).into_string();
         assert_eq!(shown.matches("<circle").count(), 4, "{shown}");
         assert_eq!(shown.matches("<polyline").count(), 4, "{shown}");

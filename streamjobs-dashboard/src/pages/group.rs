@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use axum::response::Response;
 use maud::{Markup, html};
-use streamjobs::stream::{ConsumerInfo, Diagnosis, GroupInfo, LineHolder, Liveness};
+use streamjobs::stream::{
+    ConsumerInfo, Diagnosis, Group, GroupInfo, LineHolder, Liveness, TrendRange,
+};
 
 use crate::access::Action;
 use crate::base::row_id;
 use crate::fault::Fault;
 use crate::form::GroupQuery;
 use crate::format::{self, Untrusted};
-use crate::layout::{Button, View, button, empty};
+use crate::layout::{Button, View, button, empty, fault_box};
 use crate::live;
-use crate::pages::{chart, group_parts, overview};
+use crate::pages::{chart, group_parts, overview, trend_charts};
 use crate::request::RequestContext;
 use crate::snapshot::Snapshot;
 
@@ -22,7 +24,8 @@ pub(crate) async fn show(ctx: RequestContext, asked: GroupQuery) -> Response {
 }
 
 async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
-    let GroupQuery { stream, group: name, .. } = asked;
+    let GroupQuery { stream, group: name, fields } = asked;
+    let range = trend_charts::asked(fields)?;
     let group = ctx.state.group(stream, name)?;
     let info = group.info().await?;
     let consumers = group.consumers().await?;
@@ -80,11 +83,27 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
             (rate(&info))
             (partitions(&info))
         }
-        @if let Some(sampled) = sampled { (chart::of_group(&sampled.trend)) }
+        (trend_charts::tabs(&RANGES, range, |range| ctx.base.with_query(&["streams", stream, "groups", name], &[("range", range)])))
+        @match range {
+            Some(range) => (trend(ctx, &group, &info, range).await),
+            None => @if let Some(sampled) = sampled { (chart::of_group(&sampled.trend)) },
+        }
         h2 { "Consumers" }
         (consumers_table(ctx, &info, &consumers))
     };
     Ok(View { title: name.to_owned(), trail: trail(ctx, stream), body })
+}
+
+/// The charts of hours or days.
+async fn trend(ctx: &RequestContext, group: &Group, info: &GroupInfo, range: TrendRange) -> Markup {
+    let names = (info.stream.as_str(), info.group.as_str());
+    match ctx.state.trends.of(names, group, range).await {
+        Ok(trend) => {
+            let backlog = (info.backlog.entries, info.oldest_waiting.unwrap_or_default());
+            trend_charts::charts(&trend, Some(backlog))
+        }
+        Err(fault) => fault_box(&fault),
+    }
 }
 
 /// When something is due, from now.
@@ -297,5 +316,7 @@ fn process(consumer: &ConsumerInfo) -> Markup {
     }
 }
 
+const RANGES: [Option<TrendRange>; 3] =
+    [None, Some(TrendRange::SixHours), Some(TrendRange::SevenDays)];
 /// Rows of a table of consumers.
 const CONSUMERS_MAX: usize = 200;

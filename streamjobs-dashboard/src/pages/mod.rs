@@ -22,3 +22,5 @@ pub(crate) mod retries;
 pub(crate) mod scheduled;
 pub(crate) mod schedules;
 pub(crate) mod stream;
+pub(crate) mod trend_charts;
+pub(crate) mod trends;

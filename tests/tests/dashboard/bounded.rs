@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::site::{GROUP, Site};
 
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     "/jobs",
     "/jobs/processes",
+    "/jobs/trends?range=7d",
     "/jobs/alerts",
     "/jobs/dead",
     "/jobs/streams/orders",
@@ -41,7 +42,7 @@ fn calls(site: &Site) -> BTreeMap<String, u64> {
     .collect()
 }
 
-async fn calls_of(site: &Site, path: &str) -> BTreeMap<String, u64> {
+pub async fn calls_of(site: &Site, path: &str) -> BTreeMap<String, u64> {
     site.server.command(&["CONFIG", "RESETSTAT"]);
     site.get(path).await.is(200);
     calls(site)
@@ -53,7 +54,7 @@ fn bytes_sent(site: &Site) -> u64 {
 }
 
 /// A new dashboard on the same server, because a snapshot is shared for two seconds.
-fn fresh(site: Site) -> Site {
+pub fn fresh(site: Site) -> Site {
     let streams = [streamjobs::StreamName::new("orders").unwrap()];
     let client = site.client.clone();
     let dashboard = streamjobs_dashboard::Dashboard::builder(client, crate::site::by_name);

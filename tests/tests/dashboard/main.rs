@@ -30,3 +30,4 @@ mod screens;
 mod security;
 mod session;
 mod site;
+mod trends;

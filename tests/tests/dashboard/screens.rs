@@ -24,9 +24,11 @@ async fn filled() -> (Session, Vec<String>) {
     site.deliver("a-consumer-with-quite-a-long-name-0123456789abcdef", 2);
     site.store_dead_letter("order 47 was not found", "{}");
     let letter = site.store_dead_letter(&"a very long error ".repeat(30), "{\"a\":1}");
+    crate::trends::note(site, "work", 300);
     let paths = [
         "/jobs".to_owned(),
         "/jobs/processes".into(),
+        "/jobs/trends?range=7d".into(),
         "/jobs/alerts".into(),
         "/jobs/dead".into(),
         "/jobs/streams/orders".into(),
@@ -35,6 +37,7 @@ async fn filled() -> (Session, Vec<String>) {
         "/jobs/streams/orders/schedules".into(),
         "/jobs/streams/orders/event?id=event-1".into(),
         GROUP.into(),
+        format!("{GROUP}?range=6h"),
         format!("{GROUP}/pending"),
         format!("{GROUP}/retries"),
         format!("{GROUP}/finished"),

@@ -12,12 +12,13 @@ use tower::ServiceExt as _;
 use crate::site::{GROUP, Site, body, form};
 
 /// Every address of a page.
-const PAGES: [&str; 17] = [
+const PAGES: [&str; 19] = [
     "/jobs",
     "/jobs/overview",
     "/jobs/alerts",
     "/jobs/dead",
     "/jobs/processes",
+    "/jobs/trends",
     "/jobs/assets/dashboard.js",
     "/jobs/streams/orders",
     "/jobs/streams/orders/replay",
@@ -25,6 +26,7 @@ const PAGES: [&str; 17] = [
     "/jobs/streams/orders/scheduled",
     "/jobs/streams/orders/schedules",
     "/jobs/streams/orders/groups/work",
+    "/jobs/streams/orders/groups/work?range=6h",
     "/jobs/streams/orders/groups/work/pending",
     "/jobs/streams/orders/groups/work/retries",
     "/jobs/streams/orders/groups/work/finished",

@@ -112,7 +112,7 @@ const ORDERS: [(&str, &str, Layers); 6] = [
             &["access", "base", "fault", "format", "history"],
             &["trend"],
             &["alerts", "archived", "assets", "audit", "auth", "csrf", "payload", "snapshot"],
-            &["sampler"],
+            &["sampler", "trends"],
             &["notice", "request", "state"],
             &["layout"],
             &["form", "guard", "live"],
