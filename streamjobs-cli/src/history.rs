@@ -10,7 +10,7 @@ use streamjobs::{Client, Entry};
 use crate::action::stream;
 use crate::arguments::{History, Replay, Tail};
 use crate::output::{Output, print_note, time};
-use crate::{Exit, Failure, fields, trim};
+use crate::{Exit, Failure, fields, find, trim};
 
 pub(crate) async fn run(
     client: &Client,
@@ -18,6 +18,7 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     match command {
+        History::Find(command) => find::run(client, &command, output).await,
         History::Replay(command) => replay(client, &command, output).await,
         History::Tail(command) => tail(client, &command, output).await,
         History::Trim(command) => trim::run(client, &command, output).await,

@@ -14,6 +14,7 @@ mod doctor;
 mod entries;
 mod event;
 mod fields;
+mod find;
 mod finished;
 mod group;
 mod history;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
 use streamjobs::StreamName;
+use streamjobs::stream::EntryAddress;
 
 use super::values::{PositionArg, duration, place, position, stream};
 use super::{Consent, Part};
@@ -11,6 +12,7 @@ use super::{Consent, Part};
 #[derive(Debug, Subcommand)]
 pub(crate) enum History {
     Replay(Replay),
+    Find(Find),
     Tail(Tail),
     Trim(Trim),
 }
@@ -41,6 +43,31 @@ pub(crate) struct Replay {
     /// Only entries of this event type; can be repeated.
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) types: Vec<String>,
+}
+
+/// Find the entries of a stream that contain a text: in the payload, a header, the key, an id or the type.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Searches from the newest entry back, byte for byte, up to 10,000 entries or about 4 MiB at a time, and says how far it
+looked and where to go on. Of each value, the first 16 KiB are compared. `replay --from ID --limit 1` prints an entry.
+
+Example:
+  streamjobs find orders 'parcel 4711'")]
+pub(crate) struct Find {
+    /// The stream.
+    #[arg(value_parser = stream)]
+    pub(crate) stream: StreamName,
+    #[command(flatten)]
+    pub(crate) part: Part,
+    /// The text.
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) text: String,
+    /// Only entries before this one, where an earlier search ended.
+    #[arg(long, value_name = "ID")]
+    pub(crate) before: Option<EntryAddress>,
+    /// Maximum number of rows.
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) limit: u64,
 }
 
 /// Print entries with payloads as they are added to a stream, without changing any group.

@@ -33,7 +33,7 @@ pub(crate) use self::dead::{Dead, DeadChange, DeadList};
 pub(crate) use self::entries::{Chosen, Claim, Entries, HandOver, RemoveConsumer};
 pub(crate) use self::event::{EventShow, Events, Publish};
 pub(crate) use self::group::{GroupCreate, GroupDestroy, GroupMove, Groups};
-pub(crate) use self::history::{History, Replay, Tail, Trim};
+pub(crate) use self::history::{Find, History, Replay, Tail, Trim};
 pub(crate) use self::inspect::{Finished, Inspect, Pending, Retries, Trend};
 pub(crate) use self::rate::{RateOf, Rates};
 pub(crate) use self::schedule::{OneSchedule, Schedule, ScheduleHistory, ScheduleList};
@@ -98,6 +98,7 @@ impl Command {
             Self::Event(Events::Show(command)) => return Some(&command.stream),
             Self::Publish(command) => return Some(&command.stream),
             Self::History(History::Replay(command)) => return Some(&command.stream),
+            Self::History(History::Find(command)) => return Some(&command.stream),
             Self::History(History::Tail(command)) => return Some(&command.stream),
             Self::History(History::Trim(command)) => return Some(&command.stream),
             Self::Scheduled(command) => return Some(command.stream()),

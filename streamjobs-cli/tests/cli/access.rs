@@ -53,7 +53,7 @@ fn runs(url: &str, line: &str) -> Ran {
     ran
 }
 
-const READING: [&str; 24] = [
+const READING: [&str; 25] = [
     "doctor",
     "doctor --stream orders --group billing",
     "info orders",
@@ -67,6 +67,7 @@ const READING: [&str; 24] = [
     "event show orders 1-0",
     "event show orders event",
     "replay orders",
+    "find orders 47",
     "tail orders --after 0 --count 1",
     "dead list orders billing",
     "dead show orders billing 1-0",

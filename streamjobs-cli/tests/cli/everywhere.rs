@@ -8,7 +8,7 @@ use streamjobs_tests::server::RedisServer;
 use crate::program::{program, run, run_at};
 
 /// One line for each command, with all its required arguments.
-const COMMANDS: [&str; 48] = [
+const COMMANDS: [&str; 50] = [
     "doctor",
     "info orders",
     "groups orders",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 48] = [
     "event show orders 1-0",
     "publish orders order.placed {}",
     "replay orders",
+    "find orders 47",
     "tail orders --count 1",
     "trim orders --length 1 --yes",
     "claim orders billing web-1 1-0 --yes",

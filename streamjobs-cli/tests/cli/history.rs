@@ -67,3 +67,34 @@ fn a_tail_without_its_server_ends_with_one() {
     assert_eq!((output.status.code(), lines.count()), (Some(1), 0));
     assert!(errors.starts_with("streamjobs: cannot follow stream orders: "), "{errors}");
 }
+
+#[test]
+fn entries_are_found_by_a_text_from_the_newest_back() {
+    let server = server();
+    let ran = run(&server, "find orders 472").ended(0);
+    let rows = ran.out.lines().collect::<Vec<_>>();
+    assert_eq!(rows.len(), 2, "{ran:?}");
+    assert!(rows[1].starts_with("2-0    1970-01-01 00:00:00Z  order.paid"), "{ran:?}");
+    assert!(
+        ran.err.starts_with("6 entries were compared, ")
+            && ran.err.ends_with(" back to 1-0, all\n")
+    );
+    let page = run(&server, "find orders order.p --limit 4 --json").ended(0).json();
+    let ids = |page: &serde_json::Value| {
+        let entries = page["entries"].as_array().unwrap().iter();
+        entries.map(|entry| entry["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&page), ["6-0", "5-0", "4-0", "3-0"]);
+    assert_eq!((&page["more_before"], &page["compared"]), (&"3-0".into(), &4.into()));
+    assert!(page["entries"][0].get("fields").is_none(), "replay prints payloads");
+    let rest = run(&server, "find orders order.p --before 3-0 --json").ended(0).json();
+    assert_eq!(
+        (ids(&rest), &rest["more_before"]),
+        (vec!["2-0".to_owned(), "1-0".into()], &serde_json::Value::Null)
+    );
+    let none = run(&server, "find orders nothing").ended(0);
+    assert_eq!(none.out.lines().count(), 1, "{none:?}");
+    run(&server, "find orders ").ended(2);
+    run(&server, "find missing x").ended(1);
+    assert_eq!(server.pending("orders", "billing").len(), 3, "no group was changed");
+}

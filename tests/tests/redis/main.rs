@@ -51,6 +51,7 @@ mod retry_batches;
 mod rights;
 mod scheduled;
 mod schedules;
+mod search;
 mod sentinel;
 mod server;
 mod services;

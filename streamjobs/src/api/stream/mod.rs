@@ -47,6 +47,7 @@ mod replay;
 mod result;
 mod retries;
 mod scheduled;
+mod search;
 mod tail;
 mod trend;
 mod trim;
@@ -69,6 +70,7 @@ pub use self::scheduled::{
     Rescheduled, ScheduledCursor, ScheduledCursorError, ScheduledEvent, ScheduledEvents,
     ScheduledPage,
 };
+pub use self::search::SearchPage;
 pub use self::tail::Tail;
 pub use crate::insight::condition::Condition;
 pub use crate::insight::diagnosis::Diagnosis;

@@ -61,7 +61,7 @@ impl Stream {
         self.preview_page(AddressSpan::EVERYTHING, Order::NewestFirst, limit, value_bytes).await
     }
 
-    async fn preview_page(
+    pub(super) async fn preview_page(
         &self,
         span: AddressSpan,
         order: Order,
