@@ -121,28 +121,81 @@ impl Redactor {
                 field.bytes
             );
         }
-        // A flat field is passed as an object with one member, so that one redactor fits both encodings.
-        let mut payload = if name == "data" {
-            match serde_json::from_slice::<Value>(value) {
-                Ok(payload) => payload,
-                // What cannot be parsed cannot be redacted.
-                Err(_) => {
-                    return "not shown: the payload is not JSON and cannot be redacted".to_owned();
-                }
-            }
-        } else {
-            Value::Object(
-                [(name.to_owned(), Value::String(text.into_owned()))].into_iter().collect(),
-            )
-        };
-        redact(shown, &mut payload);
-        let left = if name == "data" { Some(&payload) } else { payload.get(name) };
-        match left {
-            Some(Value::String(text)) if name != "data" => visible(&cut(text)),
-            Some(value) => visible(&cut(&pretty(&value.to_string()))),
-            None => "redacted".to_owned(),
+        match left(redact, shown, field) {
+            Ok(Some(Value::String(text))) if name != "data" => visible(&cut(&text)),
+            Ok(Some(value)) => visible(&cut(&pretty(&value.to_string()))),
+            Ok(None) => "redacted".to_owned(),
+            Err(_) => "not shown: the payload is not JSON and cannot be redacted".to_owned(),
         }
     }
+
+    /// Whether a field that the visitor sees contains a text, as far as the visitor sees it.
+    pub(crate) fn contains(
+        &self,
+        access: &Access,
+        stream: &str,
+        fields: &[FieldPreview],
+        text: &str,
+    ) -> bool {
+        let fields = fields.iter().map(|field| ShownField {
+            name: String::from_utf8_lossy(&field.name),
+            value: &field.value,
+            bytes: field.bytes,
+        });
+        self.contained(access, stream, &fields.collect::<Vec<_>>(), text)
+    }
+
+    fn contained(
+        &self,
+        access: &Access,
+        stream: &str,
+        fields: &[ShownField<'_>],
+        text: &str,
+    ) -> bool {
+        let event_type = fields.iter().find(|field| field.name == "type").map(|field| field.value);
+        let event_type = event_type.and_then(|value| std::str::from_utf8(value).ok());
+        let shown = Shown { stream, event_type };
+        fields.iter().any(|field| {
+            let value = String::from_utf8_lossy(field.value);
+            if is_framework(&field.name) {
+                // As it is shown.
+                let is_hidden = field.name == "sj-history"
+                    || field.name == "sj-error" && !access.sees_payloads();
+                return !is_hidden && value.contains(text);
+            }
+            if !access.sees_payloads() {
+                return false;
+            }
+            let Some(redact) = &self.0 else { return value.contains(text) };
+            if field.bytes > field.value.len() as u64 {
+                return false;
+            }
+            match left(redact, &shown, field) {
+                Ok(Some(Value::String(left))) => left.contains(text),
+                Ok(Some(left)) => left.to_string().contains(text),
+                Ok(None) | Err(_) => false,
+            }
+        })
+    }
+}
+
+/// What a redactor leaves of a whole field, if it leaves anything. A payload that is not JSON cannot be redacted.
+fn left(
+    redact: &Arc<Redact>,
+    shown: &Shown<'_>,
+    field: &ShownField<'_>,
+) -> serde_json::Result<Option<Value>> {
+    let name = &*field.name;
+    if name == "data" {
+        let mut payload = serde_json::from_slice::<Value>(field.value)?;
+        redact(shown, &mut payload);
+        return Ok(Some(payload));
+    }
+    // A flat field is passed as an object with one member, so that one redactor fits both encodings.
+    let text = String::from_utf8_lossy(field.value).into_owned();
+    let mut payload = Value::Object([(name.to_owned(), Value::String(text))].into_iter().collect());
+    redact(shown, &mut payload);
+    Ok(payload.get(name).cloned())
 }
 
 impl fmt::Debug for Redactor {
@@ -279,6 +332,47 @@ mod tests {
             assert!(!seen.contains("canary"), "{seen}");
         }
         assert!(shown(&redactor, &access, &flat).contains("redacted"));
+    }
+
+    #[test]
+    fn only_what_is_seen_can_be_found() {
+        let pairs = [
+            ("type", "order.placed"),
+            ("sj-key", "alice"),
+            ("sj-error", "no canary"),
+            ("data", "{\"card\":\"4242\",\"n\":1}"),
+            ("note", "for 4242"),
+        ];
+        let fields = |cut: u64| {
+            let field = |(name, value): &(&'static str, &'static str)| ShownField {
+                name: (*name).into(),
+                value: value.as_bytes(),
+                bytes: value.len() as u64 + cut,
+            };
+            pairs.iter().map(field).collect::<Vec<_>>()
+        };
+        let (blind, seeing) = (Access::read_only("a"), Access::read_only("a").payloads());
+        let redactor = Redactor::new(|_, payload| {
+            for name in ["card", "note"] {
+                if let Some(secret) = payload.get_mut(name) {
+                    *secret = json!("…");
+                }
+            }
+        });
+        let found = |redactor: &Redactor, access: &Access, cut, text: &str| {
+            redactor.contained(access, "orders", &fields(cut), text)
+        };
+        let plain = Redactor::default();
+        for text in ["order.pl", "alice"] {
+            assert!(found(&plain, &blind, 0, text) && found(&redactor, &seeing, 9, text), "{text}");
+        }
+        for text in ["4242", "canary", "\"n\":1", "for"] {
+            assert!(!found(&plain, &blind, 0, text) && found(&plain, &seeing, 9, text), "{text}");
+        }
+        assert!(found(&redactor, &seeing, 0, "\"n\":1"));
+        for (cut, text) in [(0, "4242"), (0, "for"), (9, "\"n\":1")] {
+            assert!(!found(&redactor, &seeing, cut, text), "{text}");
+        }
     }
 
     #[test]

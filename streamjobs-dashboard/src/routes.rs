@@ -27,6 +27,7 @@ pub(crate) fn of(state: Shared) -> Router {
         .route("/trends", get(pages::trends::show))
         .route("/streams/{stream}", get(pages::stream::show))
         .route("/streams/{stream}/replay", get(pages::stream::replay))
+        .route("/streams/{stream}/find", get(pages::find::show))
         .route("/streams/{stream}/event", get(pages::event::show))
         .route("/streams/{stream}/event/cancel", post(actions::event::cancel))
         .route("/streams/{stream}/event/uncancel", post(actions::event::uncancel))

@@ -17,6 +17,17 @@ pub(crate) fn search(ctx: &RequestContext, stream: &str, id: &str) -> Markup {
     }
 }
 
+/// The form that searches the entries of a stream for a text.
+pub(crate) fn find(ctx: &RequestContext, stream: &str, text: &str) -> Markup {
+    html! {
+        form.filter method="get" action=(ctx.base.to(&["streams", stream, "find"])) data-keep {
+            label { "Find entries by key, or by a text in the payload"
+                input #text name="text" value=[Some(text).filter(|text| !text.is_empty())] maxlength="256"; }
+            button type="submit" { "Search" }
+        }
+    }
+}
+
 /// An event id that leads to its page; `entry` is its entry in the stream, where that is known.
 pub(crate) fn link(
     ctx: &RequestContext,

@@ -9,6 +9,7 @@ pub(crate) mod dead;
 pub(crate) mod dead_all;
 pub(crate) mod event;
 pub(crate) mod event_link;
+pub(crate) mod find;
 pub(crate) mod finished;
 pub(crate) mod fleet;
 pub(crate) mod fleet_order;

@@ -60,6 +60,7 @@ async fn view(ctx: &RequestContext, (name, asked): &(String, Fields)) -> Result<
         (partitions::table(&parts))
         h2 { "Find an event" }
         (event_link::search(ctx, name, ""))
+        (event_link::find(ctx, name, ""))
         h2 { "Replay" }
         (replay_form(ctx, name, &Fields::default()))
         h2 { "Newest entries" }
@@ -151,7 +152,7 @@ fn range(asked: &Fields) -> Result<Range, Fault> {
 }
 
 /// A table of entries, with their fields in collapsed details.
-fn entries(ctx: &RequestContext, stream: &str, entries: &[EntryPreview]) -> Markup {
+pub(crate) fn entries(ctx: &RequestContext, stream: &str, entries: &[EntryPreview]) -> Markup {
     html! {
         @if entries.is_empty() {
             (empty("No entries."))

@@ -40,6 +40,7 @@ async fn read_all(site: &Site, letter: &str) {
         "/jobs/trends",
         "/jobs/streams/orders",
         "/jobs/streams/orders/event?id=event-1",
+        "/jobs/streams/orders/find?text=order",
         "/jobs/streams/orders/scheduled",
         "/jobs/streams/orders/schedules",
         "/jobs/streams/orders/replay?start=-&end=%2B&limit=20",

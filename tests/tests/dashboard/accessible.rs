@@ -136,6 +136,7 @@ async fn every_page_has_landmarks_headings_labels_and_can_be_reached_by_keyboard
         "/jobs/streams/orders/replay",
         "/jobs/streams/orders/event",
         "/jobs/streams/orders/event?id=event-1",
+        "/jobs/streams/orders/find?text=order",
         "/jobs/streams/orders/scheduled",
         "/jobs/streams/orders/schedules",
         GROUP,

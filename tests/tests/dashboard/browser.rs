@@ -32,6 +32,8 @@ async fn no_untrusted_text_can_be_executed() {
         "/jobs/alerts".into(),
         "/jobs/streams/orders".into(),
         "/jobs/streams/orders/replay?limit=100".into(),
+        "/jobs/streams/orders/find?text=%22".into(),
+        "/jobs/streams/orders/find?text=%3Cscript%3Ewindow.owned%3D1%3C/script%3E".into(),
         "/jobs/streams/orders/replay?start=%3Cscript%3Ewindow.owned%3D1%3C/script%3E".into(),
         GROUP.into(),
         format!("{GROUP}/pending"),

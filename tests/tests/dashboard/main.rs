@@ -19,6 +19,7 @@ mod browser;
 mod dead_all;
 mod driver;
 mod event;
+mod find;
 mod fleet;
 mod live;
 mod markup;

@@ -36,6 +36,7 @@ async fn filled() -> (Session, Vec<String>) {
         "/jobs/streams/orders/scheduled".into(),
         "/jobs/streams/orders/schedules".into(),
         "/jobs/streams/orders/event?id=event-1".into(),
+        "/jobs/streams/orders/find?text=order".into(),
         GROUP.into(),
         format!("{GROUP}?range=6h"),
         format!("{GROUP}/pending"),

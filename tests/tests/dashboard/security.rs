@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use crate::site::{GROUP, Site, body, form};
 
 /// Every address of a page.
-const PAGES: [&str; 19] = [
+const PAGES: [&str; 20] = [
     "/jobs",
     "/jobs/overview",
     "/jobs/alerts",
@@ -23,6 +23,7 @@ const PAGES: [&str; 19] = [
     "/jobs/streams/orders",
     "/jobs/streams/orders/replay",
     "/jobs/streams/orders/event?id=a",
+    "/jobs/streams/orders/find?text=a",
     "/jobs/streams/orders/scheduled",
     "/jobs/streams/orders/schedules",
     "/jobs/streams/orders/groups/work",
