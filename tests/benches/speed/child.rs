@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use streamjobs::config::{GroupOptions, Retention};
-use streamjobs::{Client, Runtime, handlers};
+use streamjobs::{Client, Runtime, RuntimeBuilder, handlers};
 use streamjobs_tests::server::RedisServer;
 use tokio::task::JoinSet;
 
@@ -31,6 +31,10 @@ pub enum Task {
     DrainMany(usize, usize, usize),
     /// Drains so many events with so many slots, and ends.
     Drain(usize, usize),
+    /// The same where jobs that are done are noted for an hour.
+    DrainNoted(usize, usize),
+    /// The same without trends.
+    DrainUncharted(usize, usize),
     /// The same where each job fails once and is retried at once.
     DrainFailing(usize, usize),
     /// Publishes so many events in batches, and ends.
@@ -51,6 +55,8 @@ impl Task {
             Self::Wake(groups, streams, rate) => ("wake", vec![groups, streams, rate]),
             Self::DrainMany(groups, events, slots) => ("drain-many", vec![groups, events, slots]),
             Self::Drain(events, slots) => ("drain", vec![events, slots]),
+            Self::DrainNoted(events, slots) => ("drain-noted", vec![events, slots]),
+            Self::DrainUncharted(events, slots) => ("drain-uncharted", vec![events, slots]),
             Self::DrainFailing(events, slots) => ("drain-failing", vec![events, slots]),
             Self::PublishBatches(events) => ("publish-batches", vec![events]),
             Self::Publish(events) => ("publish", vec![events]),
@@ -78,7 +84,14 @@ pub async fn run() -> bool {
         ("drain-many", [groups, events, slots]) => {
             wake::drain(url, *groups, *events, *slots).await;
         }
-        ("drain", [events, slots]) => drain(url, *events, *slots).await,
+        ("drain", [events, slots]) => drain(url, *events, *slots, |builder| builder).await,
+        ("drain-noted", [events, slots]) => {
+            let noted = GroupOptions::new().keep_done(Duration::from_secs(3600));
+            drain(url, *events, *slots, |builder| builder.defaults(noted)).await;
+        }
+        ("drain-uncharted", [events, slots]) => {
+            drain(url, *events, *slots, |builder| builder.trends(false)).await;
+        }
         ("drain-failing", [events, slots]) => {
             let slots = NonZeroU32::new(u32::try_from(*slots).unwrap()).unwrap();
             ours::fail_each_once(&client(url).await, slots, *events).await;
@@ -96,7 +109,7 @@ pub async fn client(url: &str) -> Client {
     Client::builder(url).retention_default(Retention::Unlimited).connect().await.unwrap()
 }
 
-fn runtime(client: &Client, counter: &Counter, slots: usize) -> streamjobs::RuntimeBuilder {
+fn runtime(client: &Client, counter: &Counter, slots: usize) -> RuntimeBuilder {
     let slots = NonZeroU32::new(u32::try_from(slots).unwrap()).unwrap();
     let options = GroupOptions::new().concurrency(slots);
     let builder = Runtime::builder(client).handlers(handlers![job::count]);
@@ -148,9 +161,14 @@ async fn schedules(url: &str, count: usize) {
     let _ = runtime.shutdown().await;
 }
 
-async fn drain(url: &str, events: usize, slots: usize) {
+async fn drain(
+    url: &str,
+    events: usize,
+    slots: usize,
+    with: impl FnOnce(RuntimeBuilder) -> RuntimeBuilder,
+) {
     let (client, counter) = (client(url).await, Counter::expect(events));
-    let runtime = runtime(&client, &counter, slots).start().await.unwrap();
+    let runtime = with(runtime(&client, &counter, slots)).start().await.unwrap();
     counter.reached().await;
     let _ = runtime.shutdown().await;
 }

@@ -20,9 +20,11 @@ const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/speed/instructi
 
 type Scenario = (&'static str, fn(usize) -> Task);
 
-const SCENARIOS: [Scenario; 5] = [
+const SCENARIOS: [Scenario; 7] = [
     ("drain, 100 in flight", |events| Task::Drain(events, 100)),
     ("drain, 1000 in flight", |events| Task::Drain(events, 1_000)),
+    ("drain, 100 in flight, noted", |events| Task::DrainNoted(events, 100)),
+    ("drain, 100 in flight, no trends", |events| Task::DrainUncharted(events, 100)),
     ("drain, each fails once", |events| Task::DrainFailing(events, 1_000)),
     ("publish batches of 500", Task::PublishBatches),
     ("publish one by one, 100 tasks", Task::Publish),
@@ -67,7 +69,7 @@ pub fn run(settings: &Settings, table: &mut Table) -> bool {
 /// The instructions of a child as valgrind counts them: those of the process, not of the kernel.
 fn collected(task: Task, events: usize) -> u64 {
     let server = server(false);
-    if matches!(task, Task::Drain(..) | Task::DrainFailing(..)) {
+    if !matches!(task, Task::Publish(..) | Task::PublishBatches(..)) {
         by_hand::fill(&server, events, 150);
     }
     let mut command = Command::new("valgrind");
