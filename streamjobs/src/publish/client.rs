@@ -116,7 +116,7 @@ impl Client {
     /// Others wait for their turn, for at most 5 seconds: then they are
     /// [`Unsent`](PublishError::Unsent), and certainly not stored. What was sent is unconfirmed when the
     /// server answers nothing for 3 seconds, and a second for each 100 kB of the event and of those that
-    /// are on their way before it.
+    /// are on their way before it; that is noticed up to a quarter of a second later.
     ///
     /// # Cancel safety
     ///

@@ -73,8 +73,8 @@ impl Kind {
         matches!(self, Self::Ordered | Self::Fair).then(|| format!("k-{}", number % KEYS))
     }
 
-    /// Whether one of the jobs is to be rejected. A dead member ends with its archive, which is none of the steps
-    /// here.
+    /// Whether one of the jobs is to be rejected. Not of a batch with completion: a dead member ends in the archive,
+    /// and the grid has no archive.
     pub(crate) fn rejects(self, number: usize) -> bool {
         self != Self::Members && number % 6 == 2
     }
