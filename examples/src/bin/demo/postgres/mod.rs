@@ -143,7 +143,9 @@ impl Story<'_> {
             Ok(self.desk.receipts() == self.placed.len())
         })
         .await?;
-        let waiting = self.number("SELECT count(*) FROM streamjobs.outbox").await?;
+        // A row goes after its event is on the stream: the receipt can be there first.
+        until("no event waits", async || Ok(self.waiting_events().await? == 0)).await?;
+        let waiting = self.waiting_events().await?;
         println!("   {} receipts written, {waiting} events wait", self.desk.receipts());
         Ok(())
     }
@@ -162,6 +164,10 @@ impl Story<'_> {
         } else {
             Err("not every order was charged once".into())
         }
+    }
+
+    async fn waiting_events(&self) -> Result<i64, AnyError> {
+        self.number("SELECT count(*) FROM streamjobs.outbox").await
     }
 
     async fn charges(&self) -> Result<i64, AnyError> {
