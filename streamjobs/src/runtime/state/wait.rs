@@ -40,8 +40,12 @@ impl LoopBackoff {
     }
 }
 
-/// Waits for the delay: true if a stop ended the wait.
+/// Waits for the delay: true if a stop ended the wait. Without a delay there is no wait: the shortest one of a timer is a
+/// millisecond.
 pub(crate) async fn stopped_within(stop: &CancellationToken, delay: Duration) -> bool {
+    if delay.is_zero() {
+        return stop.is_cancelled();
+    }
     stopped_before(stop, sleep(delay)).await
 }
 
