@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::cluster::Cluster;
+use super::tls::PgTls;
 use super::{DATA, ENDING, PgServer, Running};
 use crate::machine::{Guardian, ServerError, on_free_port};
 
 /// The default settings. The server uses little memory, since many run at once, and need not
 /// survive a crash of the machine.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 8] = [
     ("listen_addresses", "127.0.0.1"),
     ("max_connections", "200"),
     ("shared_buffers", "16MB"),
@@ -20,7 +21,6 @@ const SETTINGS: [(&str, &str); 9] = [
     ("log_line_prefix", "%m [%p] %q%u@%d "),
     ("log_timezone", "GMT"),
     ("logging_collector", "off"),
-    ("ssl", "off"),
 ];
 
 /// A builder for a [`PgServer`].
@@ -29,6 +29,7 @@ const SETTINGS: [(&str, &str); 9] = [
 pub struct PgServerBuilder {
     fsync: bool,
     config: Vec<(String, String)>,
+    pub(super) tls: Option<PgTls>,
 }
 
 impl PgServerBuilder {
@@ -55,7 +56,11 @@ impl PgServerBuilder {
         let cluster = Cluster::find_or_make()?;
         on_free_port("could not create any TCP/IP sockets", |port| {
             let words = |dir: &Path| {
-                cluster.copy_to(&dir.join(DATA))?;
+                let data = dir.join(DATA);
+                cluster.copy_to(&data)?;
+                if let Some(tls) = &self.tls {
+                    tls.write(&data, cluster.account())?;
+                }
                 Ok(self.words(&cluster, port, dir))
             };
             let guardian = Mutex::new(Guardian::start(cluster.account(), &ENDING, words)?);
@@ -71,6 +76,7 @@ impl PgServerBuilder {
         let switch = if self.fsync { "on" } else { "off" };
         let given = self.config.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let settings = SETTINGS.into_iter().chain([
+            ("ssl", if self.tls.is_some() { "on" } else { "off" }),
             ("port", port.as_str()),
             ("unix_socket_directories", &socket),
             ("fsync", switch),

@@ -16,6 +16,7 @@ mod database;
 mod install;
 mod pooler;
 mod program;
+mod tls;
 
 pub use self::builder::PgServerBuilder;
 pub use self::database::Database;
