@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use streamjobs::dead_letter::Reason;
 use streamjobs_postgres::letters::{
     ArchivedLetter, DeadLetters, LetterId, LetterState, Redrive, RedriveId, Request, Selection,
@@ -15,7 +15,7 @@ use crate::arguments::{
     Archive, ArchiveFilter, ArchiveList, ArchiveRedrive, ArchiveState, Arguments, Database,
 };
 use crate::output::{Output, cut, print_note, time};
-use crate::{Exit, Failure, attempts, connect, fields};
+use crate::{Exit, Failure, attempts, connect, fields, watch};
 
 /// Only a redrive connects to the server of the streams.
 pub(crate) async fn run(
@@ -24,25 +24,51 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let letters = open(command.database()).await?.dead_letters();
+    let round = async |output: &mut Output| run_once(arguments, &letters, command, output).await;
+    match arguments.watch {
+        Some(every) => watch::run(every, output, round).await,
+        None => round(output).await,
+    }
+}
+
+async fn run_once(
+    arguments: &Arguments,
+    letters: &DeadLetters,
+    command: &Archive,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     match command {
-        Archive::List(command) => list(&letters, command, output).await?,
+        Archive::List(command) => list(letters, command, output).await?,
         Archive::Show(command) => {
             let letter = letters.get(command.id).await?;
             let unknown = || format!("the archive has no dead letter {}", command.id);
             show(&letter.ok_or_else(unknown)?, output)?;
         }
-        Archive::Redrive(command) => return redrive(arguments, &letters, command, output).await,
+        Archive::Redrive(command) => return redrive(arguments, letters, command, output).await,
     }
     Ok(Exit::Ok)
 }
 
 async fn open(database: &Database) -> Result<Postgres, Failure> {
+    let failed = |error| format!("cannot connect to the database: {error}");
+    let options = database.database.parse::<PgConnectOptions>().map_err(failed)?;
+    check_tls(&options)?;
     let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(CONNECT_MAX);
-    let pool = pool.connect(&database.database).await;
-    let pool = pool.map_err(|error| format!("cannot connect to the database: {error}"))?;
+    let pool = pool.connect_with(options).await.map_err(failed)?;
     let schema = SchemaName::new(&*database.schema)?;
     // A user who reads the archive may have fewer rights than the program that fills it.
     Ok(Postgres::builder(pool).schema(schema).partial_rights().open().await?)
+}
+
+/// Without the feature, an address that requires TLS gets no connection.
+fn check_tls(options: &PgConnectOptions) -> Result<(), Failure> {
+    use PgSslMode::{Require, VerifyCa, VerifyFull};
+
+    let is_required = matches!(options.get_ssl_mode(), Require | VerifyCa | VerifyFull);
+    match is_required && !cfg!(feature = "tls") {
+        true => Err("sslmode of the database needs the feature `tls` of streamjobs-cli".into()),
+        false => Ok(()),
+    }
 }
 
 fn selection(filter: &ArchiveFilter) -> Selection {

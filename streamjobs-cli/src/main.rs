@@ -89,7 +89,11 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
     runtime.block_on(async {
         let client = connect::client(&arguments).await?;
         if let Some(every) = arguments.watch {
-            return watch::run(&client, every, &mut output).await;
+            // The arguments were parsed before; a command is used up by its run.
+            let round = async |output: &mut Output| {
+                run_once(&client, Arguments::try_parse()?.command, output).await
+            };
+            return watch::run(every, &mut output, round).await;
         }
         let exit = run_once(&client, arguments.command, &mut output).await?;
         output.flush()?;

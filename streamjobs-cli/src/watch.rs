@@ -3,28 +3,23 @@
 use std::io;
 use std::time::Duration;
 
-use clap::Parser;
 use jiff::Timestamp;
-use streamjobs::Client;
 
-use crate::arguments::Arguments;
 use crate::output::{Output, chain, print_error};
 use crate::{Exit, Failure};
 
-/// Runs the command of the program's arguments until the program is ended or its reader is gone.
+/// Runs a round of a command until the program is ended or its reader is gone.
 ///
 /// A round that fails is said and does not end it: the server may be back in the next.
 pub(crate) async fn run(
-    client: &Client,
     every: Duration,
     output: &mut Output,
+    round: impl AsyncFn(&mut Output) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
     loop {
-        // The arguments were parsed before; a command is used up by its run.
-        let command = Arguments::try_parse()?.command;
         let now = Timestamp::now().strftime("%H:%M:%SZ");
         output.begin_round(&format!("every {}, last at {now}; Ctrl-C ends it", spelled(every)))?;
-        let round = crate::run_once(client, command, output).await;
+        let round = round(output).await;
         // What was written before an error belongs to this round.
         let flushed = output.flush();
         if let Err(failure) = round.and_then(|_| Ok(flushed?)) {

@@ -137,7 +137,7 @@ impl Command {
             | Self::Group(_)
             | Self::About(_) => false,
             #[cfg(feature = "postgres")]
-            Self::Archive(_) => false,
+            Self::Archive(command) => matches!(command, Archive::List(_) | Archive::Show(_)),
         }
     }
 }

@@ -10,11 +10,12 @@ use streamjobs_tests::server::RedisServer;
 
 use crate::orders;
 use crate::program::{Ran, run_at};
+use crate::watch::Watching;
 
 struct Archive {
     redis: RedisServer,
     database: Database,
-    _server: PgServer,
+    server: PgServer,
     /// Keeps the pools of the database going.
     _runtime: tokio::runtime::Runtime,
 }
@@ -22,6 +23,10 @@ struct Archive {
 impl Archive {
     /// An archive with a letter of each error.
     fn with(errors: &[&str]) -> Self {
+        Self::on(PgServer::start().unwrap(), errors)
+    }
+
+    fn on(server: PgServer, errors: &[&str]) -> Self {
         let redis = orders::server();
         for error in errors {
             let words = ["XADD", "{orders}:dead:billing", "*", "sj-dead-reason", "exhausted"];
@@ -30,9 +35,8 @@ impl Archive {
             redis.command(&[&words[..], &job, &event].concat());
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let server = PgServer::start().unwrap();
         let database = runtime.block_on(fill(&redis, &server));
-        Self { redis, database, _server: server, _runtime: runtime }
+        Self { redis, database, server, _runtime: runtime }
     }
 
     /// Runs a command on it.
@@ -148,5 +152,68 @@ fn a_database_that_cannot_be_reached_and_wrong_arguments_are_named_without_the_p
         let database = if line == "list" { "" } else { none };
         let ran = at(&format!("{line} {database}")).ended(2);
         assert!(ran.err.contains(named) && !ran.err.contains("canary"), "{line}: {ran:?}");
+    }
+}
+
+#[test]
+fn lists_and_letters_can_be_watched_and_redrives_cannot() {
+    let archive = Archive::with(&["timeout-1"]);
+    archive.redis.kill();
+    let line = |rest: &str| format!("{rest} --database {}", archive.database.run_url());
+    let listing = Watching::start(&archive.redis, &line("--watch=200ms archive list"));
+    listing.says("every 200 ms, last at ");
+    listing.says("timeout-1");
+    let document = archive.run("list --json").ended(0).json();
+    let show = format!("--json --watch=200ms archive show {}", document["letters"][0]["id"]);
+    let showing = Watching::start(&archive.redis, &line(&show));
+    showing.says("canary");
+    showing.says("canary");
+    // A database that is gone for a while does not end it.
+    archive.server.kill();
+    listing.says("streamjobs: ");
+    archive.server.restart().unwrap();
+    listing.says("timeout-1");
+    let ran = archive.run("--watch redrive --all --why x --by ops").ended(2);
+    assert!(ran.err.contains("--watch is for commands that only read"), "{ran:?}");
+}
+
+/// A certificate of this machine that signs itself, and its key, in PEM form.
+fn certificate() -> (String, String) {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+/// Without the feature it is refused: nothing is sent without TLS where the address asks for it.
+#[test]
+fn a_database_is_asked_with_tls_where_its_address_says_so() {
+    let (own, key) = certificate();
+    let archive = Archive::on(PgServer::builder().tls(&own, key).start().unwrap(), &["timeout-1"]);
+    let file = |name: &str, pem: &str| {
+        let path = archive.redis.dir().join(name);
+        std::fs::write(&path, pem).unwrap();
+        format!("sslmode=verify-full&sslrootcert={}", path.display())
+    };
+    let (known, unknown) = (file("known.pem", &own), file("unknown.pem", &certificate().0));
+    let at = |mode: &str| {
+        let url = format!("{}?{mode}", archive.database.run_url());
+        run_at("redis://127.0.0.1:1", &format!("archive list --database {url}"))
+    };
+    assert!(at("sslmode=disable").ended(0).out.contains("timeout-1"));
+    if cfg!(feature = "tls") {
+        for mode in ["sslmode=require", &known] {
+            assert!(at(mode).ended(0).out.contains("timeout-1"), "{mode}");
+        }
+        let ran = at(&unknown).ended(1);
+        assert!(ran.err.starts_with("streamjobs: cannot connect to the database: "), "{ran:?}");
+        let plain = Archive::with(&[]);
+        let url = format!("{}?sslmode=require", plain.database.run_url());
+        let ran = run_at("redis://127.0.0.1:1", &format!("archive list --database {url}")).ended(1);
+        assert!(ran.err.contains("server does not support TLS"), "{ran:?}");
+    } else {
+        for mode in ["sslmode=require", &known, &unknown] {
+            let ran = at(mode).ended(1);
+            assert!(ran.err.contains("needs the feature `tls` of streamjobs-cli"), "{ran:?}");
+        }
     }
 }

@@ -12,13 +12,13 @@ use crate::program::{program, run};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A program that runs until it is ended, and the lines that it prints.
-struct Watching {
+pub struct Watching {
     child: Child,
     lines: std::sync::mpsc::Receiver<String>,
 }
 
 impl Watching {
-    fn start(server: &RedisServer, line: &str) -> Self {
+    pub fn start(server: &RedisServer, line: &str) -> Self {
         let mut command = program(&server.url());
         command.args(line.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -37,7 +37,7 @@ impl Watching {
 
     /// The next line that contains a text.
     #[track_caller]
-    fn says(&self, text: &str) -> String {
+    pub fn says(&self, text: &str) -> String {
         let end = Instant::now() + DEADLINE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
