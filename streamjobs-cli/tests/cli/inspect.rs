@@ -167,3 +167,39 @@ fn a_group_whose_jobs_fail_is_not_healthy_and_the_error_is_said() {
     let expected = expected.map(|(problem, severity)| (json!(problem), json!(severity)));
     assert!(problems.eq(expected.iter().map(|(problem, severity)| (problem, severity))));
 }
+
+/// The first entry is pending, with the only place of its key, for which two jobs wait.
+#[test]
+fn the_job_for_which_a_key_waits_is_named() {
+    let server = server();
+    let limits = "1 at once for each key, kept by retries";
+    heartbeat_with(&server, "web-1", &format!(",\"limits\":\"{limits}\""));
+    server.command(&["HSET", "{orders}:holds:billing", "s:1-0", "alice"]);
+    for number in ["alice:1", "alice:2"] {
+        server.command(&["ZADD", "{orders}:lines:billing", "0", number]);
+    }
+    server.command(&["ZADD", "{orders}:turns:billing", "2", "alice"]);
+    let ran = run(&server, "diagnose orders billing").ended(3);
+    let said = format!(
+        "no more jobs run, by the limit: {limits}; 2 jobs wait for their key, 2 of them for alice, whose job of \
+         entry 1-0 runs in web-1, with its place for "
+    );
+    assert!(ran.out.contains(&said), "{ran:?}");
+    let document = run(&server, "diagnose orders billing --json").ended(3).json();
+    let problems = document["problems"].as_array().unwrap();
+    let waits_for = problems.iter().map(|problem| (&problem["problem"], &problem["waits_for"]));
+    let waits_for = waits_for.filter(|(_, line)| !line.is_null()).collect::<Vec<_>>();
+    let [(problem, line)] = waits_for[..] else { panic!("{document}") };
+    assert_eq!(*problem, "limit_reached");
+    assert_eq!((&line["key"], &line["jobs"]), (&json!("alice"), &json!(2)));
+    let (job, all) = (&line["job"], (&line["places_looked_at"], &line["all_looked_at"]));
+    assert_eq!(all, (&json!(1), &json!(true)));
+    assert_eq!((&job["entry"], &job["event_id"]), (&json!("1-0"), &json!(null)));
+    assert_eq!((&job["state"], &job["consumer"]), (&json!("pending"), &json!("web-1")));
+    assert!(job["idle_ms"].is_u64() && job["since_ms"].is_u64(), "{job}");
+    assert_eq!((&job["due_in_ms"], &job["waited"]), (&json!(null), &json!(false)));
+    // Without the place, the line is still said.
+    server.command(&["DEL", "{orders}:holds:billing"]);
+    let ran = run(&server, "diagnose orders billing").ended(3);
+    assert!(ran.out.contains("2 of them for alice, whose place no job has now"), "{ran:?}");
+}

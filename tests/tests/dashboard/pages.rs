@@ -329,3 +329,37 @@ async fn a_group_has_charts_with_axes_once_it_was_sampled_twice() {
         .says("Oldest waiting over the last 15 minutes");
     crate::accessible::check(GROUP, &page.text);
 }
+
+/// As the diagnosis of the command line names it.
+#[tokio::test]
+async fn a_group_names_the_job_for_which_a_key_waits() {
+    let site = Site::start().await;
+    let words = ["type", "order.placed", "data", "{}", "sj-id", "<b>e-1", "sj-key", "alice"];
+    for id in ["1-1", "1-2"] {
+        site.server.command(&[&["XADD", "orders", id], &words[..]].concat());
+    }
+    site.deliver("web-1", 1);
+    let time: Vec<u64> = site.server.query(&["TIME"]);
+    let (limits, now) = ("1 at once for each key, kept by retries", (time[0] * 1_000).to_string());
+    let about = format!(
+        "{{\"host\":\"web\",\"process\":7,\"version\":\"0.1.0\",\"slots\":16,\"in_flight\":1,\"started\":1,\
+         \"beat_every\":60000,\"limits\":\"{limits}\"}}"
+    );
+    let hash = ["HSET", "{orders}:group:work", "beat:web-1", &now, "about:web-1", &about];
+    site.server.command(&hash);
+    for line in ["alice:1", "alice:2"] {
+        site.server.command(&["ZADD", "{orders}:lines:work", "0", line]);
+    }
+    site.server.command(&["ZADD", "{orders}:turns:work", "2", "alice"]);
+    let place = ["HSET", "{orders}:holds:work", "s:1-1", "alice"];
+    site.server.command(&place);
+    let page = site.get(GROUP).await;
+    let tile = page.is(200).text.split("id=\"parked\">2").nth(1).unwrap();
+    let tile = tile.split("</dd>").next().unwrap();
+    let named = "most for alice: 2, whose job &lt;b&gt;e-1 runs in web-1, with its place for ";
+    assert!(tile.contains(named), "{tile}");
+    page.says("data-problem=\"limit_reached\"").says_not("<b>e-1");
+    page.says("2 of them for alice, whose job &lt;b&gt;e-1 runs in web-1");
+    site.server.command(&["DEL", "{orders}:holds:work"]);
+    site.get(GROUP).await.is(200).says("most for alice: 2, whose place no job has now");
+}
