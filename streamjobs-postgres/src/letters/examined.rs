@@ -117,12 +117,14 @@ const OF_FINGERPRINT: Statements = statements!(
     "ORDER BY l.fingerprint DESC, l.id DESC"
 );
 
-/// As for fingerprints.
+/// As for fingerprints. A scan ends at the first row that a comparison of its first column refuses, and not at one that
+/// only the second column refuses: with the stream within the rows, a group with few letters would read all letters
+/// of the stream's groups before it.
 const OF_GROUP: Statements = statements!(
     concat!(
-        "(l.stream, l.group_name, l.id)
-             < ($1::text, $2::text, coalesce($14::bigint, 9223372036854775807))
-         AND (l.stream, l.group_name) >= ($1::text, $2::text)",
+        "l.stream = $1::text
+         AND (l.group_name, l.id) < ($2::text, coalesce($14::bigint, 9223372036854775807))
+         AND l.group_name >= $2::text",
         if_open!()
     ),
     "ORDER BY l.stream DESC, l.group_name DESC, l.id DESC"
@@ -147,7 +149,7 @@ pub(super) const OPEN: &str = "WITH RECURSIVE queues (stream, group_name) AS (
      FROM (SELECT * FROM queues LIMIT 201) q CROSS JOIN LATERAL (
          SELECT count(*) AS letters FROM (
              SELECT FROM streamjobs.dead_letters l
-             WHERE (l.stream, l.group_name) >= (q.stream, q.group_name)
-               AND (l.stream, l.group_name) <= (q.stream, q.group_name)
+             WHERE l.stream = q.stream
+               AND l.group_name >= q.group_name AND l.group_name <= q.group_name
                AND l.redriven_at IS NULL AND NOT l.known_done
              ORDER BY l.stream, l.group_name, l.id LIMIT 1001) AS open) AS counted";

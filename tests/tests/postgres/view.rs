@@ -237,3 +237,47 @@ async fn viewers_that_get_no_turn_are_told_that_the_archive_is_busy() {
     assert!(matches!(busy, QueryError::Busy { .. }), "{busy}");
     drop(taken);
 }
+
+/// An index entry that a scan passes over is not counted as read, but its block is.
+#[tokio::test]
+async fn a_page_of_a_group_with_few_letters_reads_none_of_those_before_it() {
+    let (_archive, view, pool) = filled(100_000).await;
+    // Behind all groups of the stream, between two, and before all.
+    for group in ["group9", "group3x", "group"] {
+        for state in [LetterState::Open, LetterState::All] {
+            let selection = Selection::new().stream("orders1").group(group).state(state);
+            let before = blocks(&pool).await;
+            assert!(view.list(&selection, None, 50).await.unwrap().letters.is_empty());
+            assert!(view.kinds(&selection).await.unwrap().kinds.is_empty());
+            view.plan(&selection).await.unwrap();
+            let read = blocks(&pool).await - before;
+            assert!(read <= 60, "{read} blocks for {selection:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_count_of_open_letters_passes_over_none_of_the_next_group() {
+    let (archive, view, pool) = filled(1_000).await;
+    let more = "INSERT INTO streamjobs.dead_letters
+        (stream, group_name, letter_id, digest, event_id, event_type, reason, error, fingerprint,
+         attempts, deliveries, buried_at, field_names, field_values)
+        SELECT 'orders1', CASE WHEN n <= 10 THEN 'group7-' || n ELSE 'group8' END, n || '-1', '', 'e-' || n,
+               'order.placed', 'exhausted', 'not found', 'f', 5, 5, now(), '{data}', '{x}'
+        FROM generate_series(1, 60000) n";
+    archive.pool.execute(more).await.unwrap();
+    archive.database.owner_pool().execute("ANALYZE streamjobs.dead_letters").await.unwrap();
+    let before = blocks(&pool).await;
+    let open = view.open().await.unwrap();
+    let read = blocks(&pool).await - before;
+    assert_eq!(open.by_group.len(), 3 * 7 + 11);
+    assert!(read <= 600, "{read} blocks");
+}
+
+/// The blocks of the archive's indexes that were looked at up to now.
+async fn blocks(pool: &PgPool) -> i64 {
+    pool.execute("SELECT pg_stat_force_next_flush()").await.unwrap();
+    let read = "SELECT sum(idx_blks_read + idx_blks_hit)::bigint FROM pg_statio_user_indexes
+         WHERE relid = 'streamjobs.dead_letters'::regclass";
+    sqlx::query_scalar(read).fetch_one(pool).await.unwrap()
+}
