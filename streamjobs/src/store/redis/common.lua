@@ -283,8 +283,9 @@ end
 -- What the server says of the group with this name, by field; nil if there is no such group.
 local function named(groups, name)
   for _, info in ipairs(groups) do
-    local fields = fields_of(info)
-    if fields['name'] == name then return fields end
+    -- A stream may have a thousand groups, so the fields of the others are not looked at.
+    local known = info[1] == 'name' and info[2] or value_of(info, 'name')
+    if known == name then return fields_of(info) end
   end
 end
 

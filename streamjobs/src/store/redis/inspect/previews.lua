@@ -33,16 +33,28 @@ local function room(name)
   return value_most, true
 end
 
+-- The same for each name once: entries of a stream have the same few.
+local rooms = {}
+local function room_of(name)
+  local known = rooms[name]
+  if not known then
+    local bytes, is_payload = room(name)
+    known = {bytes, is_payload}
+    rooms[name] = known
+  end
+  return known[1], known[2]
+end
+
 local function add(entry)
   local fields, payload, before = {}, 0, shown
   for i = 1, #entry[2], 2 do
     local name, value = entry[2][i], entry[2][i + 1]
-    local bytes, is_payload = room(name)
+    local bytes, is_payload = room_of(name)
     read = read + #name + #value
     if is_payload then payload = payload + #name + #value end
     if bytes and shown - before < ENTRY_MOST then
-      local part = string.sub(value, 1, bytes)
-      name = string.sub(name, 1, NAME_MOST)
+      local part = #value > bytes and string.sub(value, 1, bytes) or value
+      if #name > NAME_MOST then name = string.sub(name, 1, NAME_MOST) end
       shown = shown + #name + #part
       fields[#fields + 1] = name
       fields[#fields + 1] = part
