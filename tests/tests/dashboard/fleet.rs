@@ -125,11 +125,11 @@ async fn the_requests_of_the_overview_are_bounded_with_one_group_thirty_and_a_th
     let mut scripts = Vec::new();
     for (from, to) in [(1, 29), (30, 999), (1_000, 1_999)] {
         site = fresh(site, &["orders"]);
-        scripts.push(scripts_of(&site).await);
+        scripts.push(scripts_of(&site, "/jobs").await);
         create_groups(&site, "orders", from, to);
     }
     site = fresh(site, &["orders"]);
-    scripts.push(scripts_of(&site).await);
+    scripts.push(scripts_of(&site, "/jobs").await);
     let [one, thirty, thousand, two_thousand] = scripts[..] else { panic!("{scripts:?}") };
     assert!(one < 10 && thirty < 100, "{scripts:?}");
     assert!(thousand <= 300 && thousand == two_thousand, "{scripts:?}");
@@ -138,10 +138,28 @@ async fn the_requests_of_the_overview_are_bounded_with_one_group_thirty_and_a_th
     assert!(page.text.len() < 300_000, "{} bytes", page.text.len());
 }
 
-/// How many scripts the server ran for the overview: two or three for each group that is read.
-async fn scripts_of(site: &Site) -> u64 {
+#[tokio::test]
+async fn the_requests_of_the_page_of_an_event_are_bounded_with_a_thousand_groups() {
+    let site = Site::start().await;
+    let id = site.append("order.placed", "{}");
+    for path in [format!("event?id={id}"), "event?id=nothing".to_owned()] {
+        let path = format!("/jobs/streams/orders/{path}");
+        let groups = site.client.stream("orders").unwrap().group_names().await.unwrap().len();
+        create_groups(&site, "orders", groups, groups + 60);
+        let few = scripts_of(&site, &path).await;
+        create_groups(&site, "orders", groups + 61, groups + 940);
+        assert_eq!(scripts_of(&site, &path).await, few, "{path}");
+        let left = groups + 941 - 50;
+        if path.ends_with(&id) {
+            site.get(&path).await.says(&format!("{left} more groups were not asked."));
+        }
+    }
+}
+
+/// How many scripts the server ran for a page: of the overview, two or three for each group that is read.
+async fn scripts_of(site: &Site, path: &str) -> u64 {
     site.server.command(&["CONFIG", "RESETSTAT"]);
-    site.get("/jobs").await.is(200);
+    site.get(path).await.is(200);
     let info = site.server.query::<String>(&["INFO", "commandstats"]);
     let calls = info.split("cmdstat_evalsha:calls=").nth(1).unwrap();
     calls.split(',').next().unwrap().parse().unwrap()

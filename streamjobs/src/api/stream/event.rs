@@ -5,12 +5,13 @@ use uuid::Uuid;
 use super::cancel::CancelledEvent;
 use super::error::StreamError;
 use super::event_job::{JobReport, Target, add_results, of_event, report};
+use super::group::Group;
 use super::handle::{PAGE_MAX, Stream};
 use super::scheduled::{ScheduledEvent, ScheduledEvents};
 use crate::api::parts::Parts;
 use crate::model::entry::{Entry, EntryAddress, EntryId};
 use crate::model::event::Envelope;
-use crate::model::name::EventId;
+use crate::model::name::{EventId, GroupName};
 use crate::model::preview::EntryPreview;
 use crate::model::trace::TraceContext;
 
@@ -127,10 +128,16 @@ impl Stream {
         let made = || published_at(&event_id).map(|at| at.saturating_sub(BEFORE));
         let published = address.map(|entry| entry.id.milliseconds()).or_else(made);
         let target = Target { id: event_id.clone(), entry: address, published };
-        for group in place.groups_if_any().await? {
-            match jobs.len() < GROUPS_MAX {
-                true => jobs.push(report(&place, group, &target).await?),
-                false => groups_left += 1,
+        for name in place.group_names_if_any().await? {
+            if jobs.len() >= GROUPS_MAX {
+                groups_left += 1;
+                continue;
+            }
+            match Group::new(place.clone(), name).info().await {
+                Ok(group) => jobs.push(report(&place, group, &target).await?),
+                // It was destroyed meanwhile.
+                Err(StreamError::GroupMissing { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         add_results(&place, &event_id, &mut jobs).await?;
@@ -177,11 +184,11 @@ impl Stream {
         }
     }
 
-    /// The groups; none of a stream that does not exist yet, as when its events are all scheduled.
-    async fn groups_if_any(&self) -> Result<Vec<super::GroupInfo>, StreamError> {
-        match self.groups().await {
+    /// The groups by name; none of a stream that does not exist yet, as when its events are all scheduled.
+    async fn group_names_if_any(&self) -> Result<Vec<GroupName>, StreamError> {
+        match self.group_names().await {
             Err(StreamError::Missing { .. }) => Ok(Vec::new()),
-            groups => groups,
+            names => names,
         }
     }
 }
