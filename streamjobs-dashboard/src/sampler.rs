@@ -10,9 +10,10 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt};
 use streamjobs::service::{BoxFuture, Service, ServiceContext};
-use streamjobs::stream::{Diagnosis, Stream, StreamError};
-use streamjobs::{Client, GroupName, StreamName};
+use streamjobs::stream::{ConsumerInfo, Diagnosis, Group, GroupInfo, Stream, StreamError};
+use streamjobs::{Client, GroupName, NameError, StreamName};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -56,6 +57,22 @@ struct KnownGroup {
     trend: Trend,
     /// What was read last, or why the server refused to read it. `None` before its first turn.
     last: Option<Result<Arc<GroupSnapshot>, Fault>>,
+}
+
+/// What was read of a group, and when.
+#[derive(Debug)]
+struct GroupRead {
+    at: Instant,
+    info: GroupInfo,
+    consumers: Vec<ConsumerInfo>,
+}
+
+impl GroupRead {
+    async fn of(group: Group) -> Result<Self, StreamError> {
+        let info = group.info().await?;
+        let consumers = group.consumers().await?;
+        Ok(Self { at: Instant::now(), info, consumers })
+    }
 }
 
 /// Where a round goes on: the number of a stream, and the group after which.
@@ -201,13 +218,21 @@ impl KnownStream {
         };
         let due = names.iter().filter(is_due).cloned().collect::<Vec<_>>();
         let read = due.len().min(part.most);
-        for name in due.iter().take(read) {
-            match self.read_group(stream, name).await {
-                Ok(()) => {}
+        let groups =
+            due.iter().take(read).map(|name| Ok((name.clone(), stream.group(name.as_str())?)));
+        let groups = groups.collect::<Result<Vec<_>, NameError>>()?;
+        let reads = groups.into_iter().map(|(name, group)| async move {
+            let read = GroupRead::of(group).await;
+            (name, read)
+        });
+        let mut reads = stream::iter(reads).buffered(AT_ONCE);
+        while let Some((name, group)) = reads.next().await {
+            match group {
+                Ok(group) => self.add(&name, group),
                 // The group was destroyed meanwhile.
                 Err(StreamError::GroupMissing { .. }) => {
-                    self.groups.remove(name);
-                    names.retain(|known| known != name);
+                    self.groups.remove(&name);
+                    names.retain(|known| *known != name);
                 }
                 Err(error) if error.is_unanswered() => return Err(error),
                 // One of its keys has another type: this says nothing of the other groups.
@@ -218,16 +243,12 @@ impl KnownStream {
             }
         }
         self.names = Some(Ok(names));
-        let last = (due.len() > read).then(|| due.into_iter().nth(read.saturating_sub(1)));
+        let last = (due.len() > read).then(|| due.get(read.saturating_sub(1)).cloned());
         Ok((read, last.flatten()))
     }
 
-    async fn read_group(&mut self, stream: &Stream, name: &GroupName) -> Result<(), StreamError> {
-        let group = stream.group(name.as_str())?;
-        let info = group.info().await?;
-        let consumers = group.consumers().await?;
-        let now = Instant::now();
-        let mut point = Point::new(now);
+    fn add(&mut self, name: &GroupName, GroupRead { at, info, consumers }: GroupRead) {
+        let mut point = Point::new(at);
         for consumer in &consumers {
             let (done, failed) =
                 (consumer.done.unwrap_or_default(), consumer.failed.unwrap_or_default());
@@ -239,11 +260,10 @@ impl KnownStream {
         let history = &known.history;
         let (rates, minute, done_history) = (history.rates(), history.minute(), history.done());
         let oldest = info.oldest_waiting.unwrap_or_default();
-        known.trend.add(TrendPoint { at: now, rates, waiting: info.backlog.entries, oldest });
+        known.trend.add(TrendPoint { at, rates, waiting: info.backlog.entries, oldest });
         let trend = known.trend.points();
         let read = GroupSnapshot { info, consumers, diagnosis, rates, minute, done_history, trend };
         known.last = Some(Ok(Arc::new(read)));
-        Ok(())
     }
 
     /// What is known of it.
@@ -294,6 +314,8 @@ impl Service for SamplerService {
 
 /// Streams and groups that one snapshot reads, each with two or three requests to every partition.
 pub(crate) const ROUND_MAX: usize = 100;
+/// Groups that are read at once.
+const AT_ONCE: usize = 4;
 /// Streams without an answer before the others are not tried: not one, because others may be on another
 /// node of a cluster.
 const FAILURES_MAX: usize = 3;
