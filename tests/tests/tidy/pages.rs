@@ -123,6 +123,39 @@ fn every_relative_link_and_anchor_leads_somewhere() {
     assert!(seen > 100, "links are found: {seen}");
 }
 
+/// The book has the pages alone, so they name other files of the repository by their addresses on the forge.
+#[test]
+fn every_link_to_a_file_of_the_repository_leads_to_one() {
+    const FORGE: &str = "https://github.com/streamjobs/streamjobs";
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for (page, text) in pages() {
+        let links = links(&text);
+        for rest in links.iter().filter_map(|link| link.strip_prefix(FORGE)) {
+            seen += 1;
+            let (path, anchor) = rest.split_once('#').unwrap_or((rest, ""));
+            let (kind, file) = match path.strip_prefix("/blob/main/") {
+                Some(file) => ("a file", file),
+                None => ("a folder", path.strip_prefix("/tree/main/").unwrap_or(path)),
+            };
+            let target = match file {
+                "" => root().join("README.md"),
+                _ => root().join(file),
+            };
+            let is_there = if kind == "a file" || file.is_empty() {
+                target.is_file()
+            } else {
+                target.is_dir()
+            };
+            let known = || anchors(&fs::read_to_string(&target).unwrap());
+            if !is_there || !anchor.is_empty() && !known().contains(anchor) {
+                wrong.push(format!("{page}: {FORGE}{rest} is not {kind}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(seen > 5, "links are found: {seen}");
+}
+
 /// Pages with examples that need crates which no test depends on, and how many they have.
 const NOT_COMPILED: [(&str, usize); 2] = [
     ("actix.md", 1),
