@@ -40,7 +40,8 @@ macro_rules! holds_cases {
     };
 }
 
-const KEY: HoldRule = HoldRule { scope: HoldScope::Key, limit: NonZeroU32::MIN, blocks: true };
+pub(super) const KEY: HoldRule =
+    HoldRule { scope: HoldScope::Key, limit: NonZeroU32::MIN, blocks: true };
 
 fn rule(scope: HoldScope, limit: u32) -> Result<HoldRule, BoxError> {
     let limit = NonZeroU32::new(limit).ok_or("a limit is at least one")?;
@@ -132,6 +133,8 @@ pub async fn jobs_of_one_key_go_one_after_the_other_and_other_keys_beside_them(
     assert_eq!(second.entry.text("name"), Some("a:2"));
     let origin = ids.get(1).map(ToString::to_string);
     assert_eq!(second.entry.text("sj-origin"), origin.as_deref());
+    // Those without an event id have one that all of their other fields decide about.
+    assert_eq!(second.entry.text("sj-since"), None);
     assert_eq!(second.entry.field("binary"), Some(&Bytes::from_static(b"\0\xff\r\n")));
     assert_eq!(finish(stage, KEY, &second).await?, Finished { acknowledged: 1, fed: 1 });
     assert_eq!(drained(stage, KEY).await?, ["a:3", "a:4"]);

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use bytes::Bytes;
 use streamjobs::__store::holds::{HoldRule, HoldScope};
 use streamjobs::__store::{Delivery, Finished, HoldSweep, Inlet, Left, SweepCursors, Taken};
+use streamjobs::EntryId;
 use streamjobs::config::Retention;
 
 use super::holds::{names, publish};
@@ -24,6 +25,7 @@ macro_rules! shares_cases {
             an_entry_delivered_again_beyond_the_free_slots_gives_its_place_back,
             lines_from_before_the_shares_get_theirs,
             an_end_that_is_told_twice_counts_once,
+            a_job_that_waits_says_since_when,
         }
     };
 }
@@ -195,4 +197,48 @@ pub async fn an_end_that_is_told_twice_counts_once(stage: &Stage) -> Case {
     assert_eq!(names(&take(stage, 1).await?.deliveries), ["c:1"]);
     assert_eq!(names(&take(stage, 9).await?.deliveries), ["a:3", "a:4"]);
     Ok(())
+}
+
+/// Since its publication, and after a redrive since that, also in a second line. What a publisher wrote is no such time.
+pub async fn a_job_that_waits_says_since_when(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let job = |id: &'static str| {
+        let mut job = fields(id);
+        for (name, value) in [("sj-id", id), ("sj-key", "a"), ("sj-since", "7")] {
+            job.push((Bytes::from_static(name.as_bytes()), value.into()));
+        }
+        job
+    };
+    let jobs = ["1", "2", "3"].map(job).into();
+    let stored = append(store.as_ref(), &queue.stream, Retention::Unlimited, jobs).await;
+    let ids = stored.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let since = |delivery: &Delivery| delivery.entry.text("sj-since").map(str::to_owned);
+    let published = |number: usize| ids.get(number).map(|id| id.milliseconds().to_string());
+    let first = take(stage, 1).await?.deliveries;
+    assert_eq!(first.first().map(names_of), Some("1"));
+    finish(stage, &first).await?;
+    let second = take(stage, 1).await?.deliveries;
+    let [held] = &second[..] else { return Err("the second was handed out".into()) };
+    assert_eq!((names_of(held), since(held)), ("2", published(1)));
+    let letter = held.entry.fields().to_vec();
+    store.store_dead_letter(queue, &stage.me, held.hold(), None, &letter).await?;
+    finish(stage, &second).await?;
+    stage.pass(3).await?;
+    let letters = store.dead_letters(queue, EntryId::ZERO, 9).await?;
+    let [letter] = &letters[..] else { return Err("there is one dead letter".into()) };
+    let redriven = job("2").into_iter().filter(|(name, _)| name != "sj-since").collect::<Vec<_>>();
+    let redriven = store.redrive(queue, letter.id(), &redriven).await?.ok_or("it is redriven")?;
+    let third = take(stage, 1).await?.deliveries;
+    let [held] = &third[..] else { return Err("the third was handed out".into()) };
+    assert_eq!((names_of(held), since(held)), ("3", published(2)));
+    finish(stage, &third).await?;
+    let fourth = take(stage, 1).await?.deliveries;
+    let [held] = &fourth[..] else { return Err("the redriven one was handed out".into()) };
+    let expected = Some(redriven.milliseconds().to_string());
+    assert_eq!((names_of(held), since(held)), ("2", expected));
+    Ok(())
+}
+
+fn names_of(delivery: &Delivery) -> &str {
+    delivery.entry.text("name").unwrap_or_default()
 }

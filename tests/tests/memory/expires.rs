@@ -117,6 +117,81 @@ async fn a_job_that_waited_for_a_process_with_its_handler_expires_as_any_other()
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_time_of_a_redriven_job_begins_with_the_redrive_also_without_its_handler() {
+    #[derive(Debug, Event, Serialize, Deserialize)]
+    #[event(stream = "orders", type = "order.shipped")]
+    struct Shipped {}
+
+    #[handler(group = "work")]
+    async fn shipped(_order: Shipped) {}
+
+    let (store, runs) = (MemoryStore::new(), Runs::default());
+    let client = streamjobs::__store::client(&store);
+    let _group = started(&store, &runs).await.shutdown().await;
+    publish(&store, 1).await;
+    wait(90).await;
+    let newer = started(&store, &runs).await;
+    let dead = async || letters(&store).list(None, 10).await.unwrap().letters.len() == 1;
+    eventually_async(Duration::from_secs(60), "it is a dead letter", dead).await;
+    let _ = newer.shutdown().await;
+    let older = Runtime::builder(&client).handlers(handlers![shipped]).start().await.unwrap();
+    let letter = letters(&store).list(None, 10).await.unwrap().letters.remove(0);
+    letters(&store).redrive(letter.address()).await.unwrap();
+    // Long enough for the older process to have read it, more than once.
+    wait(25).await;
+    let newer = started(&store, &runs).await;
+    runs.until(&[1]).await;
+    let _ = (older.shutdown().await, newer.shutdown().await);
+    assert_eq!(letters(&store).list(None, 10).await.unwrap().letters.len(), 0);
+}
+
+/// What it waited before its redrive does not count, and what it waited in a line before and after does.
+#[tokio::test(start_paused = true)]
+async fn the_time_in_a_line_counts_and_begins_anew_with_a_redrive() {
+    #[derive(Debug, Event, Serialize, Deserialize)]
+    #[event(stream = "orders", type = "order.placed", key = "customer")]
+    struct Keyed {
+        customer: String,
+        number: usize,
+    }
+
+    /// An odd one takes 90 s.
+    #[handler(group = "lined", order = "key", expires = "60s", timeout = "300s")]
+    async fn lined(order: Keyed, State(runs): State<Runs>) {
+        runs.0.lock().unwrap().push(order.number);
+        wait(if order.number % 2 == 1 { 90 } else { 0 }).await;
+    }
+
+    let (store, runs) = (MemoryStore::new(), Runs::default());
+    let client = streamjobs::__store::client(&store);
+    let builder = Runtime::builder(&client).handlers(handlers![lined]).state(runs.clone());
+    let runtime = builder.start().await.unwrap();
+    let publish = async |number| {
+        let event = Keyed { customer: "alice".to_owned(), number };
+        client.publish(&event).await.unwrap();
+    };
+    publish(1).await;
+    publish(2).await;
+    let letters = client.dead_letters("orders", "lined").unwrap();
+    let dead = async || letters.list(None, 10).await.unwrap().letters;
+    let one = async || dead().await.len() == 1;
+    eventually_async(Duration::from_secs(300), "the second is a dead letter", one).await;
+    assert_eq!(runs.all(), [1]);
+    let letter = dead().await.remove(0);
+    assert_eq!(letter.reason, Reason::Expired);
+    publish(4).await;
+    runs.until(&[1, 4]).await;
+    publish(3).await;
+    runs.until(&[1, 4, 3]).await;
+    wait(40).await;
+    // It waits for 50 s in the line.
+    letters.redrive(letter.address()).await.unwrap();
+    runs.until(&[1, 4, 3, 2]).await;
+    let _ = runtime.shutdown().await;
+    assert_eq!(dead().await.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_settings_of_the_group_come_first_and_have_bounds() {
     let (store, runs) = (MemoryStore::new(), Runs::default());
     let client = streamjobs::__store::client(&store);

@@ -56,7 +56,13 @@ impl Attempted<'_> {
             let source = if self.delivery.inlet.is_lane() { 'l' } else { 's' };
             push(&mut fields, HELD, format!("{source}:{}", entry.id()));
         }
-        if let Some(error) = error.or_else(|| entry.text(ERROR)) {
+        let error_known = error.or_else(|| entry.text(ERROR));
+        if error_known.is_some_and(|error| error.starts_with(AWAITS_HANDLER))
+            && let Some(since) = waits_since(self.delivery, self.envelope)
+        {
+            push(&mut fields, SINCE, since.to_string());
+        }
+        if let Some(error) = error_known {
             push(&mut fields, ERROR, cut(error));
         }
         if let Some(ended) = self.ended(error, due) {
@@ -99,7 +105,9 @@ impl Attempted<'_> {
             // dead letter's own fields would be read as those: such entries travel as one value.
             push(&mut letter, "sj-dead-raw", pack(entry.fields()));
         } else {
-            letter.extend(entry.fields().iter().cloned());
+            // An older release would carry the time on into a redrive.
+            let fields = entry.fields().iter().filter(|(name, _)| name != SINCE);
+            letter.extend(fields.cloned());
         }
         letter
     }
@@ -278,17 +286,35 @@ pub(crate) fn redriven(
 /// How long a job has waited for its first attempt, at this time of the server's clock in milliseconds;
 /// `None` if it began before. The time of a redriven job begins with the redrive.
 pub(crate) fn waited(delivery: &Delivery, envelope: &Envelope, now: u64) -> Option<Duration> {
+    let since = waits_since(delivery, envelope)?;
+    Some(Duration::from_millis(now.saturating_sub(since)))
+}
+
+/// Since when a job waits for its first attempt, by the server's clock in milliseconds: since its publication, or
+/// since its redrive. `None` if it began before.
+fn waits_since(delivery: &Delivery, envelope: &Envelope) -> Option<u64> {
     let entry = &delivery.entry;
-    let last_error = if delivery.inlet.is_lane() { entry.text(ERROR) } else { None };
-    let since = match last_error {
-        // Published, or redriven.
-        None => entry.id(),
-        Some(error) if envelope.failures == 0 && error.starts_with(AWAITS_HANDLER) => {
-            envelope.origin.unwrap_or(entry.id())
-        }
+    let entered = entry.id().milliseconds();
+    if !delivery.inlet.is_lane() {
+        return Some(entered);
+    }
+    let awaits_handler = match entry.text(ERROR) {
+        None => false,
+        Some(error) if envelope.failures == 0 && error.starts_with(AWAITS_HANDLER) => true,
         Some(_) => return None,
     };
-    Some(Duration::from_millis(now.saturating_sub(since.milliseconds())))
+    let published = || envelope.origin.map_or(entered, EntryId::milliseconds);
+    if !has_event_id(entry) {
+        // It waited in a line: what is redriven has one.
+        return Some(published());
+    }
+    let told = entry.text(SINCE).and_then(|text| text.parse().ok());
+    // Without that time it was redriven, or a release that does not write it has stored it.
+    Some(told.unwrap_or_else(|| if awaits_handler { published() } else { entered }))
+}
+
+fn has_event_id(entry: &Entry) -> bool {
+    entry.text("sj-id").is_some_and(|id| !id.is_empty())
 }
 
 /// The number of the last mark that does not cancel the job, because it was redriven since.
@@ -322,7 +348,9 @@ fn cut(error: &str) -> String {
 }
 
 /// Fields that a retry or a redrive writes anew.
-const REWRITTEN: [&str; 7] = ["sj-id", "sj-attempt", "sj-origin", FIRST, ERROR, DUE, HELD];
+const REWRITTEN: [&str; 8] = ["sj-id", "sj-attempt", "sj-origin", FIRST, ERROR, DUE, HELD, SINCE];
+/// Since when a job in the lane has waited for its first attempt.
+const SINCE: &str = "sj-since";
 const FIRST: &str = "sj-first";
 const ERROR: &str = "sj-error";
 const DUE: &str = "sj-due";

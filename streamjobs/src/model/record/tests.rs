@@ -114,6 +114,28 @@ fn a_redriven_job_keeps_its_id_and_forgets_its_failures() {
     assert_eq!(entry.text("sj-unique"), None, "it frees no lock");
 }
 
+/// Also of entries that an older release has stored, and of those that other clients wrote.
+#[test]
+fn a_job_waits_since_its_publication_or_its_redrive() {
+    let envelope = Envelope { origin: Some(EntryId::new(2, 0)), ..envelope() };
+    let since = |inlet, fields: &[(&'static str, &'static str)]| {
+        let fields = fields.iter().map(|(name, value)| field(name, value)).collect();
+        let entry = Entry::new(EntryId::new(6, 0), fields);
+        let delivery = Delivery { inlet, entry, delivery_count: 1 };
+        let now = 10;
+        waited(&delivery, &envelope, now).map(|waited| now - waited.as_millis() as u64)
+    };
+    let (id, told) = (("sj-id", "e-1"), ("sj-since", "4"));
+    let awaits = ("sj-error", "waits for a process that has a handler for event type t");
+    assert_eq!(since(Inlet::STREAM, &[id, told]), Some(6), "a publisher does not say it");
+    assert_eq!(since(Inlet::LANE, &[id]), Some(6), "redriven");
+    assert_eq!(since(Inlet::LANE, &[id, told]), Some(4), "from a line");
+    assert_eq!(since(Inlet::LANE, &[]), Some(2), "from a line, without an event id");
+    assert_eq!(since(Inlet::LANE, &[id, told, awaits]), Some(4));
+    assert_eq!(since(Inlet::LANE, &[id, awaits]), Some(2), "by an older release");
+    assert_eq!(since(Inlet::LANE, &[id, told, ("sj-error", "no")]), None, "it began");
+}
+
 #[test]
 fn a_digest_distinguishes_dead_letters_and_never_changes() {
     let stored = vec![field("sj-dead-reason", "rejected"), field("type", "t")];

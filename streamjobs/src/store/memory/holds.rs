@@ -51,7 +51,7 @@ impl MemoryState {
             limit.holds.insert(place, key);
             return true;
         }
-        limit.lines.entry(key).or_default().push_back(parked_job(entry));
+        limit.lines.entry(key).or_default().push_back(parked_job(entry, inlet));
         self.acknowledge(queue, inlet, entry.id());
         false
     }
@@ -276,14 +276,29 @@ pub(super) fn counted_key(rule: HoldRule, entry: &Entry) -> Option<String> {
     }
 }
 
-/// A job as it waits in a line. It keeps the id of the entry that was published.
-pub(super) fn parked_job(entry: &Entry) -> Fields {
+/// A job as it waits in a line. It keeps the id of the entry that was published, and since when it waits.
+pub(super) fn parked_job(entry: &Entry, inlet: Inlet) -> Fields {
     let mut job = entry.fields().to_vec();
-    job.retain(|(name, _)| name != "sj-held");
+    let since = line_since(entry, inlet.is_lane());
+    job.retain(|(name, _)| name != "sj-held" && (since.is_none() || name != SINCE));
     if entry.text("sj-origin").is_none() {
         job.push((Bytes::from_static(b"sj-origin"), entry.id().to_string().into()));
     }
+    if let Some(since) = since {
+        job.push((Bytes::from_static(SINCE.as_bytes()), since.to_string().into()));
+    }
     job
+}
+
+/// Since when a job that goes into a line waits: `None` for one that began before, and for one without an event id,
+/// whose derived one depends on all fields. That one came from the stream, so its origin says it.
+fn line_since(entry: &Entry, is_in_lane: bool) -> Option<u64> {
+    entry.text("sj-id").filter(|id| !id.is_empty())?;
+    match entry.text(SINCE).filter(|_| is_in_lane) {
+        Some(since) => since.parse().ok(),
+        None if is_in_lane && entry.text("sj-error").is_some() => None,
+        None => Some(entry.id().milliseconds()),
+    }
 }
 
 /// What a heartbeat says of limits.
@@ -291,6 +306,7 @@ fn limits_of(about: &str) -> String {
     Heartbeat::read(about).and_then(|about| about.limits).unwrap_or_default()
 }
 
+const SINCE: &str = "sj-since";
 /// What a limit counts together where it counts all jobs of the group.
 const ALL: &str = "*";
 const LOOKED_MAX: usize = 200;

@@ -127,7 +127,7 @@ impl MemoryState {
         let mut parked = 0;
         for (key, jobs) in waiting {
             for (inlet, entry) in jobs {
-                let job = parked_job(&entry);
+                let job = parked_job(&entry, inlet);
                 self.limit(queue).lines.entry(key.clone()).or_default().push_back(job);
                 self.acknowledge(queue, inlet, entry.id());
                 parked += 1;

@@ -98,15 +98,27 @@ local function new_parking()
   return {records = {}, members = {}, entries = {['s:'] = {}, ['l:'] = {}}, names = {}, added = {}, bytes = 0, jobs = 0}
 end
 
--- Puts a job at the end of its key's line. It keeps the id of the entry that was published.
+-- Since when a job waits for its first attempt, in milliseconds, as `model/record` reads it: nil for one
+-- that began before, and for one without an event id, whose derived one depends on all fields.
+local function waits_since(source, id, values)
+  if (values['sj-id'] or '') == '' then return nil end
+  if source == 'l:' and values['sj-since'] then return values['sj-since'] end
+  if source == 'l:' and values['sj-error'] then return nil end
+  return string.match(id, '^%d+')
+end
+
+-- Puts a job at the end of its key's line. It keeps the id of the entry that was published, and since when it waits.
 local function park(parking, keys, source, id, fields, key)
-  local job, has_origin = {}, false
+  local job, values = {}, fields_of(fields)
+  local since = waits_since(source, id, values)
   for i = 1, #fields, 2 do
     local name = fields[i]
-    if name ~= 'sj-held' then job[#job + 1], job[#job + 2] = name, fields[i + 1] end
-    has_origin = has_origin or name == 'sj-origin'
+    if name ~= 'sj-held' and not (since and name == 'sj-since') then
+      job[#job + 1], job[#job + 2] = name, fields[i + 1]
+    end
   end
-  if not has_origin then job[#job + 1], job[#job + 2] = 'sj-origin', id end
+  if not values['sj-origin'] then job[#job + 1], job[#job + 2] = 'sj-origin', id end
+  if since then job[#job + 1], job[#job + 2] = 'sj-since', since end
   parking.number = (parking.number or tonumber(redis.call('HGET', keys.records, '#') or '') or 0) + 1
   local member, record = line_prefix(key) .. string.format('%020.0f', parking.number), cmsgpack.pack(job)
   local records, members, entries = parking.records, parking.members, parking.entries[source]
