@@ -3,8 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use streamjobs::config::GroupOptions;
-use streamjobs::{Client, Runtime, StreamName, handlers};
+use streamjobs::__store::{Queue, ServerTime};
+use streamjobs::config::{GroupOptions, Start};
+use streamjobs::{Client, ConsumerName, EventId, GroupName, Runtime, StreamName, handlers};
 use streamjobs_tests::server::RedisServer;
 
 use crate::app::{App, DEADLINE, Order, Work, order, settled, until, work};
@@ -143,4 +144,26 @@ async fn a_queue_whose_upkeep_fails_does_not_stop_that_of_the_others() {
     it.app.server.command(&["DEL", &key]);
     it.round_of_heartbeats().await;
     let _ = it.runtime.shutdown().await;
+}
+
+/// A full server refuses commands that need memory, but not a script whose first write needs none.
+#[tokio::test]
+async fn on_a_full_server_processes_stay_alive_and_what_is_removed_goes() {
+    let app = App::start().await;
+    let (server, store) = (&app.server, streamjobs::__store::of(&app.client));
+    let (stream, group) = (StreamName::new("orders").unwrap(), GroupName::new("work").unwrap());
+    let queue = Queue { stream, group };
+    store.prepare(&queue, Start::Beginning).await.unwrap();
+    let (me, hash) = (ConsumerName::new("me").unwrap(), "{orders}:group:work");
+    let beat = || server.query::<Option<u64>>(&["HGET", hash, "beat:me"]);
+    let event = EventId::new("e-1").unwrap();
+    store.cancel(&queue.stream, None, &event).await.unwrap();
+    server.command(&["XGROUP", "CREATECONSUMER", "orders", "work", "foreign"]);
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    store.heartbeat(&queue, &me, "{}").await.unwrap();
+    assert!(beat().is_some());
+    store.sight_type(&queue, "t", ServerTime(0), Duration::from_secs(60)).await.unwrap();
+    assert_eq!(store.retire_dead(&queue, LEASE).await.unwrap(), 0);
+    assert!(server.query::<Option<u64>>(&["HGET", hash, "beat:foreign"]).is_some());
+    assert!(store.uncancel(&queue.stream, None, &event).await.unwrap());
 }

