@@ -61,8 +61,10 @@ pub(super) struct BatchOutcome {
     pub(super) stored: Vec<i64>,
     /// Rows that this client cannot publish, and why.
     pub(super) refused: Vec<(i64, String)>,
-    /// The number of rows to retry.
+    /// The number of rows to retry, of those that were sent.
     pub(super) left: usize,
+    /// The number of rows that were sent.
+    pub(super) sent: usize,
     /// The number of stored events, by stream.
     pub(super) by_stream: HashMap<StreamName, u64>,
     /// Streams that refused events, with the first error of each.
@@ -126,7 +128,7 @@ impl FailingStreams {
         now: Instant,
         random: f64,
     ) -> BatchOutcome {
-        let mut outcome = BatchOutcome::default();
+        let mut outcome = BatchOutcome { sent: sent.len(), ..BatchOutcome::default() };
         let mut delayed = HashSet::new();
         let mut failed = BTreeMap::<String, (StreamName, PublishError)>::new();
         let mut streams = HashSet::new();

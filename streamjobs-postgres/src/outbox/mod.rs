@@ -9,6 +9,7 @@ mod mover;
 mod notify_listener;
 mod publisher;
 mod relay;
+mod sending;
 
 pub use self::backlog::OutboxBacklog;
 pub use self::publisher::Publisher;

@@ -1,6 +1,6 @@
 //! One round of the relay: be elected, find rows, publish their events, delete the rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::failing::{BatchOutcome, FailingStreams, OutboxRow, Sent};
 use super::find::{FIND_ALL, FIND_FROM};
 use super::floor::{Floor, Look, Moment};
+use super::sending::{self, LIMIT_MAX, LIMIT_MIN, SendBound};
 use crate::postgres::Postgres;
 use crate::time::Timestamp;
 use crate::{fault, metrics, text};
@@ -25,6 +26,7 @@ pub(super) struct OutboxMover {
     batch: u32,
     failing: FailingStreams,
     floor: Floor,
+    sending: SendBound,
     /// Whether the last look took too long to send its events.
     is_late: bool,
 }
@@ -72,6 +74,7 @@ impl OutboxMover {
             batch,
             failing: FailingStreams::default(),
             floor: Floor::default(),
+            sending: SendBound::default(),
             is_late: false,
         }
     }
@@ -135,8 +138,8 @@ impl OutboxMover {
         if !self.is_elected_still(transaction, began).await? {
             rows.clear();
         }
-        let more = reached.is_some() || rows.len() < waiting.len();
-        let mut outcome = self.publish(rows).await;
+        let mut outcome = self.publish(transaction, rows).await?;
+        let more = reached.is_some() || outcome.sent < waiting.len();
         outcome.refused.extend(unreadable);
         for (_, why) in &mut outcome.refused {
             // The text may quote the row, which may contain characters that a column refuses.
@@ -246,13 +249,38 @@ impl OutboxMover {
         Ok(found)
     }
 
-    async fn publish(&mut self, rows: Vec<OutboxRow>) -> BatchOutcome {
-        let sent = rows.iter().map(Sent::of).collect::<Vec<_>>();
-        let replies = match timeout(PUBLISH_MAX, self.send(rows)).await {
-            Ok(replies) => replies,
-            Err(_) => sent.iter().map(|sent| Err(sent.unanswered())).collect::<Vec<_>>(),
-        };
-        self.failing.record(sent, replies, Instant::now(), fastrand::f64())
+    /// Sends the rows a few at a time, as long as there is time and all are answered. Those that were not sent are
+    /// left for another round: their events are not stored twice.
+    async fn publish(
+        &mut self,
+        transaction: &mut PgConnection,
+        rows: Vec<OutboxRow>,
+    ) -> Result<BatchOutcome, sqlx::Error> {
+        let (began, mut rest) = (Instant::now(), VecDeque::from(rows));
+        let (mut sent, mut replies) = (Vec::new(), Vec::new());
+        while !rest.is_empty() && began.elapsed() < PUBLISH_MAX {
+            let (rows, bytes) = self.sending.take(&mut rest);
+            let limit = sending::limit(bytes);
+            if limit > LIMIT_MIN {
+                let idle = format!("{}s", (limit + IDLE_MARGIN).as_secs());
+                self.postgres.query(MAY_IDLE).bind(idle).execute(&mut *transaction).await?;
+            }
+            let (first, begun) = (sent.len(), Instant::now());
+            sent.extend(rows.iter().map(Sent::of));
+            match timeout(limit, self.send(rows)).await {
+                Ok(answers) => replies.extend(answers),
+                Err(_) => {
+                    replies.extend(sent.iter().skip(first).map(|sent| Err(sent.unanswered())));
+                }
+            }
+            let is_unconfirmed = |reply: &_| matches!(reply, Err(PublishError::Unconfirmed { .. }));
+            if replies.iter().skip(first).any(is_unconfirmed) {
+                self.sending.cut();
+                break;
+            }
+            self.sending.answered(begun.elapsed(), bytes);
+        }
+        Ok(self.failing.record(sent, replies, Instant::now(), fastrand::f64()))
     }
 
     /// Publishes the events of the rows, and schedules those that are due at a time: a reply for each.
@@ -340,14 +368,16 @@ fn read(row: &PgRow) -> Result<(EncodedEvent, Option<SystemTime>), String> {
 }
 
 /// Longer than the steps of a round may take together, without a look at everything.
-const ROUND_MAX: Duration = Duration::from_secs(90);
+const ROUND_MAX: Duration = Duration::from_secs(60 + LIMIT_MAX.as_secs());
 /// The longest time for a look at everything.
 const WHOLE_MAX: Duration = Duration::from_secs(120);
 /// The longest time to the start of publishing, from the election or the server's word that it
-/// still stands. Together with [`PUBLISH_MAX`] it stays well below the limit on idle transactions
-/// that [`ELECT`] sets.
+/// still stands. Together with [`PUBLISH_MAX`] and the time for the last answers it stays well below the limit on
+/// idle transactions that [`ELECT`] sets. Events whose answers may take longer than [`LIMIT_MIN`] raise that limit.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
-const PUBLISH_MAX: Duration = Duration::from_secs(15);
+/// How long a round sends.
+const PUBLISH_MAX: Duration = Duration::from_secs(8);
+const IDLE_MARGIN: Duration = Duration::from_secs(20);
 /// The stored reason is cut to this length.
 const WHY_BYTES_MAX: usize = 1_000;
 /// The payloads in memory at once; a single larger event is moved alone.
@@ -377,6 +407,9 @@ const ELECT: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)),
 
 /// How long each further statement of the transaction may take.
 const MAY_TAKE: &str = "SELECT set_config('statement_timeout', $1, true)";
+
+/// How long the transaction may be idle from now on.
+const MAY_IDLE: &str = "SELECT set_config('idle_in_transaction_session_timeout', $1, true)";
 
 const FORGET: &str = "DELETE FROM streamjobs.outbox WHERE id = ANY ($1)";
 

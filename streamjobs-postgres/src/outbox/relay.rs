@@ -81,7 +81,8 @@ impl Relay {
     /// How many events are moved in one transaction: 500 by default, from 1 to 10,000.
     ///
     /// A small batch costs a commit for few events. A large one means that more events are stored
-    /// twice after a failure. A batch has at most 8 MiB in any case.
+    /// twice after a failure. A batch has at most 8 MiB in any case, and is sent about 256 KiB at a time: what was
+    /// answered before a time-out is not sent again.
     pub fn batch(mut self, events: u32) -> Self {
         self.batch = events;
         self
