@@ -130,8 +130,8 @@ impl Batches {
     ///
     /// # Errors
     ///
-    /// When the database refuses or cannot be reached. Return it from the handler: the job is snoozed, or fails, and
-    /// runs again.
+    /// When the database refuses or cannot be reached, or the handler's timeout is near. Return it from the handler:
+    /// the job is snoozed, or fails, and runs again.
     ///
     /// # Cancel safety
     ///
@@ -144,7 +144,7 @@ impl Batches {
             (&mut *transaction).execute(self.postgres.commit()).await?;
             Ok(())
         };
-        fault::within(self.postgres.timeout(), ended).await.map_err(fault::own_error)
+        fault::within(self.postgres.timeout_before(job), ended).await.map_err(fault::own_error)
     }
 
     /// Ends a member by hand, in this batch alone: one whose job cannot end it any more, because its payload was trimmed,

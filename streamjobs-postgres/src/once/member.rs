@@ -90,7 +90,8 @@ async fn end_by_itself(postgres: &Postgres, job: &Job) -> Result<(), JobError> {
         (&mut *transaction).execute(postgres.commit()).await?;
         Ok(())
     };
-    fault::within(postgres.timeout(), ended).await.map_err(fault::own_error)
+    // The handler's timeout would count as a failure of a job that is done.
+    fault::within(postgres.timeout_before(job), ended).await.map_err(fault::own_error)
 }
 
 async fn end_in(

@@ -40,6 +40,44 @@ async fn a_job_whose_time_ends_before_its_member_has_ended_comes_again() {
     let _ = runtime.shutdown().await;
 }
 
+#[handler(group = "billing", timeout = "300ms", max_attempts = 2)]
+async fn brief_member(
+    order: Order,
+    tx: &mut OnceMember,
+    State(script): State<Script>,
+    job: Job,
+) -> Result<(), JobError> {
+    script.play(&order, tx, &job).await
+}
+
+/// It waits for the batch, and no wait of a job that is done is a failure of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_was_done_before_waits_uncounted_until_its_member_can_end() {
+    let (app, script) = (App::start().await, Script::default());
+    let done = "INSERT INTO streamjobs.once
+            (group_name, key, stream, entry_id, published_at, payload_hash, done_at)
+        VALUES ('billing', 'a', 'orders', '1-0', now(), '', now())";
+    sqlx::query(done).execute(&app.pool).await.unwrap();
+    publish(&app, &["a"]).await;
+    let mut held = app.pool.begin().await.unwrap();
+    let hold = "SELECT FROM streamjobs.batches WHERE id = 'album-7' FOR UPDATE";
+    sqlx::query(hold).execute(&mut *held).await.unwrap();
+    let runtime = start(&app, &script, handlers![brief_member]).await;
+    let ended = || {
+        let counters = runtime.counters();
+        counters.snoozed >= 3 || counters.failed >= 2
+    };
+    until("it has been tried some times", ended).await;
+    assert_eq!(status(&app).await.unfinished, 1);
+    held.rollback().await.unwrap();
+    completed(&app).await;
+    app.drained("billing").await;
+    assert_eq!((runtime.counters().failed, script.count()), (0, 0));
+    assert_eq!(published(&app).await, BOTH);
+    assert!(app.server.entries("{orders}:dead:billing").is_empty());
+    let _ = runtime.shutdown().await;
+}
+
 /// Adds a member as code that is no member does.
 #[handler(group = "billing")]
 async fn adding_openly(
