@@ -127,8 +127,8 @@ pub struct OldestUnfinished {
     /// The entry as it was published; `None` if the group has nothing to do. Its
     /// [milliseconds](EntryId::milliseconds) are the time of publishing, by the server's clock.
     pub published: Option<EntryId>,
-    /// Whether all retried jobs were examined. If not, there may be an older one: one call examines at
-    /// most 10,000 of them, or 8 MiB.
+    /// Whether all jobs of the lane, the retries and the lines were examined. If not, there may be an older one:
+    /// one call examines at most 10,000 of them, or 8 MiB.
     pub complete: bool,
 }
 

@@ -21,6 +21,7 @@ macro_rules! inspect_cases {
             the_state_of_a_stream_and_its_group_is_what_was_done,
             what_is_trimmed_before_its_delivery_is_counted_once,
             the_oldest_unfinished_entry_is_found_wherever_its_job_is,
+            a_job_in_a_line_is_unfinished,
             counting_ends_at_its_limit,
             pending_entries_are_paged_and_filtered,
             a_range_is_read_from_either_end,
@@ -121,6 +122,20 @@ pub async fn the_oldest_unfinished_entry_is_found_wherever_its_job_is(stage: &St
     assert_eq!(oldest().await?, None, "all is done");
     stage.raw.destroy_group(&stage.key(Inlet::STREAM), "work");
     assert!(matches!(store.oldest_unfinished(queue).await, Err(StoreError::GroupMissing)));
+    Ok(())
+}
+
+/// Its entry is acknowledged, and nothing of it is in the lane or waits for a retry.
+pub async fn a_job_in_a_line_is_unfinished(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let ids = super::holds::publish(stage, &["a:1", "a:2", "a:3"]).await?;
+    let [first, second, _] = ids.as_slice() else { return Err("three".into()) };
+    let taken = store.take(queue, &stage.me, Inlet::STREAM, 9, super::holds::KEY).await?;
+    assert_eq!((taken.deliveries.len(), taken.parked), (1, 2));
+    assert_eq!(store.oldest_unfinished(queue).await?.published, Some(*first));
+    store.acknowledge(queue, &[(Inlet::STREAM, *first)]).await?;
+    let oldest = store.oldest_unfinished(queue).await?;
+    assert_eq!((oldest.published, oldest.complete), (Some(*second), true));
     Ok(())
 }
 

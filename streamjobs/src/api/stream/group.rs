@@ -181,7 +181,7 @@ impl Group {
     }
 
     /// The oldest entry that the group may still run, by its publication: undelivered, pending, waiting
-    /// for a retry, or in the lane.
+    /// for a retry, in the lane, or in a line.
     ///
     /// Guards of events that were published before it are no longer needed, except for dead letters:
     /// redriven ones run, however old they are.

@@ -79,7 +79,9 @@ impl Inspect for MemoryStore {
             let lane = lane.map(|(id, fields)| origin(*id, fields).unwrap_or(*id)).min();
             let retries = state.retries(queue).values();
             let retries = retries.filter_map(|job| origin(EntryId::MAX, &job.fields)).min();
-            let published = [pending, next, lane, retries].into_iter().flatten().min();
+            let lines = state.limit(queue).lines.values().flatten();
+            let lines = lines.filter_map(|job| origin(EntryId::MAX, job)).min();
+            let published = [pending, next, lane, retries, lines].into_iter().flatten().min();
             Ok(OldestUnfinished { published, complete: true })
         })
         .await

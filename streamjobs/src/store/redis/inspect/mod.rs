@@ -104,7 +104,8 @@ impl Inspect for RedisStore {
     async fn oldest_unfinished(&self, queue: &Queue) -> Result<OldestUnfinished> {
         let name = OLDEST_UNFINISHED.name;
         let [stream, lane] = queue.keys();
-        let keys = [&*stream, &lane, &queue.retry_records_key()];
+        let [_, _, _, lines, _, _] = queue.hold_keys();
+        let keys = [&*stream, &lane, &queue.retry_records_key(), &lines];
         let arguments = (queue.group.as_str(), JOBS_EXAMINED_MAX, JOBS_BYTES_MAX);
         let value = self.run(&OLDEST_UNFINISHED, &keys, arguments).await?;
         let [published, complete] = reply::tuple(value, name)?;

@@ -1,15 +1,16 @@
 -- Finds the oldest entry that a group may still run, by the time of its publication.
 --
--- KEYS: stream, lane, retry records. ARGV: group, jobs of the lane and of the records to read at
--- most, bytes of them at most.
+-- KEYS: stream, lane, retry records, line records. ARGV: group, jobs of the lane and of the records to
+-- read at most, bytes of them at most.
 -- Returns: its id or nil, and 1 if all jobs were read: otherwise there may be an older one.
 --
 -- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing. All of it is one step, because a job that moves
 -- between records and lane could be missed on both sides.
 --
--- A job that was tried before has the id as which it was published in its fields.
-local stream, lane, records = KEYS[1], KEYS[2], KEYS[3]
+-- A job that was tried before, or waits in a line, has the id as which it was published in its fields. The records
+-- of lines whose name begins with '#' are numbers.
+local stream, lane = KEYS[1], KEYS[2]
 local name, most, bytes_most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local PAGE = 10
 local oldest, jobs, bytes = false, 0, 0
@@ -48,18 +49,22 @@ while not is_enough() do
   from = following(page[#page][1])
 end
 
-local at = '0'
-while complete do
-  if is_enough() and redis.call('HLEN', records) > 0 then
-    complete = false
-    break
+for i = 3, 4 do
+  local at = '0'
+  while complete do
+    if is_enough() and redis.call('HLEN', KEYS[i]) > 0 then
+      complete = false
+      break
+    end
+    local page = redis.call('HSCAN', KEYS[i], at, 'COUNT', PAGE)
+    for member, record in pairs(fields_of(page[2])) do
+      if i == 3 or string.sub(member, 1, 1) ~= '#' then
+        found_job(fields_of(job_of(record) or {}), i == 3 and string.match(member, '%d+%-%d+'))
+        bytes = bytes + #record
+      end
+    end
+    at = page[1]
+    if at == '0' then break end
   end
-  local page = redis.call('HSCAN', records, at, 'COUNT', PAGE)
-  for member, record in pairs(fields_of(page[2])) do
-    found_job(fields_of(job_of(record) or {}), string.match(member, '%d+%-%d+'))
-    bytes = bytes + #record
-  end
-  at = page[1]
-  if at == '0' then break end
 end
 return {oldest, complete and 1 or 0}
