@@ -68,6 +68,8 @@ pub(super) struct Floor {
     last_id: Option<(i64, Instant)>,
     /// When everything is looked at again.
     whole_at: Option<Instant>,
+    /// How many looks at everything in a row ran into their limit, before one has shown where to start.
+    cut: u32,
 }
 
 impl Moment {
@@ -110,9 +112,18 @@ impl Floor {
         self.behind.values().copied().chain([self.base]).min().unwrap_or_default()
     }
 
+    /// How long a look at everything may take. Before one has shown where to start, nothing can be moved without it:
+    /// then each that runs into the limit doubles it, up to about two hours.
+    pub(super) fn whole_max(&self) -> Duration {
+        if self.base == 0 { WHOLE_MAX * (1 << self.cut.min(DOUBLED_MAX)) } else { WHOLE_MAX }
+    }
+
     /// A look at everything failed after a time, perhaps because it takes too long: it is repeated
     /// later, so that it does not keep the relay from moving events.
     pub(super) fn whole_failed(&mut self, now: Instant, spent: Duration) {
+        if spent >= self.whole_max() {
+            self.cut = self.cut.saturating_add(1);
+        }
         self.whole_at = Some(now + WHOLE_EVERY.max(spent * WHOLE_SHARE));
     }
 
@@ -148,6 +159,9 @@ impl Floor {
             (None, Some(id)) => self.settled.min(id.saturating_add(1)),
             (None, None) => self.settled,
         };
+        if self.base != 0 {
+            self.cut = 0;
+        }
         if let Some(took) = whole {
             self.whole_at = Some(moment.answered + WHOLE_EVERY.max(took * WHOLE_SHARE));
         }
@@ -170,6 +184,9 @@ impl Floor {
 
 /// How long a transaction may take from drawing the id of its first row to writing that row.
 const SETTLE: Duration = Duration::from_secs(1);
+/// The longest time for a look at everything while there is another one.
+const WHOLE_MAX: Duration = Duration::from_secs(120);
+const DOUBLED_MAX: u32 = 6;
 const WHOLE_EVERY: Duration = Duration::from_secs(60);
 /// Looks at everything take at most a twentieth of the time.
 const WHOLE_SHARE: u32 = 20;
@@ -303,6 +320,29 @@ mod tests {
         floor.whole_failed(at(300), Duration::from_secs(20));
         assert!(floor.start(at(699)).is_some());
         assert_eq!(floor.start(at(700)), None);
+    }
+
+    #[test]
+    fn the_first_look_gets_more_time_until_it_has_shown_where_to_start() {
+        let (start, mut floor) = (Instant::now(), Floor::default());
+        let limit = |floor: &Floor| floor.whole_max().as_secs();
+        floor.whole_failed(start, Duration::from_secs(5));
+        assert_eq!(limit(&floor), 120, "it did not fail for want of time");
+        floor.whole_failed(start, Duration::from_secs(120));
+        assert_eq!((limit(&floor), floor.start(start)), (240, None));
+        floor.whole_failed(start, Duration::from_secs(239));
+        floor.whole_failed(start, Duration::from_secs(240));
+        assert_eq!(limit(&floor), 480);
+        let whole = || Some(Duration::from_secs(300));
+        floor.apply(Look { whole: whole(), ..look(start, 0, "", 50) });
+        assert_eq!(limit(&floor), 480, "the next look takes as long");
+        floor.apply(Look { whole: whole(), ..look(start, 1, "", 50) });
+        assert_eq!((limit(&floor), base(&floor, start)), (120, 51));
+        floor.whole_failed(start, Duration::from_secs(120));
+        assert_eq!(limit(&floor), 120, "there is another one");
+        let mut floor = Floor::default();
+        (0..99).for_each(|_| floor.whole_failed(start, Duration::from_secs(20_000)));
+        assert_eq!(limit(&floor), 7_680);
     }
 
     #[test]

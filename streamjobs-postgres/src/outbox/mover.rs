@@ -98,7 +98,8 @@ impl OutboxMover {
     /// again.
     pub(super) async fn round(&mut self) -> Result<Round, sqlx::Error> {
         let is_whole = self.floor.start(Instant::now()).is_none();
-        let longest = if is_whole { ROUND_MAX + WHOLE_MAX } else { ROUND_MAX };
+        let whole = if is_whole { self.floor.whole_max() } else { Duration::ZERO };
+        let longest = ROUND_MAX + whole;
         fault::within(longest, self.attempt()).await
     }
 
@@ -223,7 +224,8 @@ impl OutboxMover {
             find = find.bind(start.streams).bind(start.stream_ids);
         }
         if is_whole {
-            self.postgres.query(MAY_TAKE).bind("120s").execute(&mut *transaction).await?;
+            let longest = format!("{}s", self.floor.whole_max().as_secs());
+            self.postgres.query(MAY_TAKE).bind(longest).execute(&mut *transaction).await?;
         }
         let rows = find.fetch_all(&mut *transaction).await;
         if is_whole {
@@ -369,8 +371,6 @@ fn read(row: &PgRow) -> Result<(EncodedEvent, Option<SystemTime>), String> {
 
 /// Longer than the steps of a round may take together, without a look at everything.
 const ROUND_MAX: Duration = Duration::from_secs(60 + LIMIT_MAX.as_secs());
-/// The longest time for a look at everything.
-const WHOLE_MAX: Duration = Duration::from_secs(120);
 /// The longest time to the start of publishing, from the election or the server's word that it
 /// still stands. Together with [`PUBLISH_MAX`] and the time for the last answers it stays well below the limit on
 /// idle transactions that [`ELECT`] sets. Events whose answers may take longer than [`LIMIT_MIN`] raise that limit.
