@@ -1,5 +1,6 @@
 //! The key by which the guard recognizes an event.
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use streamjobs::{Entry, EventId, Job, JobError};
 
@@ -76,8 +77,13 @@ pub(crate) fn stored(key: &str) -> String {
 
 /// A hash of the payload, without the fields that a retry or a redrive changes.
 pub(crate) fn payload_hash(entry: &Entry) -> [u8; 16] {
+    payload_hash_of(entry.fields())
+}
+
+/// As [`payload_hash`], of the fields of an entry.
+pub(crate) fn payload_hash_of(fields: &[(Bytes, Bytes)]) -> [u8; 16] {
     let mut hash = Sha256::new();
-    let payload = entry.fields().iter().filter(|(name, _)| !name.starts_with(b"sj-"));
+    let payload = fields.iter().filter(|(name, _)| !name.starts_with(b"sj-"));
     for part in payload.flat_map(|(name, value)| [name, value]) {
         // The length in front makes the boundary of each part unambiguous.
         hash.update((part.len() as u64).to_be_bytes());
@@ -93,7 +99,6 @@ const KEY_BYTES_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use streamjobs::EntryId;
 
     use super::*;

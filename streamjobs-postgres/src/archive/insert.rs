@@ -102,6 +102,7 @@ async fn write(
         .bind(column!(row => row.dead_lettered_at))
         .bind(column!(row => row.payload.as_deref()))
         .bind(column!(row => row.history.as_deref()))
+        .bind(column!(row => &row.payload_hash[..]))
         .fetch_all(connection)
         .await
 }
@@ -122,9 +123,13 @@ async fn end_members(
 }
 
 /// The fields of all rows are in one array, since Postgres has no arrays of arrays of different
-/// lengths: those of a row are a slice. For jobs that may be done although they were dead-lettered,
-/// it looks for a guard row by the event's key and by the published entry. It uses a scalar query
+/// lengths: those of a row are a slice. A job may be done although it was dead-lettered, for any reason:
+/// so it looks for a guard row by the event's key and by the published entry. It uses a scalar query
 /// for each row, so that no plan reads the whole table.
+///
+/// After a failover, a server can give an id to another entry. So where the event id is known, the published entry
+/// counts only for a guard row with a key of the application's own (with a line break, or hashed), and with the same
+/// payload.
 const INSERT: &str = "\
 INSERT INTO streamjobs.dead_letters (
     stream, group_name, letter_id, digest, event_id, event_type, reason, error, fingerprint,
@@ -136,26 +141,27 @@ SELECT $1, $2, letter_id, digest, event_id, event_type, reason, error, fingerpri
     ($3::bytea[])[fields_end - fields + 1:fields_end],
     ($4::bytea[])[fields_end - fields + 1:fields_end],
     payload::jsonb, history::jsonb,
-    CASE WHEN reason IN ('crashed', 'trimmed') THEN
-        COALESCE(
-            (SELECT true FROM streamjobs.once AS guard
-             WHERE guard.group_name = $2 AND guard.key = letter.key AND guard.done_at IS NOT NULL
-             LIMIT 1),
-            (SELECT true FROM streamjobs.once AS guard
-             WHERE guard.group_name = $2 AND guard.stream = $1
-                 AND guard.published_at = letter.published_at AND guard.entry_id = letter.origin_id
-                 AND guard.done_at IS NOT NULL
-             LIMIT 1),
-            false)
-    ELSE false END
+    COALESCE(
+        (SELECT true FROM streamjobs.once AS guard
+         WHERE guard.group_name = $2 AND guard.key = letter.key AND guard.done_at IS NOT NULL
+         LIMIT 1),
+        (SELECT true FROM streamjobs.once AS guard
+         WHERE guard.group_name = $2 AND guard.stream = $1
+             AND guard.published_at = letter.published_at AND guard.entry_id = letter.origin_id
+             AND guard.done_at IS NOT NULL
+             AND (letter.key IS NULL
+                 OR guard.payload_hash = letter.payload_hash
+                     AND (strpos(guard.key, E'\\n') > 0 OR starts_with(guard.key, 'sha256:')))
+         LIMIT 1),
+        false)
 FROM unnest(
     $5::integer[], $6::integer[], $7::text[], $8::bytea[], $9::text[], $10::text[], $11::text[],
     $12::text[], $13::text[], $14::text[], $15::integer[], $16::bigint[], $17::text[],
     $18::text[], $19::text[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[],
-    $23::timestamptz[], $24::text[], $25::text[]) AS letter (
+    $23::timestamptz[], $24::text[], $25::text[], $26::bytea[]) AS letter (
     fields_end, fields, letter_id, digest, event_id, key, event_type, reason, error, fingerprint,
     attempts, deliveries, consumer, entry_id, origin_id, published_at, first_delivery,
-    last_delivery, buried_at, payload, history)
+    last_delivery, buried_at, payload, history, payload_hash)
 ON CONFLICT (stream, group_name, letter_id, digest) DO NOTHING
 RETURNING reason, known_done, event_id";
 

@@ -33,6 +33,8 @@ pub(super) struct LetterRow {
     /// The past attempts, as an array.
     pub(super) history: Option<String>,
     pub(super) fields: Fields,
+    /// As guards compute it.
+    pub(super) payload_hash: [u8; 16],
 }
 
 impl LetterRow {
@@ -65,6 +67,7 @@ impl LetterRow {
             dead_lettered_at: Timestamp::from_millis(letter.id.milliseconds()),
             payload: view::json(&letter.fields),
             history: view::history(&letter.history),
+            payload_hash: key::payload_hash_of(&letter.fields),
             fields: letter.fields,
         }
     }

@@ -347,7 +347,8 @@ async fn a_lost_job_that_the_guard_knows_as_done_is_not_lost() {
             'epoch'::timestamptz + make_interval(secs => split_part(entry_id, '-', 1)::int / 1000.0),
             '', 'x', now(), done_at
         FROM (VALUES ('billing', 'done-key', '1-0', now()), ('billing', 'by-entry', '2-0', now()),
-            ('billing', 'running', '3-0', NULL), ('mail', 'other', '4-0', now()))
+            ('billing', 'running', '3-0', NULL), ('mail', 'other', '4-0', now()),
+            ('billing', E'order.placed\no-7', '7-0', now()))
             AS done (group_name, key, entry_id, done_at)";
     sqlx::query(rows).execute(&desk.pool).await.unwrap();
     let letter = |id: &str, reason: &str, event: Option<&str>, origin: &str| {
@@ -360,13 +361,27 @@ async fn a_lost_job_that_the_guard_knows_as_done_is_not_lost() {
     letter("3-0", "trimmed", Some("running"), "3-0");
     letter("4-0", "trimmed", Some("other"), "4-0");
     letter("5-0", "rejected", Some("done-key"), "1-0");
+    // After a failover, a server can give an id to another entry.
+    letter("6-0", "crashed", Some("fresh"), "1-0");
+    letter("7-0", "exhausted", Some("done-key"), "9-0");
+    // One has the payload for which the application's own key was done.
+    let hash = "UPDATE streamjobs.once SET payload_hash = '\\xc4317384a63eeeb79c63c9ff7eee7d8c'
+        WHERE entry_id = '7-0'";
+    sqlx::query(hash).execute(&desk.pool).await.unwrap();
+    for (id, order) in [("8-0", "o-7"), ("9-0", "o-8")] {
+        let event = format!("event-{order}");
+        let fields = [("sj-dead-reason", "crashed"), ("sj-dead-origin", "7-0")];
+        let fields = fields.into_iter().chain([("sj-dead-event", event.as_str())]);
+        let payload = [("type", "order.placed"), ("order_id", order), ("sj-id", event.as_str())];
+        desk.write(id, &fields.chain(payload).collect::<Vec<_>>());
+    }
     let report = desk.archive().sweep(&desk.client).await.unwrap();
-    assert_eq!((report.stored, report.known_done), (5, 2));
+    assert_eq!((report.stored, report.known_done), (9, 5));
     let known = "SELECT string_agg(letter_id, ' ' ORDER BY letter_id) FROM streamjobs.dead_letters
         WHERE known_done";
     let known = sqlx::query_scalar::<_, String>(known).fetch_one(&desk.pool).await.unwrap();
-    assert_eq!(known, "1-0 2-0");
-    assert_eq!(desk.number("SELECT count(*) FROM streamjobs.open_dead_letters").await, 3);
+    assert_eq!(known, "1-0 2-0 5-0 7-0 8-0");
+    assert_eq!(desk.number("SELECT count(*) FROM streamjobs.open_dead_letters").await, 4);
 }
 
 #[tokio::test]
