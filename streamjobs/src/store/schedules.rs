@@ -47,7 +47,8 @@ pub struct NewSchedule {
 }
 
 /// When a schedule is due next, and the time of the server's clock from which that was computed. A store
-/// refuses what was computed from a time that is a minute or more away from its clock.
+/// refuses what was computed from a time that is a minute or more away from its clock, and what has passed since
+/// it was computed: the definition before may have fired it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextTime {
     /// When it is due, in milliseconds since 1970.
@@ -69,8 +70,8 @@ pub enum Declared {
     OtherKind(ScheduleKind),
     /// What is stored under the name cannot be read; nothing was changed.
     Unreadable,
-    /// The next time was computed from a time that is not that of the server's clock, which is this;
-    /// nothing was changed.
+    /// The next time was computed from a time that is not that of the server's clock, which is this, or
+    /// has passed since; nothing was changed.
     Stale(ServerTime),
     /// There are so many schedules that the stream takes no other; nothing was changed.
     Full,

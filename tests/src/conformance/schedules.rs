@@ -23,6 +23,7 @@ macro_rules! schedules_cases {
             the_last_definition_stands_and_makes_up_nothing,
             a_definition_that_was_declared_lately_can_be_left_as_it_is,
             what_was_computed_from_another_time_is_refused,
+            a_next_time_that_has_passed_meanwhile_is_refused_where_it_would_count,
             a_firing_publishes_all_of_its_occurrences_and_moves_the_next_time,
             a_firing_is_refused_unless_time_definition_and_score_are_the_expected_ones,
             of_two_processes_that_fire_one_is_first,
@@ -193,6 +194,32 @@ pub async fn what_was_computed_from_another_time_is_refused(stage: &Stage) -> Ca
     let next = NextTime { at: now + HOUR, from: ServerTime(now - 61_000) };
     let resumed = store.resume_schedule(stream, &new.name, "d1", next).await?;
     assert!(matches!(resumed, Declared::Stale(_)), "{resumed:?}");
+    Ok(())
+}
+
+/// The definition before may have fired it by then.
+pub async fn a_next_time_that_has_passed_meanwhile_is_refused_where_it_would_count(
+    stage: &Stage,
+) -> Case {
+    let (store, stream) = (&stage.store, &stage.queue.stream);
+    let from = stage.now().await?;
+    let at = from.0 + 1;
+    let [same, other] = ["d1", "d2"].map(|digest| schedule("nightly", digest, ScheduleKind::Code));
+    let (same, other) = (same?, other?);
+    let begun = NextTime { at, from: ServerTime(at) };
+    assert_eq!(store.declare(stream, &same, begun, Duration::ZERO).await?, Declared::Stored);
+    stage.pass(5).await?;
+    let fired = fire(stage, vec![firing("nightly", &score(at), &[at], at + HOUR)?]).await?;
+    assert!(matches!(fired[..], [Fired::Published(_)]), "{fired:?}");
+    let next = NextTime { at, from };
+    let declared = store.declare(stream, &other, next, Duration::ZERO).await?;
+    assert!(matches!(declared, Declared::Stale(clock) if clock.0 > at), "{declared:?}");
+    assert_eq!(store.declare(stream, &same, next, Duration::ZERO).await?, Declared::Same);
+    assert_eq!(next_of(stage, "nightly").await?, Some(at + HOUR), "nothing was changed");
+    assert!(store.pause_schedule(stream, &same.name).await?);
+    let resumed = store.resume_schedule(stream, &same.name, "d1", next).await?;
+    assert!(matches!(resumed, Declared::Stale(clock) if clock.0 > at), "{resumed:?}");
+    assert_eq!(next_of(stage, "nightly").await?, None, "it is paused yet");
     Ok(())
 }
 

@@ -21,6 +21,11 @@ use crate::store::schedules::{
 use crate::store::types::Result;
 use crate::store::{Queue, ServerTime};
 
+/// Whether a next time was ahead when it was computed, and is not any more at this time.
+fn has_passed(next: NextTime, now: u64) -> bool {
+    next.from.0 < next.at && next.at <= now
+}
+
 impl MemoryState {
     fn declare(
         &mut self,
@@ -53,14 +58,21 @@ impl MemoryState {
                 return Declared::Other(Duration::from_millis(quiet));
             }
         }
+        let is_placed = place.is_some() && is_same;
+        let counts = row.record.paused.is_none() && !is_placed;
+        if counts && has_passed(next, now) {
+            if is_new {
+                table.rows.remove(name);
+            }
+            return Declared::Stale(ServerTime(now));
+        }
         row.declared.retain(|_, at| now.saturating_sub(*at) <= DAY);
         row.declared.insert(schedule.digest.clone(), now);
         row.record.since = if is_new { now } else { row.record.since };
         if !is_same {
             row.spec = Some(schedule.clone());
         }
-        let is_placed = place.is_some() && is_same;
-        if row.record.paused.is_none() && !is_placed {
+        if counts {
             table.set_place(name, Some(next.at));
         }
         if !is_same || !is_placed {
@@ -287,9 +299,13 @@ impl Schedules for MemoryStore {
             let table = state.timetable(stream);
             let row = table.rows.get_mut(name.as_str()).filter(|row| row.is(digest));
             let Some(row) = row else { return Ok(Declared::Other(Duration::ZERO)) };
-            if row.record.paused.take().is_none() {
+            if row.record.paused.is_none() {
                 return Ok(Declared::Same);
             }
+            if has_passed(next, now) {
+                return Ok(Declared::Stale(ServerTime(now)));
+            }
+            row.record.paused = None;
             table.set_place(name.as_str(), Some(next.at));
             table.change_version(now);
             Ok(Declared::Stored)

@@ -13,6 +13,9 @@
 -- May race with: other declarations, of which the last one stands; firings, which name the definition
 -- that they were computed from. A repetition finds the same definition and changes nothing else.
 --
+-- A next time that was ahead when it was computed and is not any more, is stale: the definition before may have
+-- fired it meanwhile.
+--
 -- The definition is stored before the place in the set. There is no harmless first write: a server out of memory
 -- refuses the first one, and with it the declaration.
 local schedules, specs = KEYS[2], KEYS[3]
@@ -31,6 +34,9 @@ if spec and not is_same then
   local quiet = math.max(clock - (record.declared[spec.digest] or 0), 0)
   if quiet < silence then return {'other', whole(quiet)} end
 end
+local is_placed = score and is_same
+local counts, at = not record.paused and not is_placed, tonumber(next_time)
+if counts and from < at and at <= clock then return {'stale', whole(clock)} end
 for other, at in pairs(record.declared) do
   if other ~= digest and clock - at > 24 * 60 * 60 * 1000 then record.declared[other] = nil end
 end
@@ -44,7 +50,6 @@ if not is_same then
   end
 end
 store_record(specs, name, record)
-local is_placed = score and is_same
-if not record.paused and not is_placed then redis.call('ZADD', schedules, next_time, name) end
+if counts then redis.call('ZADD', schedules, next_time, name) end
 if not is_same or not is_placed then change_version(specs, clock) end
 return {is_same and 'same' or 'stored'}

@@ -9,13 +9,15 @@
 -- After: if so and if it was paused, it has the given next time and is not paused any more.
 -- May race with: pauses, of which the last one stands. A repetition finds no pause.
 local schedules, specs, name = KEYS[2], KEYS[3], ARGV[1]
-local clock = now()
-if math.abs(clock - tonumber(ARGV[4])) >= tonumber(ARGV[5]) then return {'stale', whole(clock)} end
+local clock, next_time, from = now(), tonumber(ARGV[3]), tonumber(ARGV[4])
+if math.abs(clock - from) >= tonumber(ARGV[5]) then return {'stale', whole(clock)} end
 redis.call('ZCARD', schedules)
 local spec = spec_of(redis.call('HGET', specs, name))
 if not spec or spec.digest ~= ARGV[2] then return {'other', '0'} end
 local record = record_of(specs, name)
 if not record.paused then return {'same'} end
+-- It was ahead when it was computed: a time that has passed by then may have been published before the pause.
+if from < next_time and next_time <= clock then return {'stale', whole(clock)} end
 redis.call('ZADD', schedules, ARGV[3], name)
 record.paused = nil
 store_record(specs, name, record)
