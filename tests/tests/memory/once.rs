@@ -73,6 +73,19 @@ fn runtime(client: &Client, mails: &Mails) -> RuntimeBuilder {
     Runtime::builder(client).handlers(handlers![mail]).state(mails.clone())
 }
 
+/// Its first run returns once its attempt is cancelled.
+#[handler(group = "late")]
+async fn late(_order: Order, mark: &mut OnceMark, State(mails): State<Mails>, job: Job) {
+    let is_first = {
+        let mut sent = mails.sent.lock().unwrap();
+        sent.push((Instant::now(), mark.is_takeover()));
+        sent.len() == 1
+    };
+    if is_first {
+        job.cancelled().cancelled().await;
+    }
+}
+
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     eventually_async(Duration::from_secs(3_600), what, async || condition()).await;
 }
@@ -136,6 +149,40 @@ async fn a_job_that_timed_out_begins_again() {
     mails.gate.add_permits(1);
     until("done", || runtime.counters().succeeded == 1).await;
     assert_eq!(mails.takeovers(), [false, false]);
+    let _ = runtime.shutdown().await;
+}
+
+/// The mail may be sent: the handler is dropped at any of its awaits.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_a_shutdown_cuts_off_tells_the_next_one() {
+    let (streams, mails) = (Streams::new(), Mails::blocked());
+    let client = streams.client();
+    let first = runtime(&client, &mails).start().await.unwrap();
+    client.publish(&Order { id: 1 }).await.unwrap();
+    until("runs", || mails.count() == 1).await;
+    let _ = first.shutdown().await;
+    mails.gate.add_permits(1);
+    let second = runtime(&client, &mails).start().await.unwrap();
+    until("done", || second.counters().succeeded == 1).await;
+    assert_eq!(mails.takeovers(), [false, true]);
+    let _ = second.shutdown().await;
+}
+
+/// The first attempt returns `Ok` when its lease is lost already, so that it may not say that the work is done.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_lost_its_lease_tells_the_next_one() {
+    let (streams, mails) = (Streams::new(), Mails::new());
+    let client = streams.client();
+    let store = streamjobs::__store::behind(&streams);
+    for _ in 0..12 {
+        store.fail_next("renew", Fault::Unreachable);
+    }
+    let builder = Runtime::builder(&client).handlers(handlers![late]).state(mails.clone());
+    let runtime = builder.start().await.unwrap();
+    client.publish(&Order { id: 1 }).await.unwrap();
+    until("done", || runtime.counters().succeeded == 1).await;
+    assert_eq!(mails.takeovers(), [false, true]);
+    assert_eq!(runtime.counters().leases_lost, 1);
     let _ = runtime.shutdown().await;
 }
 

@@ -138,8 +138,9 @@ pub trait Marks: Send + 'static {
 ///
 /// The mark is begun before the handler runs, and done when the handler returns `Ok`, before the job is
 /// acknowledged. After an error, a panic or a timeout the mark is removed, and the next attempt begins
-/// again: it repeats what the failed attempt did. An attempt that is dropped, or whose process dies,
-/// leaves its mark, which the job's next attempt takes over.
+/// again: it repeats what the failed attempt did. An attempt that is [cancelled](Job::cancelled) (by a
+/// shutdown, by the loss of its lease, or because its job is cancelled), that is dropped, or whose process
+/// dies, leaves its mark, which the job's next attempt takes over, whatever the handler returned.
 #[must_use]
 pub struct OnceMark<M: Marks = ServerMarks> {
     job: Job,
@@ -192,6 +193,11 @@ impl<M: Marks> JobResource for OnceMark<M> {
     }
 
     async fn rollback(self) {
+        // Its work may be done: it was dropped at one of its awaits, or returned when its lease was lost
+        // already. The next attempt takes the mark over, and is told so.
+        if self.job.cancel_reason().is_some() {
+            return;
+        }
         if let Err(error) = M::undo(&self.job, self.key(), &self.owner).await {
             warn!(
                 stream = %self.job.stream(), group = %self.job.group(),
