@@ -14,6 +14,8 @@ pub trait RawAccess: Send + Sync {
     fn has(&self, key: &str, id: EntryId) -> bool;
     /// Deletes an entry from a stream; pending lists keep it.
     fn delete(&self, key: &str, id: EntryId);
+    /// Deletes a key, with its groups if it is a stream.
+    fn lose_key(&self, key: &str);
     /// Destroys a group.
     fn destroy_group(&self, key: &str, group: &str);
     /// Deletes a consumer, and its entries from the pending list.

@@ -111,7 +111,7 @@ pub enum FenceResult {
     /// Another attempt owns the entry; nothing was changed.
     TakenOver,
     /// The entry is not pending, and no consumer will get it: it was acknowledged, or another client
-    /// removed it together with its consumer. Nothing was changed.
+    /// removed it together with its consumer or with the key. Nothing was changed.
     NotPending,
     /// The entry is not pending, and it will be delivered again: the group's cursor is before it, after
     /// a failover or a reset. Nothing was changed.

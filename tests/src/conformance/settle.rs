@@ -18,6 +18,7 @@ macro_rules! settle_cases {
             a_letter_about_a_loss_is_replaced_by_the_job_it_stands_for,
             an_entry_that_was_removed_is_settled_by_the_attempt_that_knows_it,
             an_entry_that_will_be_delivered_again_is_not_settled,
+            an_entry_whose_stream_is_gone_is_settled_by_the_attempt_that_knows_it,
             retries_of_one_step_have_an_answer_each_and_leave_the_others_alone,
             many_retries_are_scheduled_in_one_step_wherever_their_entries_are,
         }
@@ -170,6 +171,26 @@ pub async fn an_entry_that_will_be_delivered_again_is_not_settled(stage: &Stage)
     Ok(())
 }
 
+/// The key was deleted or evicted, and the group was created again: the job is only in the attempt's memory.
+pub async fn an_entry_whose_stream_is_gone_is_settled_by_the_attempt_that_knows_it(
+    stage: &Stage,
+) -> Case {
+    let hold = stage.deliver_one().await?;
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    stage.raw.lose_key(&stage.key(Inlet::STREAM));
+    store.prepare(queue, streamjobs::config::Start::Beginning).await?;
+    let answers = store.renew(queue, me, &[hold]).await?.answers;
+    assert_eq!(answers, [FenceResult::NotPending]);
+    for (stand_in, expected) in
+        [(None, FenceResult::NotPending), (Some(StandIn::Removed), FenceResult::Owned)]
+    {
+        let checked = store.store_dead_letter(queue, me, hold, stand_in, &fields("x")).await?;
+        assert_eq!(checked, expected);
+    }
+    assert_eq!(stage.raw.length(&stage.dead_key()), 1);
+    Ok(())
+}
+
 /// Jobs of both inlets that are owned, owned by another consumer, done, trimmed, removed, and twice there.
 pub async fn retries_of_one_step_have_an_answer_each_and_leave_the_others_alone(
     stage: &Stage,
@@ -187,6 +208,7 @@ pub async fn retries_of_one_step_have_an_answer_each_and_leave_the_others_alone(
     let taken_id = *taken.first().ok_or("one")?;
     stage.read(&stage.other, Inlet::STREAM, 1).await?;
     let taken = Hold { inlet: Inlet::STREAM, id: taken_id, delivery_count: 1 };
+    let undelivered = *stage.append(1).await?.first().ok_or("one")?;
     store.acknowledge(queue, &[(Inlet::STREAM, done.id)]).await?;
     stage.raw.delete(&stage.key(Inlet::STREAM), trimmed.id);
     let answers = store.renew(queue, me, &[*trimmed]).await?.answers;
@@ -203,7 +225,7 @@ pub async fn retries_of_one_step_have_an_answer_each_and_leave_the_others_alone(
         retry(*owned, None),
         retry(*trimmed, Some(StandIn::DeadLetter(*letter))),
         // A letter that is replaced stands for nothing any more.
-        retry(Hold { id: EntryId::MAX, ..taken }, Some(StandIn::DeadLetter(*letter))),
+        retry(Hold { id: undelivered, ..taken }, Some(StandIn::DeadLetter(*letter))),
     ];
     let answers = store.schedule_retries(queue, me, &retries).await;
     let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;

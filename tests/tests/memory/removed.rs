@@ -10,7 +10,7 @@ use streamjobs::__store::raw_access::RawAccess;
 use streamjobs::config::GroupOptions;
 use streamjobs::runtime::Alert;
 use streamjobs::stream::{Condition, PendingQuery};
-use streamjobs::{Event, JobError, Runtime, State, handler, handlers};
+use streamjobs::{Event, Job, JobError, Runtime, State, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
 use tokio::time::{Instant, sleep_until};
 
@@ -186,6 +186,35 @@ async fn running_jobs_that_are_acknowledged_by_hand_are_not_run_again() {
     let counters = stage.runtime.counters();
     assert_eq!((counters.leases_lost, counters.removed_in_flight), (6, 0), "{counters:?}");
     let _ = stage.runtime.shutdown().await;
+}
+
+#[derive(Debug, Event, Serialize, Deserialize)]
+#[event(stream = "orders", type = "order.checked")]
+struct Checked;
+
+/// Fails twice, and takes a minute each time.
+#[handler(group = "work", max_attempts = 3, backoff = "1s")]
+async fn check(_: Checked, State(work): State<Work>, job: Job) -> Result<(), JobError> {
+    work.started.lock().unwrap().push(0);
+    sleep_until(Instant::now() + work.takes).await;
+    if job.attempt() < 3 { Err(JobError::retry("not now")) } else { Ok(()) }
+}
+
+/// The promoter creates a lane again that was deleted or evicted, so that neither a read nor a renewal fails.
+#[tokio::test(start_paused = true)]
+async fn a_job_of_a_lane_that_was_deleted_goes_on_and_its_failure_is_retried() {
+    let (store, work) = (MemoryStore::new(), Work::new(Duration::from_secs(60)));
+    let client = streamjobs::__store::client(&store);
+    let builder = Runtime::builder(&client).handlers(handlers![check]).state(work.clone());
+    let runtime = builder.start().await.unwrap();
+    client.publish(&Checked).await.unwrap();
+    eventually_async(LIMIT, "runs from the lane", async || work.count() == 2).await;
+    store.lose_key("{orders}:lane:work");
+    eventually_async(LIMIT, "done", async || runtime.counters().succeeded == 1).await;
+    let counters = runtime.counters();
+    assert_eq!((work.count(), counters.leases_lost), (3, 0), "{counters:?}");
+    assert_eq!(counters.removed_in_flight, 1);
+    let _ = runtime.shutdown().await;
 }
 
 const LIMIT: Duration = Duration::from_secs(3_600);

@@ -28,6 +28,10 @@ impl RawAccess for Server {
         self.0.command(&["XDEL", key, &id.to_string()]);
     }
 
+    fn lose_key(&self, key: &str) {
+        self.0.command(&["DEL", key]);
+    }
+
     fn destroy_group(&self, key: &str, group: &str) {
         self.0.command(&["XGROUP", "DESTROY", key, group]);
     }

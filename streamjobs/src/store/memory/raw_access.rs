@@ -27,6 +27,10 @@ impl RawAccess for MemoryStore {
         self.faults.show("raw_delete", &state);
     }
 
+    fn lose_key(&self, key: &str) {
+        self.change("raw_lose_key", |state| state.streams.remove(key));
+    }
+
     fn destroy_group(&self, key: &str, group: &str) {
         self.change("raw_destroy_group", |state| state.stream(key).groups.remove(group));
     }

@@ -313,9 +313,11 @@ impl MemoryState {
         consumer: &str,
         hold: Hold,
     ) -> Result<FenceResult> {
+        let stored = self.streams.get(&queue.key(hold.inlet));
+        let is_stored = stored.is_some_and(|stream| stream.entries.contains_key(&hold.id));
         let group = self.group(queue, hold.inlet)?;
         Ok(match group.pending.get(&hold.id) {
-            None if group.delivered < hold.id => FenceResult::Undelivered,
+            None if group.delivered < hold.id && is_stored => FenceResult::Undelivered,
             None => FenceResult::NotPending,
             Some(row) if row.consumer == consumer && row.delivery_count == hold.delivery_count => {
                 FenceResult::Owned

@@ -329,12 +329,13 @@ end
 
 -- Whether this attempt, which is a consumer and a delivery count, owns the entry: 1 if it does, 0
 -- if another attempt does, -1 if no consumer holds the entry and none will get it, -2 if no consumer
--- holds it and the group's cursor is before it, so that it is delivered again.
+-- holds it and the group's cursor is before it, so that it is delivered again. Where the stream was deleted or
+-- evicted and the group created again, the cursor is before an entry that is gone: none will get it.
 local function held(key, group, me, id, count)
   local row = redis.call('XPENDING', key, group, id, id, 1)[1]
   if not row then
     local info = group_of(key, group)
-    return info and precedes(info['last-delivered-id'], id) and -2 or -1
+    return info and precedes(info['last-delivered-id'], id) and has_entry(key, id) and -2 or -1
   end
   if row[2] == me and row[4] == tonumber(count) then return 1 end
   return 0
