@@ -182,6 +182,15 @@ pub trait Consume: Send + Sync {
     /// Acknowledges entries of any owner: how many were pending.
     async fn acknowledge(&self, queue: &Queue, acks: &[(Inlet, EntryId)]) -> Result<usize>;
 
+    /// Acknowledges entries whose lease this consumer has lost: how many were pending. If another consumer had
+    /// one, this counts as a move of an entry, which renewals tell its process.
+    async fn acknowledge_late(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        acks: &[(Inlet, EntryId)],
+    ) -> Result<usize>;
+
     /// Renews entries in flight: resets the idle time and keeps the delivery count.
     async fn renew(
         &self,

@@ -6,7 +6,7 @@ use streamjobs::__store::inspect::RetriesFrom;
 use streamjobs::__store::{FenceResult, Hold, Inlet, NewRetry, StandIn, StoreError};
 use streamjobs::EntryId;
 
-use super::{Case, Stage, fields};
+use super::{Case, LEASE, Stage, fields};
 
 /// Makes a test of every case in this file.
 #[macro_export]
@@ -19,6 +19,7 @@ macro_rules! settle_cases {
             an_entry_that_was_removed_is_settled_by_the_attempt_that_knows_it,
             an_entry_that_will_be_delivered_again_is_not_settled,
             an_entry_whose_stream_is_gone_is_settled_by_the_attempt_that_knows_it,
+            a_late_acknowledgement_of_what_another_consumer_has_is_a_move,
             retries_of_one_step_have_an_answer_each_and_leave_the_others_alone,
             many_retries_are_scheduled_in_one_step_wherever_their_entries_are,
         }
@@ -188,6 +189,29 @@ pub async fn an_entry_whose_stream_is_gone_is_settled_by_the_attempt_that_knows_
         assert_eq!(checked, expected);
     }
     assert_eq!(stage.raw.length(&stage.dead_key()), 1);
+    Ok(())
+}
+
+/// The owner of an entry that was acknowledged by another consumer is told that this was no removal.
+pub async fn a_late_acknowledgement_of_what_another_consumer_has_is_a_move(stage: &Stage) -> Case {
+    let holds = stage.deliver(3).await?;
+    let [own, claimed, kept] = holds.as_slice() else { return Err("three entries".into()) };
+    let (store, queue, me, other) = (&stage.store, &stage.queue, &stage.me, &stage.other);
+    let moves = async || Ok::<_, StoreError>(store.renew(queue, me, &[*kept]).await?.moves);
+    let inlet = Inlet::STREAM;
+    assert_eq!(store.acknowledge_late(queue, me, &[(inlet, own.id)]).await?, 1);
+    assert_eq!(store.acknowledge_late(queue, me, &[(inlet, own.id)]).await?, 0, "again");
+    assert_eq!(moves().await?, 0, "no other consumer had it");
+    stage.raw.age(&stage.key(inlet), queue.group.as_str(), claimed.id, 2 * LEASE);
+    let (_, taken, _) = stage.claim_idle(other, EntryId::ZERO, 5).await?;
+    assert_eq!(taken.iter().map(|taken| taken.entry.id()).collect::<Vec<_>>(), [claimed.id]);
+    for expected in [1, 0] {
+        let acknowledged = store.acknowledge_late(queue, me, &[(inlet, claimed.id)]).await?;
+        assert_eq!((acknowledged, moves().await?), (expected, 1));
+    }
+    assert_eq!(stage.pending(inlet).iter().map(|row| row.id).collect::<Vec<_>>(), [kept.id]);
+    stage.raw.lose_key(&stage.key(inlet));
+    assert_eq!(store.acknowledge_late(queue, me, &[(inlet, kept.id)]).await?, 0, "no group");
     Ok(())
 }
 

@@ -28,6 +28,7 @@ mod handlers;
 mod health;
 mod idle;
 mod kit;
+mod late_acks;
 mod limits;
 mod limits_search;
 mod log;

@@ -204,7 +204,7 @@ impl Ledger {
         };
         let own = self.owns(step, row);
         match operation {
-            "acknowledge" | "finish" => {
+            "acknowledge" | "acknowledge_late" | "finish" => {
                 self.tally(caller).acknowledged += 1;
                 // One that comes late takes the job from another process, which may take it for one that it
                 // settled itself, by a request whose answer was lost.

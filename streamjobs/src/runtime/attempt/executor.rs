@@ -323,7 +323,8 @@ impl Executor {
                 let lock = UniqueLock::of(&delivery.entry, &envelope.event_id, group);
                 let lock = lock.map(Box::new);
                 let told = self.told_once_done(&delivery, &envelope, began_at);
-                return self.acks.push(Ack { inlet, id, slot: Some(slot), lock, told });
+                let is_late = self.in_flight.may_be_others(inlet, id);
+                return self.acks.push(Ack { inlet, id, slot: Some(slot), lock, is_late, told });
             }
             (Some(hold), verdict) if verdict != Verdict::Leave => (hold, verdict),
             (hold, verdict) => return self.leave(hold, &delivery, &envelope, &verdict),

@@ -96,6 +96,19 @@ impl QueueContext {
         Ok(confirmed)
     }
 
+    /// Acknowledges entries that other consumers may own by now.
+    pub(crate) async fn acknowledge_late(
+        &self,
+        acks: &[(Inlet, EntryId)],
+    ) -> Result<(), StoreError> {
+        FailPoint::AckBeforeSend.reached();
+        let step = self.store.acknowledge_late(self.queue(), self.consumer(), acks);
+        let confirmed = self.settle("ack", acks.len(), None, step).await?;
+        FailPoint::AckAfterSend.reached();
+        self.acknowledged(acks.len(), confirmed);
+        Ok(())
+    }
+
     /// Acknowledges entries of jobs that give their places in the group's limit back.
     pub(crate) async fn finish(
         &self,

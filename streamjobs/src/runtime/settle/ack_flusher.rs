@@ -66,10 +66,33 @@ impl AckFlusher {
         if acks.is_empty() {
             return Ok(());
         }
+        let (late, acks) = acks.into_iter().partition::<Vec<_>, _>(|ack| ack.is_late);
         let (locked, limited) = acks.into_iter().partition::<Vec<_>, _>(|ack| ack.lock.is_some());
+        let late = Box::pin(self.flush_late(late)).await;
         let (locked, limited) =
             (self.flush_locked(locked).await, self.flush_limited(limited).await);
-        locked.and(limited)
+        late.and(locked).and(limited)
+    }
+
+    /// Acknowledges jobs that other consumers may own by now, so that their processes know that it was not a
+    /// removal. Locks and places in the group's limit end after that; if this process dies in between, locks
+    /// end at their time, and a sweep finds the places.
+    async fn flush_late(&self, acks: Vec<Ack>) -> Result<(), StoreError> {
+        if acks.is_empty() {
+            return Ok(());
+        }
+        let context = &self.context;
+        if let Err(error) = context.acknowledge_late(&entries_of(&acks)).await {
+            self.acks.put_back(acks);
+            return Err(error);
+        }
+        let locked = locked_of(&acks);
+        for answer in context.store.acknowledge_unique(context.queue(), &locked).await {
+            let _logged = context.report.ok_or_report("end a lock", answer);
+        }
+        self.places.give_back(&entries_of(&acks)).await;
+        self.end(acks).await;
+        Ok(())
     }
 
     /// Acknowledges jobs together with the end of their locks. Where they also have places in the group's
@@ -78,11 +101,7 @@ impl AckFlusher {
         if acks.is_empty() {
             return Ok(());
         }
-        let asked = acks.iter().filter_map(|ack| {
-            let lock = ack.lock.as_deref()?.clone();
-            Some(UniqueAck { inlet: ack.inlet, id: ack.id, lock })
-        });
-        let answers = self.context.acknowledge_unique(&asked.collect::<Vec<_>>()).await;
+        let answers = self.context.acknowledge_unique(&locked_of(&acks)).await;
         let lacking = || Err(StoreError::Protocol { command: "acknowledge_unique" });
         let mut answers = answers.into_iter();
         let (mut done, mut open, mut failed) = (Vec::new(), Vec::new(), Ok(()));
@@ -120,6 +139,15 @@ impl AckFlusher {
         drop(slots);
         self.context.delete_obsolete(&obsolete).await;
     }
+}
+
+/// Those with which a lock ends.
+fn locked_of(acks: &[Ack]) -> Vec<UniqueAck> {
+    let locked = acks.iter().filter_map(|ack| {
+        let lock = ack.lock.as_deref()?.clone();
+        Some(UniqueAck { inlet: ack.inlet, id: ack.id, lock })
+    });
+    locked.collect()
 }
 
 const LINGER: Duration = Duration::from_millis(1);

@@ -1,7 +1,7 @@
 //! Acknowledgements on their way: filled by executors, emptied by the reader or the ack flusher.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
@@ -19,6 +19,8 @@ pub(crate) struct Ack {
     pub(crate) slot: Option<Slot>,
     /// The lock of its event, which ends with the acknowledgement.
     pub(crate) lock: Option<Box<UniqueLock>>,
+    /// Its lease was lost, so that another consumer may own the entry.
+    pub(crate) is_late: bool,
     /// What learns that the server has confirmed it, if anything does.
     pub(crate) told: Option<Box<dyn OnConfirmed>>,
 }
@@ -34,9 +36,11 @@ pub(crate) trait OnConfirmed: fmt::Debug + Send {
 #[derive(Debug)]
 pub(crate) struct Acks {
     waiting: Mutex<Vec<Ack>>,
-    /// Those with which a lock or a place in the group's limit ends, which takes a script: only the ack
-    /// flusher sends them.
+    /// Those that are late, or with which a lock or a place in the group's limit ends, which takes a script:
+    /// only the ack flusher sends them.
     locked: Mutex<Vec<Ack>>,
+    /// Some have waited while requests failed: they may be late by now.
+    have_failed: AtomicBool,
     /// The length at which a loop is notified that waits for several. The first is always told.
     wanted: AtomicUsize,
     filled: Notify,
@@ -55,6 +59,7 @@ impl Acks {
         Self {
             waiting: Mutex::default(),
             locked: Mutex::default(),
+            have_failed: AtomicBool::new(false),
             wanted: AtomicUsize::new(0),
             filled: Notify::new(),
             locked_filled: Notify::new(),
@@ -82,17 +87,35 @@ impl Acks {
     }
 
     fn takes_script(&self, ack: &Ack) -> bool {
-        self.are_limited || ack.lock.is_some()
+        self.are_limited || ack.is_late || ack.lock.is_some()
     }
 
     /// Takes all that need no script.
     pub(crate) fn take(&self) -> Vec<Ack> {
-        std::mem::take(&mut *lock(&self.waiting))
+        let mut taken = std::mem::take(&mut *lock(&self.waiting));
+        if self.have_failed.swap(false, Ordering::Relaxed) {
+            self.note_late(&mut taken);
+            let late = taken.extract_if(.., |ack| ack.is_late).collect::<Vec<_>>();
+            if !late.is_empty() {
+                lock(&self.locked).extend(late);
+                self.locked_filled.notify_waiters();
+            }
+        }
+        taken
+    }
+
+    /// Notes which of them other consumers may own by now.
+    fn note_late(&self, acks: &mut [Ack]) {
+        for ack in acks {
+            ack.is_late |= self.in_flight.may_be_others(ack.inlet, ack.id);
+        }
     }
 
     /// Takes all others.
     pub(crate) fn take_locked(&self) -> Vec<Ack> {
-        std::mem::take(&mut *lock(&self.locked))
+        let mut taken = std::mem::take(&mut *lock(&self.locked));
+        self.note_late(&mut taken);
+        taken
     }
 
     /// Puts acknowledgements back whose request failed. They keep no slot that another partition could
@@ -101,6 +124,7 @@ impl Acks {
         if self.shares_slots {
             acks.iter_mut().for_each(|ack| ack.slot = None);
         }
+        self.have_failed.store(true, Ordering::Relaxed);
         let (locked, plain): (Vec<_>, Vec<_>) =
             acks.into_iter().partition(|ack| self.takes_script(ack));
         lock(&self.locked).extend(locked);
@@ -198,6 +222,7 @@ mod tests {
                 id: EntryId::ZERO,
                 slot,
                 lock: None,
+                is_late: false,
                 told: None,
             });
         };
@@ -224,7 +249,8 @@ mod tests {
         let slots = Arc::new(Slots::new(9));
         let (inlet, before, during) = (Inlet::STREAM, EntryId::new(1, 0), EntryId::new(2, 0));
         let finish = |id| {
-            acks.finish(vec![Ack { inlet, id, slot: slots.try_take(), lock: None, told: None }])
+            let (slot, lock, is_late, told) = (slots.try_take(), None, false, None);
+            acks.finish(vec![Ack { inlet, id, slot, lock, is_late, told }])
         };
         let is_done = |id| acks.during_claim.contains(Hold { inlet, id, delivery_count: 2 });
         finish(before);

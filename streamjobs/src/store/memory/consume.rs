@@ -43,6 +43,16 @@ impl Consume for MemoryStore {
         self.step("acknowledge", |state| Ok(state.acknowledge_all(queue, acks))).await
     }
 
+    async fn acknowledge_late(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        acks: &[(Inlet, EntryId)],
+    ) -> Result<usize> {
+        self.step("acknowledge_late", |state| Ok(state.acknowledge_late(queue, consumer, acks)))
+            .await
+    }
+
     async fn renew(
         &self,
         queue: &Queue,

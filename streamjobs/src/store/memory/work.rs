@@ -2,6 +2,7 @@
 
 use super::state::MemoryState;
 use crate::model::entry::{Entry, EntryId, Fields, Hold, Inlet};
+use crate::model::name::ConsumerName;
 use crate::store::{NewRetry, Queue};
 
 impl MemoryState {
@@ -13,6 +14,27 @@ impl MemoryState {
         let was_pending = self.acknowledge(queue, inlet, id);
         self.ledger.ended.done += u64::from(was_pending);
         was_pending
+    }
+
+    /// Acknowledges entries of done jobs whose lease was lost: how many were pending. It is a move if
+    /// another consumer had one.
+    pub(super) fn acknowledge_late(
+        &mut self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        acks: &[(Inlet, EntryId)],
+    ) -> usize {
+        let is_others = |state: &mut Self, inlet, id: &EntryId| {
+            let row = state.group(queue, inlet).ok().and_then(|group| group.pending.get(id));
+            row.is_some_and(|row| row.consumer != consumer.as_str())
+        };
+        let (mut acknowledged, mut others) = (0, false);
+        for (inlet, id) in acks {
+            others |= is_others(self, *inlet, id);
+            acknowledged += usize::from(self.acknowledge_done(queue, *inlet, *id));
+        }
+        self.record(queue).moves += u64::from(others);
+        acknowledged
     }
 
     /// Delivers a job again as if its process had died before it could acknowledge, if jobs are repeated

@@ -123,6 +123,14 @@ impl InFlight {
         (!entry.lease.is_lost()).then_some(Hold { delivery_count: entry.delivery_count, ..hold })
     }
 
+    /// Whether another consumer may have the entry: its lease is over, or the server does not know any more
+    /// that it was delivered to this one.
+    pub(crate) fn may_be_others(&self, inlet: Inlet, id: EntryId) -> bool {
+        let inner = lock(&self.inner);
+        let entry = inner.entries.get(&(inlet, id));
+        entry.is_none_or(|entry| entry.untracked || entry.lease.is_over())
+    }
+
     /// Why the job may be settled although its entry is not pending.
     pub(crate) fn stand_in(&self, hold: Hold) -> Option<StandIn> {
         lock(&self.inner).entries.get(&key(hold)).and_then(|entry| entry.stand_in)

@@ -26,6 +26,7 @@ use crate::store::{
 };
 
 scripts! {
+    ACKNOWLEDGE_LATE = "acknowledge_late";
     CLAIM_IDLE = "claim_idle";
     HAS_IDLE = "has_idle";
     NOW = "now";
@@ -61,6 +62,27 @@ impl Consume for RedisStore {
         let acknowledgements = Acknowledgements::add_to(&mut pipeline, queue, acks);
         let answers = self.at(queue.stream.as_str()).repeatable(&pipeline).await?;
         acknowledgements.read(&mut answers.into_iter())
+    }
+
+    async fn acknowledge_late(
+        &self,
+        queue: &Queue,
+        consumer: &ConsumerName,
+        acks: &[(Inlet, EntryId)],
+    ) -> Result<usize> {
+        let mut acknowledged = 0;
+        for inlet in Inlet::ALL {
+            let ids = acks.iter().filter(|(of, _)| *of == inlet).map(|(_, id)| *id);
+            for chunk in ids.collect::<Vec<_>>().chunks(IDS_MAX) {
+                let add = |command: &mut Cmd| {
+                    add_ids(add_owner(command, queue, consumer, inlet), chunk);
+                };
+                let keys = [&*queue.key(inlet), &queue.group_key()];
+                let answer = self.script(&ACKNOWLEDGE_LATE, &keys, add).await?;
+                acknowledged += reply::size(&answer, ACKNOWLEDGE_LATE.name)?;
+            }
+        }
+        Ok(acknowledged)
     }
 
     async fn renew(
