@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use streamjobs::__store::memory::MemoryStore;
+use streamjobs::__store::memory::{Fault, MemoryStore};
 use streamjobs::__store::raw_access::RawAccess;
 use streamjobs::config::GroupOptions;
 use streamjobs::runtime::Alert;
@@ -214,6 +214,26 @@ async fn a_job_of_a_lane_that_was_deleted_goes_on_and_its_failure_is_retried() {
     let counters = runtime.counters();
     assert_eq!((work.count(), counters.leases_lost), (3, 0), "{counters:?}");
     assert_eq!(counters.removed_in_flight, 1);
+    let _ = runtime.shutdown().await;
+}
+
+/// No promotion arrives that would create the lane again, so that its entries cannot be renewed.
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_is_gone_costs_the_jobs_of_the_stream_no_lease() {
+    let (store, work) = (MemoryStore::new(), Work::new(Duration::from_secs(60)));
+    let client = streamjobs::__store::client(&store);
+    let builder = Runtime::builder(&client).handlers(handlers![check]).state(work.clone());
+    let runtime = builder.start().await.unwrap();
+    client.publish(&Checked).await.unwrap();
+    eventually_async(LIMIT, "runs from the lane", async || work.count() == 2).await;
+    client.publish(&Checked).await.unwrap();
+    eventually_async(LIMIT, "runs from the stream", async || work.count() == 3).await;
+    (0..200).for_each(|_| store.fail_next("promote", Fault::Unreachable));
+    store.lose_key("{orders}:lane:work");
+    eventually_async(LIMIT, "lost", async || runtime.counters().leases_lost > 0).await;
+    eventually_async(LIMIT, "fails", async || runtime.counters().failed == 2).await;
+    let counters = runtime.counters();
+    assert_eq!((work.count(), counters.leases_lost), (3, 1), "{counters:?}");
     let _ = runtime.shutdown().await;
 }
 

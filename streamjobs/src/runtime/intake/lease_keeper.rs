@@ -90,26 +90,35 @@ impl LeaseKeeper {
         }
     }
 
-    /// Renews in bounded steps.
+    /// Renews in bounded steps, and each inlet by itself. What goes wrong with some entries, as where the lane is
+    /// gone, concerns no others: the first error.
     async fn renew_due(&self, due: &[Hold]) -> Result<(), StoreError> {
-        for holds in due.chunks(BATCH_MAX) {
-            let (epoch, sent) = (self.epoch.current(), Instant::now());
-            self.in_flight.begin_renewing(holds);
-            let renewed = self.context.renew(holds, sent).await;
-            let renewed = renewed.inspect_err(|_| self.in_flight.renewal_failed(holds))?;
-            self.in_flight.observe(&renewed, sent);
-            let Renewed { now, answers, .. } = renewed;
-            self.clock.observe(sent, Instant::now(), now);
-            let (mut obsolete, mut taken) = (Vec::new(), None);
-            for (hold, answer) in holds.iter().zip(answers) {
-                let renewal = self.in_flight.renewed(*hold, answer, sent, epoch);
-                taken = taken.or((renewal == Renewal::TakenEarly).then_some(*hold));
-                obsolete.extend(self.report(*hold, renewal));
+        let mut renewed = Ok(());
+        for of_inlet in due.chunk_by(|hold, next| hold.inlet == next.inlet) {
+            for holds in of_inlet.chunks(BATCH_MAX) {
+                renewed = renewed.and(self.renew_together(holds).await);
             }
-            self.context.delete_obsolete(&obsolete).await;
-            if let Some(hold) = taken {
-                self.report_claimer(hold).await;
-            }
+        }
+        renewed
+    }
+
+    async fn renew_together(&self, holds: &[Hold]) -> Result<(), StoreError> {
+        let (epoch, sent) = (self.epoch.current(), Instant::now());
+        self.in_flight.begin_renewing(holds);
+        let renewed = self.context.renew(holds, sent).await;
+        let renewed = renewed.inspect_err(|_| self.in_flight.renewal_failed(holds))?;
+        self.in_flight.observe(&renewed, sent);
+        let Renewed { now, answers, .. } = renewed;
+        self.clock.observe(sent, Instant::now(), now);
+        let (mut obsolete, mut taken) = (Vec::new(), None);
+        for (hold, answer) in holds.iter().zip(answers) {
+            let renewal = self.in_flight.renewed(*hold, answer, sent, epoch);
+            taken = taken.or((renewal == Renewal::TakenEarly).then_some(*hold));
+            obsolete.extend(self.report(*hold, renewal));
+        }
+        self.context.delete_obsolete(&obsolete).await;
+        if let Some(hold) = taken {
+            self.report_claimer(hold).await;
         }
         Ok(())
     }
