@@ -1,5 +1,7 @@
 //! What all traits of a store speak of: queues and their keys, fences, the server's clock, errors.
 
+use std::io;
+
 use thiserror::Error;
 
 use crate::model::cause::BoxError;
@@ -202,12 +204,16 @@ impl StoreError {
     /// Whether the server did not answer within the deadline.
     #[must_use]
     pub fn is_silence(&self) -> bool {
-        matches!(self, Self::AnswerLost(cause) if cause.is::<tokio::time::error::Elapsed>())
+        matches!(self, Self::AnswerLost(cause) if is_timeout(cause))
     }
 
-    /// The same error, for another caller that it concerns. The cause is kept as text.
+    /// The same error, for another caller that it concerns. The cause is kept as text, and whether it was a
+    /// timeout.
     pub(crate) fn copy(&self) -> Self {
-        let same = |cause: &BoxError| BoxError::from(cause.to_string());
+        let same = |cause: &BoxError| match is_timeout(cause) {
+            true => io::Error::new(io::ErrorKind::TimedOut, cause.to_string()).into(),
+            false => BoxError::from(cause.to_string()),
+        };
         match self {
             Self::GroupMissing => Self::GroupMissing,
             Self::Refused { code, text } => {
@@ -232,6 +238,11 @@ impl StoreError {
             Self::Protocol { .. } => "protocol",
         }
     }
+}
+
+fn is_timeout(cause: &BoxError) -> bool {
+    let error = cause.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Error codes of a server that is starting, changing its role, or short of memory or disk.

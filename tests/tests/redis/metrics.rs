@@ -10,9 +10,12 @@ use streamjobs::config::Unhandled;
 use streamjobs::runtime::Counters;
 use streamjobs::service::{BoxFuture, Service, ServiceContext};
 use streamjobs::testing::Streams;
-use streamjobs::{Begin, Job, JobError, JobResource, ResultExt, Runtime, handler, handlers};
+use streamjobs::{
+    Begin, Client, Job, JobError, JobResource, ResultExt, Runtime, handler, handlers,
+};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::process::runs_alone;
+use streamjobs_tests::proxy::{FaultProxy, Mode};
 
 use crate::app::{App, DEADLINE, Gate, Order, Work, options, order, quick, until};
 use crate::scrape::{Scrape, recorder};
@@ -333,6 +336,32 @@ fn equals_history(scrape: &Scrape, work: &Work) {
 #[handler(group = "gauged", stream = "gauges")]
 async fn wait_without_end(_entry: streamjobs::Entry) {
     std::future::pending().await
+}
+
+/// The server stalls: nothing comes back, and no connection breaks.
+#[tokio::test]
+async fn a_read_without_a_reply_in_time_is_counted() {
+    if !runs_alone(module_path!(), "a_read_without_a_reply_in_time_is_counted") {
+        return;
+    }
+    recorder();
+    let app = App::start().await;
+    let proxy = FaultProxy::start(&app.server).unwrap();
+    let client = Client::connect(proxy.url()).await.unwrap();
+    let work = Work::fine();
+    let builder = Runtime::builder(&client).handlers(handlers![crate::app::work]);
+    let runtime = quick(builder.state(work.clone())).start().await.unwrap();
+    app.client.publish(&order("one")).await.unwrap();
+    work.wait_for(1).await;
+    let counted = || Scrape::take().sum("streamjobs_read_timeouts_total", &[("group", "work")]);
+    assert_eq!((counted(), runtime.counters().read_timeouts), (0, 0));
+    proxy.set(Mode::BlackHole);
+    until(DEADLINE, "counted", || runtime.counters().read_timeouts > 0).await;
+    proxy.set(Mode::Pass);
+    app.client.publish(&order("two")).await.unwrap();
+    work.wait_for(2).await;
+    assert_eq!(counted(), runtime.counters().read_timeouts);
+    let _ = runtime.shutdown().await;
 }
 
 #[derive(streamjobs::Event, serde::Serialize, serde::Deserialize)]

@@ -51,7 +51,14 @@ pub(crate) fn not_sent() -> StoreError {
 
 /// A command was sent, or may have been.
 pub(crate) fn answer_lost(error: &RedisError) -> StoreError {
-    StoreError::AnswerLost(Box::new(ConnectionFailed(cause(error))))
+    let text = cause(error);
+    match of_socket(error).map(io::Error::kind) {
+        // `StoreError::is_silence` tells it by the kind.
+        Some(kind @ io::ErrorKind::TimedOut) => {
+            StoreError::AnswerLost(io::Error::new(kind, text).into())
+        }
+        _ => StoreError::AnswerLost(Box::new(ConnectionFailed(text))),
+    }
 }
 
 /// Why a connection could not be opened, or broke. The client crate's errors repeat their source in
@@ -204,6 +211,9 @@ mod tests {
         let late = io::Error::from(io::ErrorKind::TimedOut).into();
         assert_eq!(said(&late), "no connection to the server: timed out");
         assert_eq!(chain(&answer_lost(&late)), "the server's answer was lost: timed out");
+        assert!(answer_lost(&late).is_silence() && answer_lost(&late).copy().is_silence());
+        let closed = io::Error::from(io::ErrorKind::ConnectionReset).into();
+        assert!(!answer_lost(&closed).is_silence() && !unreachable(&late).is_silence());
     }
 
     #[test]
