@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 use super::incoming::{AnswerBytes, Answers, Caller, Incoming, KEPT_BYTES_MAX};
-use super::late_answers::{LOOK_EVERY, LateAnswers};
+use super::late_answers::LateAnswers;
 use super::places::{Allowance, Room};
 use super::wire::Socket;
 use super::wire_state::{Shared, State};
@@ -75,12 +75,8 @@ impl SharedWire {
         let is_first = state.unsent.is_empty();
         write(&mut state.outgoing);
         state.unsent.push(caller);
-        let mut unwatched = None;
-        let now = allowance.since();
-        if is_first || state.watched.is_empty() || now >= state.watched_until {
-            state.watched_until = now + LOOK_EVERY;
-            unwatched = state.unwatched();
-        }
+        // That another executor is watched does not help this caller: it may not get to run.
+        let unwatched = state.unwatched();
         drop(state);
         if is_first {
             self.shared.task.wake();
@@ -415,6 +411,17 @@ mod tests {
 
     fn executor() -> Runtime {
         Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+    }
+
+    #[test]
+    fn a_caller_is_told_also_where_another_executor_is_watched_that_does_not_run() {
+        let (first, second, third) = (executor(), executor(), executor());
+        let (wire, _far, _closed) = first.block_on(async { wire() });
+        let _before = second.block_on(async { ask(&wire, "a", 1) });
+        third.block_on(async {
+            let told = is_given_up(ask(&wire, "b", 1));
+            assert!(tokio::time::timeout(SILENCE_MAX, told).await.unwrap());
+        });
     }
 
     #[test]

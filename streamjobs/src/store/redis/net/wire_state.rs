@@ -28,9 +28,8 @@ pub(super) struct State {
     /// When something has moved on the connection, and when the last answer came.
     pub(super) moved: Instant,
     pub(super) answered: Instant,
-    /// The executors on which a task looks for late answers, and when it is looked again whether one is missing.
+    /// The executors on which a task looks for late answers.
     pub(super) watched: Vec<Id>,
-    pub(super) watched_until: Instant,
     /// Nothing is sent any more.
     pub(super) is_over: bool,
 }
@@ -45,7 +44,6 @@ impl Shared {
             moved: now,
             answered: now,
             watched: Vec::new(),
-            watched_until: now,
             is_over: false,
         };
         Self { state: Mutex::new(state), task: AtomicWaker::new() }
