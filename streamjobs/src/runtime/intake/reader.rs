@@ -8,10 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::entry::{EntryId, Inlet};
 use crate::runtime::intake::limited_reader::LimitedReader;
-use crate::runtime::intake::{Admission, BATCH_MAX, BatchSizer, Recovery, acks_worthwhile};
+use crate::runtime::intake::{
+    Admission, BATCH_MAX, BatchSizer, LaneTurn, Recovery, acks_worthwhile,
+};
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
-    Ack, Acks, Activity, GroupEpoch, LaneSignal, LoopBackoff, LoopHealth, PauseGate, PlaceSignal,
+    Ack, Acks, Activity, GroupEpoch, LoopBackoff, LoopHealth, PauseGate, PlaceSignal,
     ReaderUnblock, Slot, SlotDemand, Slots, StartsFor, TakenStarts, entries_of, stopped_before,
 };
 use crate::store::{ReadReply, ReadRequest, ReaderSetup, StoreError, StreamReader};
@@ -270,6 +272,7 @@ impl Reader {
         };
         // The others are for claims.
         slots.truncate(plan.count);
+        self.lane.begins(plan.inlet);
         let entries = entries_of(&acks);
         let request = ReadRequest {
             acks: &entries,
@@ -283,6 +286,7 @@ impl Reader {
         let ReadReply { acknowledged, deliveries } = match reply {
             Ok(reply) => reply,
             Err(error) => {
+                self.lane.failed(plan.inlet);
                 self.acks.put_back(acks);
                 return Err(error);
             }
@@ -302,7 +306,10 @@ impl Reader {
                 }
                 Ok(())
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                self.lane.failed(plan.inlet);
+                Err(error)
+            }
         };
         // Last, because what was delivered is not renewed before it is registered.
         self.context.delete_obsolete(&obsolete).await;
@@ -415,31 +422,6 @@ impl Connector {
             context.report.queue(QueueEvent::Reconnected);
         }
         Ok(reader)
-    }
-}
-
-/// Which inlet is read next: the stream and the lane take turns while both have entries.
-#[derive(Debug)]
-pub(crate) struct LaneTurn {
-    pub(crate) signal: Arc<LaneSignal>,
-    /// The last read was from the lane, so the stream is next.
-    pub(crate) lane_served: bool,
-}
-
-impl LaneTurn {
-    /// The inlet to read next, and whether entries wait in the lane.
-    fn next(&self) -> (Inlet, bool) {
-        let lane_waits = self.signal.is_raised();
-        let inlet = if lane_waits && !self.lane_served { Inlet::LANE } else { Inlet::STREAM };
-        (inlet, lane_waits)
-    }
-
-    /// An inlet was read, to its end or not.
-    fn served(&mut self, inlet: Inlet, to_its_end: bool) {
-        self.lane_served = inlet == Inlet::LANE;
-        if self.lane_served && to_its_end {
-            self.signal.clear();
-        }
     }
 }
 
