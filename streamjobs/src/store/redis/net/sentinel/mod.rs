@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::{RedisError, RedisResult};
+use tokio::runtime::{Handle, Id};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -41,8 +42,10 @@ pub(crate) struct Sentinel {
     known: Arc<Known>,
     /// What logs in to the primary, wherever it is.
     primary: Address,
-    watch: Mutex<Option<JoinHandle<()>>>,
-    /// Ends the watch.
+    /// One on each executor that connects: an executor that a handler blocks hears of no failover, while
+    /// another one, such as that of a runtime's own thread, goes on with the former primary.
+    watches: Mutex<Vec<(Id, JoinHandle<()>)>>,
+    /// Ends the watches.
     stop: CancellationToken,
 }
 
@@ -54,7 +57,7 @@ impl Sentinel {
         let primary = Address::at(url.name.clone(), 0, url.login.clone());
         let primary = primary.map_err(|error| fault(&error.to_string()))?.with(options)?;
         let known = Arc::new(Known::new(url));
-        Ok(Self { known, primary, watch: Mutex::default(), stop: CancellationToken::new() })
+        Ok(Self { known, primary, watches: Mutex::default(), stop: CancellationToken::new() })
     }
 
     /// The user that logs in at the primary, or the one that did last.
@@ -151,14 +154,14 @@ impl Sentinel {
         None
     }
 
-    /// Starts the watch unless it runs. It ends with the client, or with the executor that it was
-    /// started on.
-    #[expect(clippy::disallowed_methods, reason = "it ends when this is dropped")]
+    /// Starts a watch on this executor unless one runs there. It ends with the client, or with the executor.
     fn ensure_watch(&self) {
-        let mut running = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.as_ref().is_none_or(JoinHandle::is_finished) {
+        let mut running = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|(_, watch)| !watch.is_finished());
+        let executor = Handle::current();
+        if running.iter().all(|(watched, _)| *watched != executor.id()) {
             let watch = Watch::new(&self.known, self.primary.clone(), self.stop.clone());
-            *running = Some(tokio::spawn(watch.run()));
+            running.push((executor.id(), executor.spawn(watch.run())));
         }
     }
 }

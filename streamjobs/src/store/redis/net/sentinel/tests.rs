@@ -354,7 +354,28 @@ async fn the_watch_ends_with_its_client() {
     let knows = Fake::naming(primary.port, 1).await;
     let sentinel = watching(&[knows.port]);
     connected(&sentinel).await.unwrap();
-    let watch = sentinel.watch.lock().unwrap().take().unwrap();
+    let watch = sentinel.watches.lock().unwrap().pop().unwrap().1;
     drop(sentinel);
     tokio::time::timeout(Duration::from_secs(20), watch).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn each_executor_that_connects_has_a_watch_of_its_own() {
+    let primary = Fake::of_role("master").await;
+    let knows = Fake::naming(primary.port, 1).await;
+    let sentinel = Arc::new(watching(&[knows.port]));
+    let watches = |sentinel: &Sentinel| sentinel.watches.lock().unwrap().len();
+    for _ in 0..2 {
+        connected(&sentinel).await.unwrap();
+        assert_eq!(watches(&sentinel), 1);
+    }
+    let other = Arc::clone(&sentinel);
+    let elsewhere = tokio::task::spawn_blocking(move || {
+        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        executor.block_on(connected(&other)).unwrap();
+        watches(&other)
+    });
+    assert_eq!(elsewhere.await.unwrap(), 2);
+    connected(&sentinel).await.unwrap();
+    assert_eq!(watches(&sentinel), 1, "the other executor is gone");
 }
