@@ -132,16 +132,13 @@ impl Link {
 /// The text without comments, which are more than a third of it, and without the shared functions that
 /// it does not use, which are half of the rest: each server would be sent them, and would store them.
 fn sent_text(text: &str) -> String {
-    without_comments(&without_unused_functions(text))
-}
-
-/// Leaves out functions between empty lines whose names do not occur in what follows and is kept.
-fn without_unused_functions(text: &str) -> String {
     let mut kept = String::new();
+    // Functions are between empty lines.
     for block in text.rsplit("\n\n") {
+        // In what follows and is kept; what a comment there says does not count.
         let is_used = function_name(block).is_none_or(|name| has_word(&kept, name));
         if is_used {
-            kept = format!("{block}\n\n{kept}");
+            kept = without_comments(block) + &kept;
         }
     }
     kept
@@ -209,6 +206,7 @@ mod tests {
         assert_eq!(functions("return C"), [false, false, false]);
         assert_eq!(functions("return b()"), [true, true, false]);
         assert_eq!(functions("return ab()"), [false, false, true]);
+        assert_eq!(functions("-- Other scripts call b.\nreturn ab()"), [false, false, true]);
         assert!(sent("return C").ends_with("local C = 3\nreturn C\n"));
         // Each script still has each function that it calls.
         for script in crate::store::redis::SCRIPTS.iter().copied().flatten() {
