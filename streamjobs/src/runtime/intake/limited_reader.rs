@@ -51,8 +51,9 @@ impl LimitedReader {
             if count == 0 {
                 break;
             }
-            let step =
-                context.store.take(context.queue(), context.consumer(), inlet, count, self.rule);
+            // Renewals do not wait behind its answer.
+            let store = &context.payload_store;
+            let step = store.take(context.queue(), context.consumer(), inlet, count, self.rule);
             let answer = step.await?;
             taken.extend(answer.deliveries);
             context.report.queue(QueueEvent::Parked(answer.parked));
