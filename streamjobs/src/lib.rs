@@ -39,7 +39,7 @@ pub mod middleware {
     pub use crate::model::run_failure::RunFailure;
 }
 
-/// Schedules: what publishes again and again, declared in code or stored at run time.
+/// Schedules, which publish again and again: declared in code or stored at run time.
 pub mod schedule {
     pub use crate::api::schedules::{
         FiringInfo, ScheduleInfo, ScheduleOrigin, SchedulePage, ScheduleState, Schedules,

@@ -82,14 +82,14 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Declares a schedule of the code: this process publishes its occurrences to a stream for which it has
-    /// a handler, together with every other process that declares the same. Calls add up. None by default, but
-    /// for those of `#[handler]` attributes.
+    /// Declares a schedule in code. This process, and every other one that declares the same, publishes its
+    /// occurrences to a stream for which it has a handler. Calls add up. None by default, except those of
+    /// `#[handler]` attributes.
     ///
-    /// The definition that was declared by the process that started last stands, and processes with another
-    /// one do not fire it. Ten minutes after the last process with that definition has gone, another takes
-    /// over. A schedule that is gone from the code needs no removal: no process fires it any more. See
-    /// `docs/schedules.md`.
+    /// Where processes declare different definitions, the one of the process that started last is used, and processes
+    /// with another definition do not fire the schedule. Ten minutes after the last process with that definition has
+    /// gone, another definition takes over. A schedule that you delete from the code needs no removal: no process
+    /// fires it any more. See `docs/schedules.md`.
     ///
     /// ```no_run
     /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -113,9 +113,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Settings of all groups where neither a handler's attribute nor
-    /// [`group_defaults`](Self::group_defaults) says anything. None by default: then the built-in values of
-    /// [`GroupOptions`] hold.
+    /// Settings of all groups where neither a handler's attribute nor [`group_defaults`](Self::group_defaults) sets a
+    /// value. None by default: then the built-in values of [`GroupOptions`] apply.
     ///
     /// A setting has the first value that one of these names: [`group`](Self::group), the attribute,
     /// `group_defaults`, `defaults`, the built-in value. [`plan`](Self::plan) shows which it was.
@@ -140,14 +139,14 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Settings of one group where its handlers' attributes say nothing. They precede those of
+    /// Settings of one group where its handlers' attributes set no value. They take precedence over
     /// [`defaults`](Self::defaults).
     pub fn group_defaults(mut self, group: impl Into<String>, options: GroupOptions) -> Self {
         self.spec.group_defaults.insert(group.into(), options);
         self
     }
 
-    /// With which settings the runtime would start, and where each comes from. Nothing is sent.
+    /// The settings with which the runtime would start, and where each comes from. Nothing is sent.
     ///
     /// # Errors
     ///
@@ -164,8 +163,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Runs this middleware around every job of this runtime. Calls add up: the first is outermost. None by
-    /// default, and what has none costs nothing.
+    /// Runs this middleware around every job of this runtime. Calls add up: the first is outermost. None by default;
+    /// without any, this costs nothing.
     ///
     /// See [`Middleware`] for what it may do, and `docs/middleware.md` for examples.
     pub fn around(mut self, middleware: impl Middleware) -> Self {
@@ -198,11 +197,11 @@ impl RuntimeBuilder {
         self
     }
 
-    /// How long a read waits for entries: 3 s by default, and at most a third of the group's lease.
-    /// Readers that share connections wait in the process and ask the server again after this time,
-    /// or after half a second for each reader of the runtime if that is longer. Others wait on the
-    /// server: a short wait costs more round trips while there is no work, and a long one costs nothing
-    /// where `CLIENT UNBLOCK` is permitted, and otherwise delays a pause or a shutdown.
+    /// How long a read waits for entries: 3 s by default, and at most a third of the group's lease. Readers that
+    /// share connections wait in the process and ask the server again after this time, or after half a second for
+    /// each reader of the runtime if that is longer. Other readers wait on the server. There, a short wait costs more
+    /// round trips while there is no work. A long wait costs nothing where `CLIENT UNBLOCK` is permitted; elsewhere
+    /// it delays a pause or a shutdown.
     pub fn block(mut self, block: Duration) -> Self {
         self.spec.runtime.block = block;
         self
@@ -218,12 +217,11 @@ impl RuntimeBuilder {
     /// How long a shutdown waits for running jobs: 25 s by default. Jobs that run longer are
     /// cancelled and released.
     ///
-    /// To this is added, while the server answers, a second until cancelled handlers are dropped, and
-    /// up to 16 s in all beside a handler that never yields to its executor. While the server does not
-    /// answer, up to 7 s more are spent on ending the reads. Services then have 5 s to end.
-    /// The deadline of what stops the process, such as Kubernetes'
-    /// `terminationGracePeriodSeconds`, has to be longer than all of that; with a longer grace than
-    /// that deadline, the process is killed, and its jobs wait for their leases to end.
+    /// A shutdown can take longer than this. While the server answers, a second more passes until cancelled handlers
+    /// are dropped, and up to 16 s in all if a handler never yields to its executor. While the server does not
+    /// answer, ending the reads needs up to 7 s more. Services then have 5 s to end. Whatever stops the process has a
+    /// deadline, such as Kubernetes' `terminationGracePeriodSeconds`, which has to be longer than all of that. If the
+    /// grace is longer than the deadline, the process is killed, and its jobs wait for their leases to end.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.spec.runtime.grace = grace;
         self
@@ -250,26 +248,27 @@ impl RuntimeBuilder {
     }
 
     /// How often the figures of each group are read for gauges and alerts: 5 s by default, and for an
-    /// [idle](Self::promote_interval) group a sixth as often. Each time it is one short script on the
-    /// server, for each group of this process on each stream.
+    /// [idle](Self::promote_interval) group a sixth as often. Each reading is one short script on the server, for
+    /// each group of this process on each stream.
     pub fn watch_interval(mut self, interval: Duration) -> Self {
         self.spec.runtime.watch_interval = interval;
         self
     }
 
-    /// Whether the metrics of a stream with [partitions](crate::ClientBuilder::partitions) tell these
-    /// apart, by a label `partition` with the number: by default they are those of the whole stream. With
-    /// the label there are as many series for each partition as otherwise for the whole, and
-    /// `streamjobs_slots` shows for each partition the slots that all of them share.
+    /// Whether the metrics of a stream with [partitions](crate::ClientBuilder::partitions) have a label `partition`
+    /// with the number of each. By default they describe the whole stream. With the label, each partition has as many
+    /// series as the whole stream has without it, and `streamjobs_slots` shows for each partition the slots that all
+    /// of them share.
     pub fn partition_metrics(mut self, apart: bool) -> Self {
         self.spec.runtime.partition_metrics = apart;
         self
     }
 
     /// Whether this process notes what its groups do, for the charts of 6 hours and of 7 days that
-    /// [`Group::trend`](crate::stream::Group::trend) reads: true by default. While a group has something to note, it
-    /// is one short script every 15 s for each group of this process on each stream; an idle group sends nothing. On
-    /// the server a group that always works has about 280 KB, and on a stream with partitions as much in each of them.
+    /// [`Group::trend`](crate::stream::Group::trend) reads: true by default. While a group has something to note,
+    /// that takes one short script every 15 s, for each group of this process on each stream; nothing is sent for an
+    /// idle group. On the server, the notes of a group that always works take about 280 KB; on a stream with
+    /// partitions, they take as much in each.
     pub fn trends(mut self, noted: bool) -> Self {
         self.spec.runtime.trends = noted;
         self
@@ -288,9 +287,9 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Called with every alert that begins or ends; [`Runtime::alerts`] gives them as well. Alerts
-    /// about the server's figures come in every process of the group, those about events in the
-    /// process where these happened.
+    /// Called with every alert that begins or ends; [`Runtime::alerts`] gives them as well. An
+    /// alert about the server's figures is raised in every process of the group; an alert about
+    /// events, only in the process where they happened.
     ///
     /// It is called on the runtime's own thread, where leases are renewed, and must not block. A
     /// panic in it is caught.
@@ -299,16 +298,16 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Called with what became of each attempt, after the server has confirmed it: an error tracker, an
-    /// audit, figures of one's own. Calls add up. None by default, and what has none costs nothing.
+    /// Called with what became of each attempt, after the server has confirmed it: for an error tracker, an audit or
+    /// figures of your own. Calls add up. None by default; without any, this costs nothing.
     ///
-    /// Observers are called one after the other, on the application's executor. They are told in the order in
-    /// which things were confirmed: when an answer was late, the next attempt may start before the end of the
-    /// one before it is told. They never hold up a job: up to 8,192 observations wait for them,
-    /// and what does not fit is dropped, and counted as
-    /// [`observations_dropped`](crate::runtime::Counters::observations_dropped). A panic is caught, and counted
-    /// as [`observer_panics`](crate::runtime::Counters::observer_panics). A shutdown tells them what waits, for
-    /// at most 5 seconds.
+    /// Observers are called one after the other, on the application's executor. Observations come in the order in
+    /// which the server confirmed them: when an answer was late, the next attempt may start before observers are told
+    /// how the one before it ended. Observers never delay a job: up to 8,192 observations wait for them; those that
+    /// do not fit are dropped, and counted as
+    /// [`observations_dropped`](crate::runtime::Counters::observations_dropped). A panic is caught, and counted as
+    /// [`observer_panics`](crate::runtime::Counters::observer_panics). A shutdown passes on the observations that
+    /// still wait, for at most 5 seconds.
     ///
     /// ```no_run
     /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -328,16 +327,16 @@ impl RuntimeBuilder {
     ///
     /// # Delivery
     ///
-    /// Each process tells of its own attempts, and of each at most once. Nothing is told of an attempt whose
-    /// process died; a job that ran twice is told twice.
+    /// Each process observes its own attempts, each at most once. An attempt whose process died is not observed; a
+    /// job that ran twice is observed twice.
     pub fn observe(mut self, observer: impl Fn(&Observation) + Send + Sync + 'static) -> Self {
         self.observers.push(Arc::new(observer));
         self
     }
 
-    /// Called with the `process` span of each attempt whose event came with a
-    /// [`TraceContext`], before the handler starts: the place to link the two. Nothing by default. Where
-    /// no subscriber enables that span, which is of level debug, it is the `job` span.
+    /// Called with the `process` span of each attempt whose event came with a [`TraceContext`], before the handler
+    /// starts: the place to link the two. Nothing by default. That span has the level debug; where no subscriber
+    /// enables it, the hook gets the `job` span instead.
     ///
     /// A link, not a parent, is what OpenTelemetry's conventions ask for: a job may start hours
     /// after it was published, and several times. With `tracing-opentelemetry` it is one line, in
