@@ -1,4 +1,4 @@
-//! Rows of several partitions in one order: of each, so much is read as is needed.
+//! Rows of several partitions in one order, reading only as much of each as is needed.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -7,7 +7,8 @@ use crate::api::parts::read_all;
 /// Rows of one partition, in their order.
 pub(super) trait Rows: Send {
     type Row: Send;
-    /// What orders the rows of all partitions. Rows with the same key come in the order of partitions.
+    /// The key by which the rows of all partitions are ordered. Rows with the same key come in the order of
+    /// partitions.
     type Key: Ord + Copy + Send;
     type Error: Send;
 
@@ -19,7 +20,7 @@ pub(super) trait Rows: Send {
 
     fn key(row: &Self::Row) -> Self::Key;
 
-    /// Whether an error says that this partition has no such rows, while others may have some.
+    /// Whether an error says that this partition has no such rows, though others may have some.
     fn is_absence(error: &Self::Error) -> bool;
 }
 
@@ -35,7 +36,7 @@ pub(super) struct Chunk<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     OldestFirst,
-    /// Everything the other way round, partitions included.
+    /// Everything in reverse, the order of partitions included.
     NewestFirst,
 }
 
@@ -45,7 +46,8 @@ pub(super) struct Merged<R: Rows> {
     order: Order,
     /// The next row of each input that has one.
     heads: BTreeSet<(R::Key, usize)>,
-    /// An input without rows that may have more: until they are read, the next row is not known.
+    /// An input with no rows left in memory, though its partition may have more: until they are
+    /// read, the next row is not known.
     short: Option<usize>,
     chunk_max: usize,
 }
@@ -61,13 +63,13 @@ struct Input<R: Rows> {
 }
 
 impl<R: Rows> Merged<R> {
-    /// For pages of so many rows. Of one partition, a whole page is read at once.
+    /// For pages of this many rows. With one partition, a whole page is read at once.
     pub(super) fn for_page(partitions: Vec<R>, order: Order, limit: usize) -> Self {
         let share = (2 * limit).div_ceil(partitions.len().max(1));
         Self::new(partitions, order, share.clamp(CHUNK_MIN.min(limit), limit), limit)
     }
 
-    /// For everything, with so many rows in memory: at least a few of each partition.
+    /// For all rows, with at most this many in memory, but at least a few of each partition.
     pub(super) fn for_all(partitions: Vec<R>, chunk_max: usize, rows_max: usize) -> Self {
         let share = rows_max / partitions.len().max(1);
         let chunk = share.clamp(CHUNK_MIN, chunk_max);
@@ -126,7 +128,8 @@ impl<R: Rows> Merged<R> {
         row
     }
 
-    /// Reads more of each partition of which little is left, so that many are read together.
+    /// Reads more of each partition of which little is left, so that many partitions are read
+    /// together.
     async fn fill(&mut self) -> Result<(), R::Error> {
         let wanting = self.inputs.iter_mut().filter(|input| input.wants_more());
         let requests = wanting.map(|input| input.fill(self.chunk_max)).collect();
@@ -155,7 +158,8 @@ impl<R: Rows> Input<R> {
     }
 
     async fn fill(&mut self, chunk_max: usize) -> Result<(), R::Error> {
-        // An answer without rows may have skipped some: then it says that there are more.
+        // An answer may have skipped all of its rows: then it has none, and says that there are
+        // more.
         loop {
             let chunk = match self.rows.read(self.chunk).await {
                 Err(absence) if R::is_absence(&absence) => {
@@ -190,7 +194,7 @@ mod tests {
         left: VecDeque<u32>,
         partition: u16,
         requests: usize,
-        /// The most that one answer has.
+        /// The most numbers in one answer.
         most: usize,
     }
 

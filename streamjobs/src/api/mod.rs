@@ -1,4 +1,4 @@
-//! What applications call beside client and runtime: streams and groups, dead letters, the doctor, and
+//! What applications call besides the client and the runtime: streams and groups, dead letters, the doctor, and
 //! streams in memory for tests.
 
 pub mod dead_letter;

@@ -16,8 +16,7 @@ pub(super) struct Part {
     pub(super) number: Option<u16>,
 }
 
-/// The partitions of one handle, in order: those of a whole stream, or one of them. There is at least
-/// one.
+/// The partitions of one handle, in order: all of a stream, or one. There is at least one.
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
     name: StreamName,
@@ -25,7 +24,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Those of a stream, as the client was told.
+    /// The partitions of a stream, as the client was told.
     pub(super) fn of(layouts: &Layouts, name: StreamName) -> Self {
         if !layouts.is_spread(&name) {
             let number = layouts.number(&name);
@@ -54,11 +53,11 @@ impl Parts {
         u16::try_from(self.parts.len()).unwrap_or(u16::MAX)
     }
 
-    /// The partitions in which something with this address can be: all, if it has no number.
+    /// The partitions in which something with this address can be: all of them, if the address has no number.
     ///
     /// # Errors
     ///
-    /// The number, if there is no such partition here.
+    /// The number, if this handle has no such partition.
     pub(super) fn with(&self, partition: Option<u16>) -> Result<&[Part], u16> {
         let Some(wanted) = partition else { return Ok(&self.parts) };
         let place = self.iter().position(|part| part.number.unwrap_or(0) == wanted);
@@ -66,7 +65,7 @@ impl Parts {
     }
 }
 
-/// Where something was found that has no number of a partition.
+/// Where something was found whose address has no partition's number.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<T> {
     Nowhere,
@@ -89,14 +88,14 @@ impl<T> Found<T> {
     }
 }
 
-/// Carries out changes of partitions, some of them at a time, and returns all their answers in order: what
-/// one of them says does not end the others.
+/// Changes partitions, some of them at a time, and returns all their answers in order: an error of one does not stop
+/// the others.
 pub(super) async fn together<F: Future>(requests: Vec<F>) -> Vec<F::Output> {
     stream::iter(requests).buffered(REQUESTS_MAX).collect().await
 }
 
-/// Reads partitions, some of them at a time. The first error ends it: without one of them, the whole is
-/// not known, and each partition of a dead node would take as long as the first.
+/// Reads partitions, some of them at a time. The first error ends it: without one partition the whole is not known,
+/// and each partition of a dead node would take as long as the first.
 pub(super) async fn read_all<T, E, F>(requests: Vec<F>) -> Result<Vec<T>, E>
 where
     F: Future<Output = Result<T, E>>,
@@ -104,8 +103,8 @@ where
     stream::iter(requests).buffered(REQUESTS_MAX).try_collect().await
 }
 
-/// Looks for something in partitions, some of them at a time, and returns the first that is there, in their order.
-/// The error of one is returned only if none of the others has it.
+/// Looks for something in partitions, some of them at a time, and returns the first hit in their order. An error of
+/// one partition is returned only if no other has a hit.
 pub(super) async fn find<T, E, F>(requests: Vec<F>) -> Result<Option<T>, E>
 where
     F: Future<Output = Result<Option<T>, E>>,
@@ -122,8 +121,8 @@ where
     failed.map_or(Ok(None), Err)
 }
 
-/// Requests on their way at once: enough for the round trips of many partitions to overlap, and few
-/// enough that they do not delay the process' other requests.
+/// Requests that are sent at once: enough for the round trips of many partitions to overlap, and
+/// few enough that they do not delay the process' other requests.
 const REQUESTS_MAX: usize = 16;
 
 #[cfg(test)]

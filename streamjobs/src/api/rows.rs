@@ -19,7 +19,7 @@ pub(super) struct PartError {
     pub(super) source: StoreError,
 }
 
-/// What is still to be read of a stream, or of the dead letters of one.
+/// What is still to be read of a stream, or of its dead letters.
 #[derive(Debug)]
 struct Rest {
     store: Arc<dyn Store>,
@@ -56,7 +56,7 @@ impl Rest {
 pub(super) struct EntryRows(Rest);
 
 impl EntryRows {
-    /// A part of a stream, of one partition; `key` is that of the stream, or of dead letters.
+    /// A part of one partition; `key` is the key of its stream or of its dead letters.
     pub(super) fn new(
         store: &Arc<dyn Store>,
         part: &Part,

@@ -1,4 +1,4 @@
-//! Parts of a stream in the order of entry ids, and of one id in the order of partitions.
+//! Parts of a stream, in the order of entry ids; the same id comes in the order of partitions.
 
 use crate::model::entry::{EntryAddress, EntryId};
 use crate::store::inspect::Span;
@@ -16,7 +16,7 @@ impl AddressSpan {
     pub(super) const NOTHING: Self =
         Self { from: (EntryId::MAX, u16::MAX), to: (EntryId::ZERO, 0) };
 
-    /// From an entry on; one without a number is in every partition.
+    /// From an entry on; an address without a number counts in every partition.
     pub(super) fn from(self, address: EntryAddress) -> Self {
         Self { from: (address.id, address.partition.unwrap_or(0)), ..self }
     }
@@ -42,7 +42,7 @@ impl AddressSpan {
         to.map_or(Self::NOTHING, |to| Self { to, ..self })
     }
 
-    /// What it has of one partition. If nothing, the end precedes the start.
+    /// The part in one partition. If it is empty, the end precedes the start.
     pub(super) fn of(self, partition: Option<u16>) -> Span {
         let number = partition.unwrap_or(0);
         let ((from, first), (to, last)) = (self.from, self.to);
@@ -64,7 +64,7 @@ mod tests {
         EntryAddress { id: ID, partition }
     }
 
-    /// The two ids around one that two pages could both have, or neither.
+    /// The two ids around an id that both of two pages could have, or neither.
     #[test]
     fn of_one_id_some_partitions_are_before_a_cursor_and_the_others_after_it() {
         let (before, after) = (EntryId::new(5, 2), EntryId::new(5, 4));

@@ -1,7 +1,7 @@
-//! Unique and debounced publishing: settings, answers, and which events of a stream stand.
+//! Unique and debounced publishing: settings, answers, and the events of a stream that stand.
 //!
-//! [`Client::publish_unique`](crate::Client::publish_unique) refuses an event while another one that is the
-//! same stands. `docs/unique.md` says what holds, and what it does not say.
+//! [`Client::publish_unique`](crate::Client::publish_unique) refuses an event while an equal one stands.
+//! `docs/unique.md` says what is guaranteed and what is not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::store::{Store, UniqueHolder};
 
 impl Client {
     /// A handle to the unique events of a stream that stand: those that were published with
-    /// [`publish_unique`](Self::publish_unique), whose time is not over and whose jobs have not ended. Of a
-    /// stream with [partitions](crate::ClientBuilder::partitions), it is one to all of them. Nothing is sent.
+    /// [`publish_unique`](Self::publish_unique), whose time is not over and whose jobs have not ended. On a stream
+    /// with [partitions](crate::ClientBuilder::partitions), the handle covers all of them. Nothing is sent.
     ///
     /// # Errors
     ///
@@ -58,9 +58,9 @@ pub struct UniqueEvents {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StandingEvent {
-    /// The event, and the entry that was published. After a retry, its job has another one.
+    /// The event, and the entry that was published. After a retry, its job has another entry.
     pub published: Published,
-    /// For how long it stands, by the server's clock, if its job does not end before.
+    /// For how much longer it stands, by the server's clock, if its job does not end before that.
     pub rest: Duration,
 }
 
@@ -93,11 +93,12 @@ impl UniqueEvents {
         Ok(found.into_iter().flatten().next())
     }
 
-    /// Ends the time of the event that stands, so that another one can be published, and returns it; `None` if
-    /// none stands. With an event id, only if that one stands: it may have ended, and another one have begun.
+    /// Ends the time of the event that stands, so that another one can be published, and returns it; `None` if none
+    /// stands. With an event id, it does so only if that event still stands: its time may have ended, and another
+    /// event may stand in its place.
     ///
-    /// The event itself and its jobs are left as they are: if one of them still runs, another one can run
-    /// beside it. It is logged.
+    /// The event itself and its jobs are left as they are: if a job still runs, a job of the next event can run
+    /// beside it. The release is logged.
     ///
     /// # Errors
     ///

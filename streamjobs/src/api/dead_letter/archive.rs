@@ -1,4 +1,4 @@
-//! Dead letters and an archive: taking them for it, and redriving jobs from it.
+//! Dead letters and an archive: taking dead letters into the archive, and redriving jobs from it.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::store::{Queue, StoreError};
 pub struct Taken {
     /// The dead letters, those that were taken before first.
     pub letters: Vec<DeadLetter>,
-    /// Dead letters that were taken before and not settled, and that no longer exist: redriven,
-    /// purged, or settled with a lost answer.
+    /// Dead letters that were taken before and not settled, and that no longer exist: they were
+    /// redriven, purged, or settled by a call whose answer was lost.
     pub missing: usize,
-    /// Whether there may be more to take at once, even if no letters were returned: those that wait
-    /// for the consumer that owned their entries are skipped.
+    /// Whether there may be more to take at once, even if no letters were returned: dead letters
+    /// that wait for the consumer that owned their entries are skipped.
     pub has_more: bool,
 }
 
@@ -66,9 +66,9 @@ impl DeadLetters {
     /// that any process took before and did not [settle](Self::settle) within the lease; then new
     /// ones, oldest first.
     ///
-    /// A taken dead letter is still listed, and can still be redriven and purged. A dead letter of a
-    /// trimmed payload is skipped for up to an hour while the consumer that owned the entry is alive:
-    /// the job may be in flight there, and its end removes the dead letter.
+    /// A taken dead letter is still listed, and can still be redriven and purged. A dead letter whose payload was
+    /// trimmed is skipped for up to an hour while the consumer that owned the entry is alive: the job may be in
+    /// flight there, and the end of the job removes the dead letter.
     ///
     /// # Errors
     ///
@@ -107,8 +107,8 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses; some may be removed before, and the others are
-    /// taken again after the lease.
+    /// When the server cannot be reached or refuses. Some may already be removed then, and the
+    /// others are taken again after the lease.
     ///
     /// # Cancel safety
     ///
@@ -130,7 +130,7 @@ impl DeadLetters {
     /// Redrives a job from an archive for this group alone, as [`redrive`](Self::redrive) does for a
     /// dead letter: it keeps its event id, and its failures are reset.
     ///
-    /// Of several partitions, it goes to the first; use the handle of the
+    /// On a stream with partitions, it goes to the first; use the handle of the
     /// [partition](crate::stream::Stream::partitions) to which it belongs.
     ///
     /// Under one token the job is redriven once, however often the call is repeated within `keep`
@@ -212,7 +212,7 @@ impl DeadLetters {
     }
 }
 
-/// The usual time for which a token is kept: seven days.
+/// How long a token is usually kept: seven days.
 pub const TOKEN_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The most dead letters that are taken at once.
 const TAKEN_MAX: usize = 500;

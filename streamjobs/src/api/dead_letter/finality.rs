@@ -1,12 +1,12 @@
-//! Whether an error of dead letters stays when the call is repeated.
+//! Whether repeating a call on dead letters can change its error.
 
 use crate::model::error::DeadLetterError;
 use crate::store::StoreError;
 
 impl DeadLetterError {
-    /// Whether repeating the call cannot help, because of the names, the dead letter, the group or the
-    /// data on the server. Otherwise the server could not be reached, or refuses temporarily: it is
-    /// loading its data, is full, or is not the primary.
+    /// Whether repeating the call gives the same error, because of the names, the dead letter, the group or the data
+    /// on the server. Otherwise the server could not be reached, or refused temporarily: it is loading its data, is
+    /// full, or is not the primary.
     #[must_use]
     pub fn is_final(&self) -> bool {
         let Self::Server { source, .. } = self else { return true };

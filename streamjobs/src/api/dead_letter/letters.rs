@@ -29,9 +29,9 @@ impl Client {
 
 /// The dead letters of one group on one stream.
 ///
-/// Those of all partitions come in the order of their ids, and of one id in that of the partitions. Their
-/// ids are unique within one partition: what acts on one takes its [address](DeadLetter::address), or an
-/// id that only one partition has.
+/// Dead letters of all partitions come in the order of their ids; those with the same id, in the order of the
+/// partitions. Their ids are unique within one partition only: a call that acts on one takes its
+/// [address](DeadLetter::address), or an id that only one partition has.
 ///
 /// ```no_run
 /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -200,9 +200,9 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// When several partitions have a dead letter with an id that names none of them, or there is no such
-    /// partition: then nothing is deleted. When the server cannot be reached or refuses; some may be
-    /// deleted before.
+    /// When several partitions have a dead letter with this id and the id names no partition, or there is no such
+    /// partition: then nothing is deleted. When the server cannot be reached or refuses: some may already be deleted
+    /// then.
     ///
     /// # Cancel safety
     ///
@@ -226,7 +226,7 @@ impl DeadLetters {
         Ok(purged.into_iter().sum())
     }
 
-    /// Dead letters by the queues that have them. Those that none has are left out.
+    /// Dead letters by the queues that have them. Dead letters that no queue has are left out.
     pub(super) async fn by_queue(
         &self,
         letters: Vec<EntryAddress>,
@@ -261,7 +261,7 @@ impl DeadLetters {
         Ok(Page { letters, next })
     }
 
-    /// What is stored of them, by partition.
+    /// The stored dead letters, by partition.
     pub(super) fn rows(&self, span: AddressSpan, order: Order) -> Vec<EntryRows> {
         let rows = |part: &Part| {
             EntryRows::new(&self.store, part, part.stream.dead_stream(&self.group), span, order)

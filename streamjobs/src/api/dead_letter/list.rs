@@ -23,9 +23,9 @@ impl DeadLetters {
     /// Dead letters after the given one without their payloads, oldest first: at most `limit` and at
     /// most 1,000.
     ///
-    /// A page has about 1 MiB at most, and the server reads about 8 MiB for it, and at most eight dead
-    /// letters more: of large ones it has fewer, and at least one. The page that ends early says where
-    /// the next begins.
+    /// A page has about 1 MiB at most, for which the server reads about 8 MiB and at most eight dead letters more. If
+    /// dead letters are large, a page has fewer of them, but at least one. A page that ends early says where the next
+    /// one begins.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl DeadLetters {
         self.summary_page(span, Order::OldestFirst, limit).await
     }
 
-    /// Dead letters before the given one without their payloads, newest first, otherwise as
+    /// Dead letters before the given one without their payloads, newest first; otherwise like
     /// [`summaries`](Self::summaries).
     ///
     /// # Errors

@@ -5,15 +5,15 @@ use crate::model::name::StreamName;
 use crate::store::redis::needed_commands;
 
 impl Access {
-    /// The command that gives a user of the server exactly the rights that this needs on these streams
-    /// and their helper keys: `ACL SETUSER …` in one line, with commands by name and keys by pattern.
+    /// The command that gives a user of the server exactly the rights that this crate needs on these streams and
+    /// their helper keys: `ACL SETUSER …` in one line, with commands by name and keys by pattern.
     ///
-    /// It takes all other rights to commands, keys and channels away, those of selectors as well, and
-    /// leaves the user's passwords and whether it is on as they are: a new user needs `on >password` as
-    /// well. Users of another database than 0 need `+select` besides, behind Sentinel `+role`,
-    /// and of a cluster `+cluster|slots +asking`. Without streams, the user may use no key. The rule covers
-    /// the partitions that a stream has or gets, unless its name has a hash tag. The server accepts no pattern with a space: `?` stands
-    /// for it, so the rule also covers streams whose names have another character there.
+    /// It removes all other rights to commands, keys and channels, including those of selectors. It does not change
+    /// the user's passwords or whether the user is on: a new user also needs `on >password`. Users of a database
+    /// other than 0 also need `+select`, users behind Sentinel `+role`, and users of a cluster
+    /// `+cluster|slots +asking`. Without streams, the user may use no key. The rule covers the partitions that a
+    /// stream has now or will have, unless its name has a hash tag. The server accepts no pattern with a space: `?`
+    /// stands for it, so the rule also covers streams whose names have another character there.
     ///
     /// ```
     /// use streamjobs::StreamName;
@@ -61,7 +61,7 @@ impl Access {
     }
 }
 
-/// A pattern of keys that matches this text alone, but for white space, which no pattern may have.
+/// A pattern of keys that matches only this text, except at white space, which no pattern may have.
 fn literal(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for character in text.chars() {

@@ -19,7 +19,7 @@ pub struct Checkup {
     /// Product, version and address of the server, and the user of the connection; of a cluster, the
     /// version of one node and the addresses of up to five.
     pub server: String,
-    /// The findings, the most severe first. What was found on several nodes of a cluster is one of them.
+    /// The findings, the most severe first. The same finding on several nodes of a cluster is listed once.
     pub findings: Vec<Finding>,
 }
 
@@ -93,7 +93,7 @@ mod tests {
         ClockOffset, ClusterFacts, Rights, ServerSettings, ServerState,
     };
 
-    /// A node with this policy that says nothing else.
+    /// A node with this eviction policy that reports nothing else.
     fn node(address: &str, eviction: &str) -> ServerFacts {
         let clock = ClockOffset { apart: Duration::ZERO, error: Duration::ZERO, ahead: false };
         ServerFacts {

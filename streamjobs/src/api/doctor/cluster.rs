@@ -190,8 +190,8 @@ fn versions(servers: &[ServerFacts]) -> Option<Finding> {
     })
 }
 
-/// While a replica takes over, no lease of a job from that master is renewed. An attempt has lost its
-/// lease five sixths of it after the last renewal, which may be a third of it old.
+/// While a replica takes over, no lease of a job from that master is renewed. An attempt loses its lease when five
+/// sixths of the lease have passed since the last renewal, which may already be a third of the lease ago.
 fn failover_time(servers: &[ServerFacts], lease: Duration) -> Option<Finding> {
     let has_replicas = |server: &&ServerFacts| {
         let state = server.state.as_ref();
@@ -219,7 +219,8 @@ fn failover_time(servers: &[ServerFacts], lease: Duration) -> Option<Finding> {
     })
 }
 
-/// What a failover takes beside the node timeout, at least: the vote and the start as a master.
+/// The least time that a failover takes in addition to the node timeout: the vote and the start as
+/// a master.
 const TAKING_OVER: Duration = Duration::from_millis(1500);
 
 #[cfg(test)]
@@ -231,7 +232,7 @@ mod tests {
 
     use Severity::{Critical, Info, Warning};
 
-    /// A node with a replica that waits for it, in a cluster that goes on without any of its nodes.
+    /// A node with a replica, in a cluster that goes on if any of its nodes is gone.
     fn node(address: &str, version: Version) -> ServerFacts {
         let state = ServerState {
             release: Some(Release { product: Product::Redis, version }),

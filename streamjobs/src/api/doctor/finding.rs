@@ -19,8 +19,8 @@ pub struct Finding {
     pub meaning: String,
     /// What to do about it; `None` where nothing needs to be done.
     pub advice: Option<String>,
-    /// The nodes of a cluster where it was found; `None` without a cluster, and for what concerns the
-    /// cluster as a whole.
+    /// The nodes of a cluster where it was found; `None` without a cluster, and for a finding about the cluster as a
+    /// whole.
     pub nodes: Option<FoundOn>,
 }
 

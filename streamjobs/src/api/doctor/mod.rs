@@ -53,9 +53,9 @@ impl Client {
     /// Of a cluster, every node that has slots is examined, and the cluster as a whole: slots without a
     /// node, nodes that cannot be reached, different versions, and what a failover loses or interrupts.
     ///
-    /// It changes nothing. It sends at most two dozen requests to each node, three for each group, and
-    /// one for each group on each further partition, and one for the schedules of each partition. Call it at each start, and log the
-    /// findings or refuse to start. What the server does not report is a finding as well.
+    /// It changes nothing. It sends at most two dozen requests to each node, three for each group, one for each group
+    /// on each further partition, and one for the schedules of each partition. Call it at each start, and log the
+    /// findings or refuse to start. A value that the server does not report is a finding as well.
     ///
     /// ```no_run
     /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -159,8 +159,8 @@ impl Client {
         Ok(queues.iter().zip(partitions).collect())
     }
 
-    /// The partitions of a stream, as the server knows them; those that this client was told, if it may
-    /// not ask, or if the node of the stream does not answer.
+    /// The partitions of a stream, as the server knows them. If this client may not ask, or the node of the stream
+    /// does not answer: the partitions that this client was told of.
     async fn partitions_of(
         &self,
         stream: &StreamName,
@@ -175,7 +175,7 @@ impl Client {
         Ok(partitions.map_or_else(|_| vec![stream.clone()], |all| all.names().cloned().collect()))
     }
 
-    /// The shortest lease of the processes that have the group; `None` without any.
+    /// The shortest lease of the processes that have the group; `None` if no process has it.
     async fn lease_of(&self, queue: &Queue) -> Result<Option<Duration>, StoreError> {
         let consumers = match self.store().consumers(queue).await {
             Ok(consumers) => consumers.consumers,
@@ -187,7 +187,7 @@ impl Client {
         Ok(leases.min())
     }
 
-    /// The findings about schedules of a stream that do not fire. One that may not be read has none.
+    /// The findings about schedules that do not fire. A stream that may not be read has none.
     async fn idle_schedules(&self, stream: &StreamName) -> Result<Vec<Finding>, StoreError> {
         let first = ListedSchedules::After("");
         let page = self.store().schedules(stream, first, SCHEDULES_SEEN, false).await?;
@@ -195,7 +195,7 @@ impl Client {
     }
 
     /// The finding of a cursor beyond the end of its stream. A group that is missing or may not be
-    /// read has none: missing rights are findings of their own.
+    /// read has no such finding: missing rights are findings of their own.
     async fn beyond(&self, queue: &Queue) -> Result<Option<Finding>, StoreError> {
         match self.store().group_facts(queue).await {
             Ok(facts) => Ok(rules::cursor(queue, facts.cursor, beyond(&facts))),
@@ -216,8 +216,8 @@ async fn in_time<T>(
 
 /// How many groups are asked about at the same time.
 const AT_ONCE: usize = 16;
-/// What the nodes of all streams may take to say how many partitions the streams have. With this and
-/// the time for a node that does not answer, the examination ends before its whole deadline.
+/// How long the nodes of all streams may take to say how many partitions the streams have. With this limit, and the
+/// time for a node that does not answer, the examination ends before its overall deadline.
 const PARTITIONS_DEADLINE: Duration = Duration::from_secs(2);
 const GROUPS_DEADLINE: Duration = Duration::from_secs(5);
 const LEASES_DEADLINE: Duration = Duration::from_secs(2);

@@ -45,7 +45,8 @@ fn on_a_key(user: &str, key: &KeyRights) -> Option<Finding> {
     ))
 }
 
-/// No queue was named. A user who is restricted to some keys is refused every command on others.
+/// No queue was named. A user who is restricted to some keys is refused every command on other
+/// keys.
 fn on_no_key(user: &str, key: &KeyRights) -> Option<Finding> {
     if key.missing.is_empty() {
         return None;
@@ -70,7 +71,7 @@ fn on_no_key(user: &str, key: &KeyRights) -> Option<Finding> {
     Some(finding)
 }
 
-/// Commands that no user has.
+/// Commands that the server does not know.
 fn unknown(commands: &[&'static str]) -> Finding {
     Finding::critical(
         Check::Rights,

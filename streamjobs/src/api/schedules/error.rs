@@ -19,7 +19,7 @@ pub enum SchedulesError {
     /// The schedule cannot be used. Nothing was sent.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
-    /// The schedule publishes to another stream than that of the handle. Nothing was sent.
+    /// The schedule publishes to a stream other than the handle's. Nothing was sent.
     #[error("schedule {name} publishes to stream {target} and cannot be stored for {stream}")]
     OtherStream {
         /// The schedule.
@@ -61,7 +61,7 @@ pub enum SchedulesError {
         /// The schedule.
         name: String,
     },
-    /// The stream takes no other schedule: each of its partitions may have 5,000.
+    /// The stream has no room for another schedule: each of its partitions may have 5,000.
     #[error("stream {stream} has too many schedules to store {name}")]
     TooMany {
         /// The stream.

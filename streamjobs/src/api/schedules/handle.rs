@@ -20,9 +20,9 @@ use crate::store::{
 };
 
 impl Client {
-    /// A handle to the schedules of a stream: those that processes declare in their code, and those that
-    /// were stored at run time. Of a stream with [partitions](crate::ClientBuilder::partitions), it is one to
-    /// the schedules of all of them. Nothing is sent.
+    /// A handle to the schedules of a stream: those that processes declare in their code, and those that were stored
+    /// at run time. On a stream with [partitions](crate::ClientBuilder::partitions), the handle covers the schedules
+    /// of all of them. Nothing is sent.
     ///
     /// ```no_run
     /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -55,8 +55,8 @@ impl Client {
 
 /// A handle to the schedules of a stream. It is cheap to clone.
 ///
-/// A schedule is in the partition of its name. Every call asks all partitions, because their number may have
-/// been another one when it was stored.
+/// The name of a schedule determines its partition. Every call asks all partitions, because the stream may have had a
+/// different number of them when the schedule was stored.
 #[derive(Clone, Debug)]
 pub struct Schedules {
     store: Arc<dyn Store>,
@@ -105,7 +105,8 @@ impl Schedules {
                 page.map(|page| (part.number, page)).map_err(|error| failed(part, READ, error))
             };
             let pages = read_all(self.parts.iter().map(read).collect()).await?;
-            // Behind the end of a page that has more, others may have names that come before the next ones.
+            // Where a partition has more, its next names may come before the names that others list beyond the end of
+            // its page.
             let ends = pages.iter().filter(|(_, page)| page.has_more);
             let end = ends.filter_map(|(_, page)| page.schedules.last()).map(|last| &last.name);
             let end = end.min().cloned();
@@ -148,14 +149,14 @@ impl Schedules {
         }))
     }
 
-    /// Stores a schedule, which every runtime of the stream fires until it is removed, and returns whether
-    /// that changed anything. One of the same name is replaced. The same definition keeps its next time, and
-    /// a new one begins after now: what the old one has missed is not made up. A pause stays.
+    /// Stores a schedule, which every runtime of the stream fires until it is removed, and returns whether that
+    /// changed anything. It replaces a schedule of the same name. An unchanged definition keeps its next time; a new
+    /// definition begins after now, and does not make up for what the old one has missed. A pause stays.
     ///
     /// # Errors
     ///
-    /// When the schedule cannot be used, publishes to another stream, or has the name of one that is
-    /// declared in code. When the server cannot be reached or refuses; repeating the call is safe.
+    /// When the schedule cannot be used, publishes to another stream, or has the name of a schedule that is declared
+    /// in code. When the server cannot be reached or refuses; repeating the call is safe.
     ///
     /// # Cancel safety
     ///
@@ -202,8 +203,8 @@ impl Schedules {
     ///
     /// # Errors
     ///
-    /// When living processes declare it in their code: pause it then. When the server cannot be reached or
-    /// refuses; the call may be repeated.
+    /// When live processes declare it in their code: pause it instead. When the server cannot be reached or refuses;
+    /// the call may be repeated.
     ///
     /// # Cancel safety
     ///
@@ -245,8 +246,8 @@ impl Schedules {
         }
     }
 
-    /// Resumes a schedule, and returns whether it was paused. Its next time is the first one after now: what
-    /// it would have published meanwhile is not made up.
+    /// Resumes a schedule, and returns whether it was paused. Its next time is the first one after now: occurrences
+    /// that fell due during the pause are not made up for.
     ///
     /// # Errors
     ///
@@ -323,8 +324,8 @@ impl Schedules {
         Err(SchedulesError::changed(stream, name))
     }
 
-    /// The last firings of one schedule or of all, newest first: at most `limit` and at most 1,000. The log
-    /// of a stream, or of each partition, has about 10,000 of them.
+    /// The last firings of one schedule or of all, newest first: at most `limit` and at most 1,000. The log of a
+    /// stream, or of each partition, keeps about 10,000 firings.
     ///
     /// # Errors
     ///
@@ -375,8 +376,8 @@ impl Schedules {
         Ok(lines)
     }
 
-    /// Where a schedule is, and the server's clock. After partitions were added, an older copy can be left
-    /// where it was before: the one that counts was declared last.
+    /// The partition of a schedule, and the server's clock. When partitions were added, an older copy can remain in
+    /// the former partition: the copy that was declared last counts.
     async fn find(
         &self,
         name: &ScheduleName,
@@ -437,7 +438,7 @@ const PUT: &str = "store a schedule of";
 const RESUME: &str = "resume a schedule of";
 const RUN: &str = "run a schedule of";
 const PAGE_MAX: usize = 1_000;
-/// Its maximum is not exact.
+/// The log's maximum is not exact.
 const LOG_PAGES: usize = 12;
 /// Others may change a definition between two requests.
 const TRIES: usize = 3;

@@ -37,7 +37,7 @@ pub enum ScheduleState {
     Active,
     /// It was paused, and does not fire until it is resumed.
     Paused,
-    /// It is one of the code, and no process has declared it for ten minutes: it does not fire.
+    /// It comes from code, and no process has declared it for ten minutes: it does not fire.
     Undeclared,
     /// Its definition cannot be read by this version: another client or a newer version has written it.
     Unreadable,
@@ -79,7 +79,7 @@ pub struct ScheduleInfo {
     pub last: Option<u64>,
     /// Its entry.
     pub last_entry: Option<EntryId>,
-    /// How long after it was due it was published.
+    /// How late it was published after it was due.
     pub last_late: Option<Duration>,
     /// Occurrences that were published.
     pub fired: u64,
@@ -87,7 +87,7 @@ pub struct ScheduleInfo {
     pub missed: u64,
     /// Occurrences that were skipped because the job of the last one had not ended.
     pub skipped: u64,
-    /// Times that it was run by hand.
+    /// How often it was run by hand.
     pub runs: u64,
     /// Since when there is a schedule of this name.
     pub since: u64,
@@ -107,11 +107,11 @@ pub struct ScheduleInfo {
 pub struct SchedulePage {
     /// The schedules.
     pub schedules: Vec<ScheduleInfo>,
-    /// After which name the next page begins; `None` at the end.
+    /// The name after which the next page begins; `None` at the end.
     pub next: Option<ScheduleName>,
 }
 
-/// A firing of a schedule, or a run by hand, as the log of the stream has it.
+/// A firing of a schedule, or a run by hand, as recorded in the log of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FiringInfo {
@@ -121,7 +121,7 @@ pub struct FiringInfo {
     pub schedule: String,
     /// The last occurrence of the firing; `None` for a run by hand.
     pub due: Option<u64>,
-    /// How long after that it was.
+    /// How long after that occurrence was due the firing was.
     pub late: Option<Duration>,
     /// Events that were published.
     pub published: u64,

@@ -13,11 +13,11 @@ use crate::store::CancelMark;
 /// What cancelling an event found. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancellation {
-    /// It waited for its time, and was removed: no entry will ever come of it. If an event of this id had
-    /// entered before, its jobs are not marked: repeat the call.
+    /// It waited for its time, and was removed: no entry will ever come of it. If an event with this id had entered
+    /// the stream before, its jobs are not marked: repeat the call.
     Unscheduled,
-    /// Its jobs are marked. Whether there are any cannot be told: a job that is done is not known any
-    /// more, and one of an event that is published later is cancelled as well.
+    /// Its jobs are marked. This does not say whether there are any: the server no longer knows a job that is done,
+    /// and the jobs of an event that is published later are cancelled as well.
     Marked,
 }
 
@@ -29,27 +29,26 @@ pub struct CancelledEvent {
     pub event_id: String,
     /// The group whose job is cancelled; `None` for those of all groups.
     pub group: Option<String>,
-    /// When it was cancelled, by the server's clock in milliseconds since 1970. Where several were at
-    /// once, it is some milliseconds more: no two of one partition have the same.
+    /// When it was cancelled, by the server's clock in milliseconds since 1970. It is some milliseconds later where
+    /// several were cancelled at once: no two marks of one partition have the same time.
     pub at: u64,
 }
 
 impl Stream {
-    /// Cancels an event for all groups: it is removed if it waits for its time, and else its jobs are
-    /// marked, wherever they are.
+    /// Cancels an event for all groups: the event is removed if it waits for its time; otherwise its jobs are marked,
+    /// wherever they are.
     ///
-    /// Processes learn of a mark within their promote interval: half a second by default, or six intervals
-    /// in an idle group. From then on, a marked job that waits ends when its turn comes, without having
-    /// run: as a dead letter with the
-    /// reason [`Cancelled`](crate::dead_letter::Reason::Cancelled). One that waits for a retry does so
-    /// when the retry is due. In one that runs by then, [`Job::cancelled`](crate::Job::cancelled) fires. If its
-    /// handler then returns successfully, the job is done; otherwise it ends as cancelled, without a
-    /// retry. A redrive of the dead letter runs the job, unless it is cancelled again.
+    /// Processes learn of a mark within their promote interval: half a second by default, or six intervals in an idle
+    /// group. From then on, a marked job that waits ends when its turn comes, without having run: as a dead letter
+    /// with the reason [`Cancelled`](crate::dead_letter::Reason::Cancelled). A marked job that waits for a retry ends
+    /// when the retry is due. In a job that is already running, [`Job::cancelled`](crate::Job::cancelled) fires. If
+    /// its handler then returns successfully, the job is done; otherwise it ends as cancelled, without a retry. A
+    /// redrive of the dead letter runs the job, unless it is cancelled again.
     ///
-    /// The mark belongs to the stream and to no process: it also holds for processes that start later,
-    /// and for an event that is published with this id later. It is kept for 400 days, longer than a job
-    /// can wait for a retry; of one stream, 100,000 marks are kept, and the oldest go first. Processes
-    /// built with a release that does not know marks run such jobs.
+    /// The mark belongs to the stream and to no process: it also holds for processes that start later, and for an
+    /// event that is published with this id later. It is kept for 400 days, longer than a job can wait for a retry; a
+    /// stream keeps 100,000 marks, and the oldest are removed first. Processes built with a release that does not
+    /// know marks run marked jobs.
     ///
     /// # Errors
     ///
@@ -77,9 +76,8 @@ impl Stream {
         Ok(Cancellation::Marked)
     }
 
-    /// Removes the mark of an event for all groups, and returns whether there was one: its jobs run
-    /// again. Those that have ended as dead letters stay so until they are redriven. Marks for single
-    /// groups stay.
+    /// Removes the mark of an event for all groups, and returns whether there was one: its jobs run again. Jobs that
+    /// have ended as dead letters stay dead letters until they are redriven. Marks for single groups stay.
     ///
     /// # Errors
     ///
@@ -98,9 +96,9 @@ impl Stream {
         Ok(removed.contains(&true))
     }
 
-    /// Cancelled events whose mark was set after this time, by the server's clock in milliseconds, in the
-    /// order of the marks: at most `limit` and at most 1,000. The next page begins after the last one's
-    /// [`at`](CancelledEvent::at). Of several partitions, an event is listed once in a page.
+    /// Cancelled events whose mark was set after this time, by the server's clock in milliseconds, in the order of
+    /// the marks: at most `limit` and at most 1,000. The next page begins after the last event's
+    /// [`at`](CancelledEvent::at). On a stream with partitions, a page lists an event once.
     ///
     /// # Errors
     ///
@@ -141,8 +139,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses, in any partition. Whether there is such a group is
-    /// not looked at. The call may be repeated.
+    /// When the server cannot be reached or refuses, in any partition. It is not checked whether there is such a
+    /// group. The call may be repeated.
     ///
     /// # Cancel safety
     ///

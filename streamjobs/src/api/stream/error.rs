@@ -17,7 +17,7 @@ use crate::store::{Queue, StoreError};
 /// Why an operation on a stream or a group failed. Nothing was changed, unless
 /// [`is_unconfirmed`](Self::is_unconfirmed) is true.
 ///
-/// Of several partitions it is the error of one, whose stream it names. Others may have been changed.
+/// On a stream with partitions it is the error of one partition, and names its stream. Others may have been changed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StreamError {
@@ -61,8 +61,8 @@ pub enum StreamError {
         /// The process' consumer.
         consumer: String,
     },
-    /// The address of a row has the number of a partition that the stream does not have, as far as
-    /// this client was told.
+    /// The address of a row names a partition that the stream does not have, as far as this client
+    /// was told.
     #[error("stream {stream} has no partition {partition}")]
     NoPartition {
         /// The stream.
@@ -168,8 +168,8 @@ impl StreamError {
         source.downcast_ref().is_some_and(StoreError::is_transient)
     }
 
-    /// Whether the server could not be reached, or its answer did not arrive: the same request may get one
-    /// later. A server that answers with a refusal, as for a key of another type, is not meant.
+    /// Whether the server could not be reached, or its answer did not arrive: the same request may get one later.
+    /// False if the server answered with a refusal, such as for a key of another type.
     #[must_use]
     pub fn is_unanswered(&self) -> bool {
         let Self::Server { source, .. } = self else { return false };
@@ -194,7 +194,7 @@ impl StreamError {
         Self::Server { action, stream, unconfirmed, source: error.into() }
     }
 
-    /// The same of an operation on a group.
+    /// The error of an operation on a group.
     pub(super) fn of_group(queue: &Queue, action: &'static str, error: StoreError) -> Self {
         match error {
             StoreError::GroupMissing => Self::GroupMissing {
@@ -242,11 +242,12 @@ where
 }
 
 /// The answers of the partitions that have the stream or the group. A partition that no event has
-/// reached yet does not exist, and so has none; the others have what there is.
+/// reached yet does not exist, and so gives no answer.
 ///
 /// # Errors
 ///
-/// The first other error; or that of the first partition, if no partition has it.
+/// The first other error; or the error of the first partition, if no partition has the stream or
+/// the group.
 pub(super) fn present<T>(answers: Vec<Result<T, StreamError>>) -> Result<Vec<T>, StreamError> {
     let (mut present, mut absence) = (Vec::with_capacity(answers.len()), None);
     for answer in answers {

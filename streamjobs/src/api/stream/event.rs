@@ -17,7 +17,7 @@ use crate::model::trace::TraceContext;
 
 /// What is known of one event on one stream.
 ///
-/// The facts are read one after another, so a job that moves meanwhile may be told as it was a moment ago.
+/// The facts are read one after another, so a job that moves meanwhile may be shown as it was a moment ago.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EventReport {
@@ -31,13 +31,13 @@ pub struct EventReport {
     pub entry: Option<EntryAddress>,
     /// The trace in which it was published, as 32 hexadecimal digits.
     pub trace_id: Option<String>,
-    /// It waits until it is due, and has no jobs yet; looked for among the 1,000 that are due first, if
-    /// there is no entry.
+    /// The event as it waits until it is due; it has no jobs yet. If there is no entry, it is searched for among the
+    /// 1,000 scheduled events that are due first.
     pub scheduled: Option<ScheduledEvent>,
-    /// Marks that cancel its jobs, as far as they are among the first 1,000 of the stream since the event's id was
-    /// made; of an id that does not say when, the oldest.
+    /// Marks that cancel its jobs, as far as they are among the stream's first 1,000 marks since the event's id was
+    /// made. For an id that does not say when, these are the oldest 1,000.
     pub cancelled: Vec<CancelledEvent>,
-    /// Whether those are all marks of its jobs.
+    /// Whether `cancelled` has all marks of its jobs.
     pub marks_searched: bool,
     /// The job of each group, by the group's name.
     pub jobs: Vec<JobReport>,
@@ -63,12 +63,11 @@ impl EventReport {
 impl Stream {
     /// What is known of an event: its entry, whether it is scheduled or cancelled, and its job in each group.
     ///
-    /// The server keeps no index of event ids. The entry is looked for among the newest 1,000, and among
-    /// 1,000 from the time at which the id was made, if it is one of [`EventId::generate`]; of each group, the
-    /// 1,000 retries that are due first, the newest 1,000 dead letters and 1,000 entries of the lane are
-    /// compared. What that leaves open is [`JobState::Unknown`](super::JobState::Unknown). Who knows the
-    /// entry asks with [`event_of`](Self::event_of). The number of requests is limited, and
-    /// at most 50 groups are asked.
+    /// The server keeps no index of event ids. The search for the entry covers the newest 1,000, and 1,000 from the
+    /// time at which the id was made, if it is one of [`EventId::generate`]. In each group it covers the 1,000
+    /// retries that are due first, the newest 1,000 dead letters and 1,000 entries of the lane. A job that it does
+    /// not find is [`JobState::Unknown`](super::JobState::Unknown). If you know the entry, use
+    /// [`event_of`](Self::event_of). The number of requests is limited, and at most 50 groups are asked.
     ///
     /// # Errors
     ///
@@ -86,8 +85,8 @@ impl Stream {
         self.report(id.clone(), entry, complete).await
     }
 
-    /// The same for the event of an entry, also of one that another client wrote, whose id is made of its
-    /// content. `None` if there is no such entry.
+    /// What is known of the event of an entry. The entry may come from another client; its event id is then derived
+    /// from its content. `None` if there is no such entry.
     ///
     /// # Errors
     ///
@@ -193,7 +192,7 @@ impl Stream {
     }
 }
 
-/// When an id was made, in milliseconds since 1970 by the clock of its maker, if it says so.
+/// When an id was made, in milliseconds since 1970 by its maker's clock, if the id says so.
 fn published_at(id: &EventId) -> Option<u64> {
     let (seconds, nanoseconds) = Uuid::try_parse(id.as_str()).ok()?.get_timestamp()?.to_unix();
     seconds.checked_mul(1_000)?.checked_add(u64::from(nanoseconds / 1_000_000))
@@ -201,7 +200,7 @@ fn published_at(id: &EventId) -> Option<u64> {
 
 /// How far the clocks of publishers may be ahead of the server's, in milliseconds.
 const BEFORE: u64 = 60_000;
-/// And behind it, with the time until the event is stored.
+/// How far they may be behind it, including the time until the event is stored.
 const AFTER: u64 = 300_000;
 
 /// The most groups of one report.

@@ -29,13 +29,13 @@ pub struct JobReport {
     pub group: String,
     /// Where the job is.
     pub state: JobState,
-    /// Its result, without what is in it: the job is done. `None` if none is kept.
+    /// Its result, without the value: the job is done. `None` if no result is kept.
     pub result: Option<KeptResult>,
-    /// Its past attempts, while it waits for a retry, is in the lane or is a dead letter. One that succeeds at once
+    /// Its past attempts, while it waits for a retry, is in the lane or is a dead letter. A job that succeeds at once
     /// leaves none.
     pub attempts: AttemptHistory,
-    /// When and where it was done, if that was noted; looked for among 1,000 notes since the event was published, or the
-    /// newest 1,000 if that time is not known.
+    /// When and where it was done, if that was noted. The search covers 1,000 notes since the event was published, or
+    /// the newest 1,000 if that time is not known.
     pub finished: Option<FinishedJob>,
 }
 
@@ -50,7 +50,7 @@ impl JobReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeptResult {
-    /// Its size as JSON; `None` if only a sign is kept that the server had no memory for it.
+    /// Its size as JSON; `None` if the server had no memory for the value, and kept only a note of that.
     pub bytes: Option<u64>,
     /// For how long it is still kept, by the server's clock.
     pub rest: Duration,
@@ -78,10 +78,11 @@ pub enum JobState {
     /// It is a dead letter; of several, the newest.
     Dead(DeadLetterSummary),
     /// The group is past the entry and has no job for it any more: it is done, or its dead letter was archived,
-    /// trimmed or purged. The same holds for an entry before the one at which the group began, or was moved to.
+    /// trimmed or purged. Also the state for an entry before the position at which the group began or to which it was
+    /// moved.
     Ended,
-    /// The server does not tell: the entry was not found, or the group has more jobs than were compared,
-    /// or some wait for their key's turn.
+    /// Not known: the entry was not found, the group has more jobs than were compared, or some jobs wait for their
+    /// key's turn.
     Unknown,
 }
 
@@ -106,8 +107,8 @@ impl JobState {
         !matches!(self, Self::Unknown)
     }
 
-    /// Failures recorded so far; `None` where the server does not keep them: of a job that has ended, or of
-    /// which nothing is known.
+    /// Failures recorded so far; `None` where the server does not keep them: for a job that has ended, or of which
+    /// nothing is known.
     #[must_use]
     pub fn attempts(&self) -> Option<u32> {
         match self {
@@ -217,8 +218,8 @@ async fn state(group: &Group, info: &GroupInfo, target: &Target) -> Result<JobSt
     {
         return Ok(JobState::Waiting);
     }
-    // Twice, because a job that fails or is due meanwhile moves between the lists. The first time, those
-    // are left out that were empty a moment ago.
+    // Twice, because a job that fails or is due meanwhile moves between the lists. The first round leaves out the
+    // lists that were empty a moment ago.
     let counts = Counts::of(info);
     let mut search = Search { group, target, complete: true };
     if let Some(state) = search.look(counts).await? {

@@ -26,7 +26,7 @@ impl FinishedQuery {
         Self::default()
     }
 
-    /// Only those before this note, where the last page ended.
+    /// Only jobs noted before this note, where the last page ended.
     pub fn before(mut self, note: impl Into<EntryAddress>) -> Self {
         self.before = Some(note.into());
         self
@@ -66,7 +66,7 @@ impl FinishedQuery {
     }
 }
 
-/// A page of jobs that are done, the one that was noted last first.
+/// A page of jobs that are done, the latest note first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FinishedPage {
@@ -79,11 +79,12 @@ pub struct FinishedPage {
 }
 
 impl Group {
-    /// A page of the group's jobs that are done, the one that was noted last first: those of handlers with the option
-    /// `keep_done`, while they are kept.
+    /// A page of the group's jobs that are done, the latest note first: jobs of handlers with the option `keep_done`,
+    /// as long as their notes are kept.
     ///
     /// A page compares at most 10,000 notes, and says where the next one goes on. A job that is done is noted within
-    /// about a quarter of a second; one whose process dies in between is not, and one that ran twice can be noted twice.
+    /// about a quarter of a second; a job whose process dies in between is not noted, and a job that ran twice can be
+    /// noted twice.
     ///
     /// # Errors
     ///

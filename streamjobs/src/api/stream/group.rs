@@ -37,9 +37,8 @@ impl Stream {
         Ok(merge::groups(self.name(), self.parts.count(), read_present(groups).await?))
     }
 
-    /// The names of all groups on the stream, in order: with [`Group::info`], programs that show many
-    /// groups read the state of some of them at a time. Groups with a name that this crate does not
-    /// allow are left out.
+    /// The names of all groups on the stream, in order: programs that show many groups can then read the state of a
+    /// few at a time, with [`Group::info`]. Groups with a name that this crate does not allow are left out.
     ///
     /// It sends two requests to each partition, however many groups there are.
     ///
@@ -93,8 +92,8 @@ impl Stream {
 
 /// A handle to a group on a stream. It is cheap to clone.
 ///
-/// Its pending entries are in the stream; those of due retries and redriven jobs are in its
-/// [`lane`](Self::lane).
+/// Its pending entries are in the stream; pending entries of due retries and redriven jobs are in
+/// its [`lane`](Self::lane).
 ///
 /// ```no_run
 /// # async fn look(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -131,7 +130,7 @@ impl Group {
         GroupPart { inlet: self.inlet, ..group }
     }
 
-    /// What the group answers in each partition that has it, where nothing is changed.
+    /// Reads something of the group in each partition that has it.
     pub(super) async fn read<T, F>(
         &self,
         ask: impl FnMut(GroupPart) -> F,
@@ -142,7 +141,7 @@ impl Group {
         read_present(self.parts().into_iter().map(ask).collect()).await
     }
 
-    /// The same of a change, which is tried in all of them.
+    /// Changes something of the group; the change is tried in all partitions.
     pub(super) async fn each<T, F>(
         &self,
         ask: impl FnMut(GroupPart) -> F,
@@ -183,8 +182,8 @@ impl Group {
     /// The oldest entry that the group may still run, by its publication: undelivered, pending, waiting
     /// for a retry, in the lane, or in a line.
     ///
-    /// Guards of events that were published before it are no longer needed, except for dead letters:
-    /// redriven ones run, however old they are.
+    /// Guards of events that were published before it are no longer needed, except for dead letters: a redriven job
+    /// runs, however old it is.
     ///
     /// # Errors
     ///
@@ -198,8 +197,8 @@ impl Group {
         Ok(merge::oldest(oldest))
     }
 
-    /// Its consumers, by name. The figures of one that reads several partitions are sums, except for its
-    /// slots, which they share.
+    /// Its consumers, by name. The figures of a consumer that reads several partitions are sums, except for its
+    /// slots, which the partitions share.
     ///
     /// # Errors
     ///
@@ -213,12 +212,12 @@ impl Group {
         Ok(merge::consumers(consumers))
     }
 
-    /// The job that has the place for which the longest line of the group waits, where it has a
-    /// limit for each key; `None` if no job waits in a line.
+    /// In a group with a limit for each key, the job whose place the longest line waits for; `None`
+    /// if no job waits in a line.
     ///
-    /// It is looked for among about 2,000 places of the partition with that line: jobs that run, and those that
-    /// keep their place while they wait for a retry. The answer says if there are more. One request for each
-    /// partition; the server reads the payload of one job.
+    /// The search covers about 2,000 places of the partition with that line: jobs that run, and jobs that keep their
+    /// place while they wait for a retry. The answer says if there are more. It sends one request to each partition;
+    /// the server reads the payload of one job.
     ///
     /// # Errors
     ///
@@ -276,9 +275,9 @@ impl Group {
         Ok(created.await?.contains(&true))
     }
 
-    /// Moves the group's cursor to another position; [`Start::End`] skips all undelivered entries.
-    /// Pending entries stay pending, and entries after the new position are delivered again. It is the
-    /// position in each partition; none is moved if one of them refuses.
+    /// Moves the group's cursor to another position; [`Start::End`] skips all undelivered entries. Pending entries
+    /// stay pending, and entries after the new position are delivered again. The position applies in each partition;
+    /// no cursor is moved if one partition refuses.
     ///
     /// # Errors
     ///
@@ -287,7 +286,7 @@ impl Group {
     ///
     /// # Delivery
     ///
-    /// Moving back delivers entries again that the group has done.
+    /// Moving back delivers entries again whose jobs the group has done.
     ///
     /// # Cancel safety
     ///

@@ -41,8 +41,8 @@ impl Stream {
         self.parts.name()
     }
 
-    /// A handle to each of its partitions, in order. A stream that is not spread has one, which is the
-    /// stream itself, and so has a partition.
+    /// A handle to each of its partitions, in order. A stream that is not spread has one, the stream itself; a
+    /// partition has only itself.
     #[must_use]
     pub fn partitions(&self) -> Vec<Self> {
         let one = |part: &Part| Parts::one(part.clone());
@@ -64,8 +64,8 @@ impl Stream {
         Ok(sizes.into_iter().flatten().map(|sizes| sizes.length).sum())
     }
 
-    /// The length, the number of entries ever added, and the memory. Of several partitions they are
-    /// sums, and a group is counted once.
+    /// The length, the number of entries ever added, and the memory. On a stream with partitions
+    /// they are sums, and a group is counted once.
     ///
     /// # Errors
     ///
@@ -86,11 +86,11 @@ impl Stream {
         sizes.map_err(|error| StreamError::server(&part.stream, "read", error))
     }
 
-    /// The first and last entry, the length, the number of entries ever added, and the memory. Of
-    /// several partitions, the first id is the smallest and the last one the largest.
+    /// The first and last entry, the length, the number of entries ever added, and the memory. On a
+    /// stream with partitions, the first id is the smallest of all and the last id the largest.
     ///
-    /// The server copies the payloads of the first and the last entry for it, though they are not
-    /// sent: where only the figures are needed, [`sizes`](Self::sizes) is cheaper.
+    /// For this, the server copies the payloads of the first and the last entry, though it does not
+    /// send them. If you need only the figures, [`sizes`](Self::sizes) is cheaper.
     ///
     /// # Errors
     ///
@@ -114,8 +114,8 @@ impl Stream {
         info.map_err(|error| StreamError::server(&part.stream, action, error))
     }
 
-    /// One entry, by its id or by the [address](Entry::address) that rows of several partitions have;
-    /// `None` if there is no such entry.
+    /// One entry, by its id, or on a stream with partitions by its [address](Entry::address); `None` if there is no
+    /// such entry.
     ///
     /// # Errors
     ///

@@ -20,15 +20,15 @@
 //!
 //! # Partitions
 //!
-//! A handle to a stream that is spread over [partitions](crate::ClientBuilder::partitions) shows and
-//! changes the whole: figures are sums, rows of all partitions come in the order of their ids, and what
-//! is done to a group is done in each partition. [`Stream::partitions`] gives a handle to each of them.
+//! A handle to a stream that is spread over [partitions](crate::ClientBuilder::partitions) shows and changes the
+//! whole stream: figures are sums, rows of all partitions come in the order of their ids, and a change to a group is
+//! made in each partition. [`Stream::partitions`] gives a handle to each of them.
 //!
-//! Ids are unique within one partition only. So rows have an [`EntryAddress`], the id with the number of
-//! the partition, which what acts on one of them takes; an id alone is enough where one partition has
-//! it. Requests go to 16 partitions at a time. An error names the partition, by its stream. Reading ends
-//! with the first one. A change is tried in all partitions, unless a check refused it before: where
-//! a node does not answer, each 16 partitions of it take the time of one request.
+//! Ids are unique within one partition only. So each row has an [`EntryAddress`], its id with the number of the
+//! partition, and calls that act on one row take that address. An id alone is enough where only one partition has it.
+//! Requests go to 16 partitions at a time. An error names the partition, by its stream. Reading ends with the first
+//! error. A change is tried in all partitions, unless a check refused it before: if a node does not answer, every 16
+//! of its partitions take the time of one request.
 
 mod cancel;
 mod error;

@@ -24,8 +24,8 @@ pub struct HandedOver {
     pub trimmed: Vec<EntryAddress>,
     /// Entries that are not pending: acknowledged, or never delivered.
     pub missing: Vec<EntryAddress>,
-    /// Entries whose payload was trimmed and that stay pending, because the key of the dead letters
-    /// holds another type, so that no dead letter can be stored.
+    /// Entries whose payload was trimmed, and that stay pending because no dead letter can be
+    /// stored: the key of the dead letters holds another type.
     pub unstored: Vec<EntryAddress>,
 }
 
@@ -54,13 +54,12 @@ impl Group {
     /// Acknowledges entries by hand, whichever consumer owns them, and returns how many were pending.
     /// They count as done: a handler that is running one of them loses its lease.
     ///
-    /// They are named by their ids, or by the [addresses](super::PendingEntry::address) that rows of several
-    /// partitions have.
+    /// Name them by their ids, or on a stream with partitions by their [addresses](super::PendingEntry::address).
     ///
     /// # Errors
     ///
-    /// When an id without a partition is pending in several, or there is no such partition: then nothing
-    /// is changed. When the server cannot be reached or refuses; some may be acknowledged before.
+    /// When an id without a partition is pending in several partitions, or there is no such partition: then nothing
+    /// is changed. When the server cannot be reached or refuses: some entries may already be acknowledged then.
     ///
     /// # Cancel safety
     ///
@@ -78,18 +77,18 @@ impl Group {
 
     /// Moves entries to a consumer, whichever consumer owns them.
     ///
-    /// A process of this framework runs them within its promote interval, half a second by default, as
-    /// soon as it has free slots; until then they are released for it alone. If its heartbeats end, or
-    /// it does not claim them within its lease, any other process does. A
-    /// consumer of other software, which sends no heartbeats, owns them at once. A handler that is
-    /// running one of the entries elsewhere loses its lease; what the consumer itself is running goes on.
+    /// A process of this framework runs them within its promote interval, half a second by default, as soon as it has
+    /// free slots; until then they are released for that consumer alone. If its heartbeats end, or it does not claim
+    /// them within its lease, any other process does. A consumer of other software, which sends no heartbeats, owns
+    /// them at once. A handler that is running one of the entries elsewhere loses its lease; entries that the
+    /// consumer itself is running go on.
     ///
     /// The delivery that this cuts short is not counted.
     ///
     /// # Errors
     ///
-    /// As [`acknowledge`](Self::acknowledge), and when there is no such group; some entries may be moved
-    /// before.
+    /// As [`acknowledge`](Self::acknowledge), and when there is no such group. Some entries may already be moved
+    /// then.
     ///
     /// # Cancel safety
     ///
@@ -125,8 +124,8 @@ impl Group {
         self.move_entries(entries, Destination::Released).await
     }
 
-    /// Requests that every process of the group claims idle entries now instead of within a third of
-    /// the lease. They do so within their promote interval, half a second by default.
+    /// Asks every process of the group to claim idle entries now instead of within a third of the lease. They do so
+    /// within their promote interval, half a second by default.
     ///
     /// # Errors
     ///
@@ -141,8 +140,8 @@ impl Group {
 
     /// Moves all pending entries of one consumer to another, in the stream and in the lane.
     ///
-    /// As [`claim`](Self::claim) does with single entries. Entries that are delivered to the first consumer
-    /// meanwhile stay with it: stop it before, or call again.
+    /// Each entry is moved as by [`claim`](Self::claim). Entries that are delivered to the first consumer meanwhile
+    /// stay with it: stop it first, or call again.
     ///
     /// # Errors
     ///
@@ -161,13 +160,13 @@ impl Group {
         Ok(HandedOver::all(moved.await?))
     }
 
-    /// Removes a consumer. Its pending entries are released for any process to claim at once; no entry
-    /// is lost, and the deliveries that this cut short are not counted.
+    /// Removes a consumer. Its pending entries are released for any process to claim at once; no entry is lost, and
+    /// the deliveries that this cuts short are not counted.
     ///
-    /// The server checks that nothing is pending and removes the consumer in one step. A consumer that
-    /// still reads gets new entries: then the call fails after some rounds with
-    /// [`StreamError::Unfinished`], and no entry is lost. For a consumer of this process, use
-    /// [`Runtime::remove_consumer`](crate::Runtime::remove_consumer), which stops it first.
+    /// The server checks that nothing is pending and removes the consumer in one step. If the consumer still reads
+    /// and gets new entries, the call fails after some rounds with [`StreamError::Unfinished`], and no entry is lost.
+    /// For a consumer of this process, use [`Runtime::remove_consumer`](crate::Runtime::remove_consumer), which stops
+    /// it first.
     ///
     /// # Errors
     ///
@@ -194,8 +193,8 @@ impl Group {
         Ok(moved)
     }
 
-    /// The partitions of entries, and those that are pending in none. Only ids without the number of one
-    /// of several partitions are looked up.
+    /// The partitions of entries, and the entries that are pending in none. On a stream with partitions, only ids
+    /// without a partition's number are looked up.
     async fn select(&self, entries: Vec<EntryAddress>) -> Result<Selection, StreamError> {
         let mut by_part = BTreeMap::<u16, (GroupPart, Vec<EntryId>)>::new();
         let mut missing = Vec::new();
@@ -231,7 +230,7 @@ impl Group {
     }
 }
 
-/// Entries by their partitions, and those that are pending in none.
+/// Entries by their partitions, and the entries that are pending in none.
 type Selection = (Vec<(GroupPart, Vec<EntryId>)>, Vec<EntryAddress>);
 
 impl GroupPart {

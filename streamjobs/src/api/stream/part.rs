@@ -1,4 +1,4 @@
-//! A group on one partition: the requests behind what a group's handle does.
+//! A group on one partition: the requests that a group's handle sends.
 
 use std::sync::Arc;
 
@@ -97,7 +97,7 @@ impl GroupPart {
     }
 
     pub(super) async fn set_rate(&self, rate: Option<SetRate>) -> Result<bool, StreamError> {
-        // It outlives its group, so that of a missing group would surprise a later one.
+        // A rate outlives its group, so a rate of a missing group would surprise a later one.
         self.info().await?;
         let changed = self.store.set_rate(&self.queue, rate).await;
         changed.map_err(|error| self.failed("set the rate of a group of", error))

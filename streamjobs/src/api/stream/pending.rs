@@ -31,25 +31,25 @@ impl PendingQuery {
         Self::default()
     }
 
-    /// Only those after this entry, where the last page ended.
+    /// Only entries after this one, where the last page ended.
     pub fn after(mut self, entry: impl Into<EntryAddress>) -> Self {
         self.after = Some(entry.into());
         self
     }
 
-    /// Only those with at least this idle time.
+    /// Only entries with at least this idle time.
     pub fn idle_min(mut self, idle: Duration) -> Self {
         self.idle_min = idle;
         self
     }
 
-    /// Only those with at least this delivery count.
+    /// Only entries with at least this delivery count.
     pub fn deliveries_min(mut self, deliveries: u64) -> Self {
         self.deliveries_min = deliveries;
         self
     }
 
-    /// Only those of one consumer.
+    /// Only entries of one consumer.
     pub fn consumer(mut self, consumer: impl Into<String>) -> Self {
         self.consumer = Some(consumer.into());
         self
@@ -62,7 +62,8 @@ impl PendingQuery {
     }
 }
 
-/// A page of pending entries, in the order of their ids, and of one id in that of partitions.
+/// A page of pending entries, in the order of their ids; entries with the same id come in the order
+/// of their partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PendingPage {
@@ -123,7 +124,7 @@ impl Rows for PendingRows {
         if self.span.from > self.span.to {
             return Ok(Chunk { rows: Vec::new(), has_more: false });
         }
-        // Nothing has the first id, so that what follows it is everything.
+        // No entry has the first id, so everything follows it.
         let after = self.span.from.previous().unwrap_or(EntryId::ZERO);
         let filter = PendingFilter {
             inlet: part.inlet,

@@ -22,11 +22,11 @@ pub struct PreviewPage {
 
 impl Stream {
     /// Entries of a part of the history, oldest first, with at most `value_bytes` of each value of
-    /// their payloads, for lists: at most `limit` and at most 1,000.
+    /// their payloads; for lists. At most `limit` and at most 1,000 entries.
     ///
-    /// The rest of a payload does not leave the server. A page has about 1 MiB at most, and the server
-    /// reads about 8 MiB for it, and at most eight entries more: of large entries it has fewer, and at
-    /// least one. Of several partitions, so much is read of each, and fewer rows.
+    /// The rest of a payload does not leave the server. A page has about 1 MiB at most, for which the server reads
+    /// about 8 MiB and at most eight entries more. If entries are large, a page has fewer of them, but at least one.
+    /// On a stream with partitions, that much is read from each, and fewer rows.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl Stream {
         self.preview_page(range.into().span(), Order::OldestFirst, limit, value_bytes).await
     }
 
-    /// The newest entries, newest first, otherwise as [`previews`](Self::previews).
+    /// The newest entries, newest first; otherwise like [`previews`](Self::previews).
     ///
     /// # Errors
     ///

@@ -14,8 +14,8 @@ pub enum Position {
     Id(EntryId),
     /// All entries of a millisecond, in milliseconds since 1970.
     Milliseconds(u64),
-    /// An entry of one of several partitions. In the order of the stream, entries with the same id in
-    /// partitions with lower numbers are before it.
+    /// An entry of one of several partitions. In the order of the stream, it follows the entries with the same id in
+    /// partitions with lower numbers.
     Address(EntryAddress),
 }
 

@@ -5,8 +5,8 @@ use super::group::Group;
 use crate::model::rate::SetRate;
 
 impl Group {
-    /// Sets the rate of the group for every process, in the place of the one in the code; `None` gives that back.
-    /// True if it was another one. It also ends a wait that a job has asked for with
+    /// Sets the rate of the group for every process, in place of the rate in the code; `None` restores the one in the
+    /// code. Returns true if the rate was a different one. The call also ends a wait that a job has asked for with
     /// [`JobError::limited`](crate::JobError::limited).
     ///
     /// ```no_run
@@ -19,14 +19,15 @@ impl Group {
     /// # }
     /// ```
     ///
-    /// Processes follow it with their next request for a start, and those that wait, or have no rate in their
-    /// code, within the promote interval: half a second by default, or six intervals in an idle group. It lasts
-    /// until it is changed, also for processes that start later. A group without a limit starts what it can.
+    /// A process follows the new rate with its next request for a start; if it is waiting, or has no rate in its
+    /// code, within the promote interval: half a second by default, or six intervals in an idle group. The rate lasts
+    /// until it is changed, also for processes that start later. A group without a limit starts all the jobs that it
+    /// can.
     ///
     /// # Errors
     ///
-    /// When the rate cannot be kept, when this is the group on one partition but the first, when there is no such group, or when the server cannot be reached or
-    /// refuses.
+    /// When the rate cannot be kept, when the handle is to a partition other than the first, when there is no such
+    /// group, or when the server cannot be reached or refuses.
     ///
     /// # Cancel safety
     ///
@@ -36,7 +37,7 @@ impl Group {
             let stream = self.stream.name().to_string();
             rate.check().map_err(|fault| StreamError::Rate { stream, fault })?;
         }
-        // The first partition says it for all of them.
+        // The first partition has the rate for all of them.
         let Some(first) = self.parts().into_iter().next() else { return Ok(false) };
         match first.number {
             Some(1..) => {

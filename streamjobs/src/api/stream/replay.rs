@@ -21,12 +21,12 @@ impl Stream {
     /// Reads a part of the history, oldest first, page by page. No group is changed, and no handler
     /// runs.
     ///
-    /// The bounds are entry ids, milliseconds since 1970 by the server's clock, or wall-clock times;
-    /// without a bound it is the end of the stream. Entries that are appended meanwhile are included.
+    /// The bounds are entry ids, milliseconds since 1970 by the server's clock, or wall-clock times; a missing bound
+    /// is the start or the end of the stream. Entries that are appended meanwhile are included.
     ///
-    /// Of several partitions, the entries come in the order of their ids, and those with the same id in
-    /// that of the partitions. Where the clocks of servers differ, so does the order from that of
-    /// publishing; and what is appended to a partition behind the place of another one is not in order.
+    /// On a stream with partitions, entries come in the order of their ids, and entries with the same id in the order
+    /// of the partitions. Where the clocks of servers differ, this is not quite the order of publishing. An entry
+    /// that is appended to one partition after the replay has passed its place in another comes out of order.
     ///
     /// ```no_run
     /// # async fn example(orders: streamjobs::stream::Stream) {
@@ -40,8 +40,8 @@ impl Stream {
         Replay::new(self, range.into().span())
     }
 
-    /// Reads a part of the history as events. Entries of other event types are skipped; an entry that
-    /// cannot be decoded is an error in its place, and the next ones follow.
+    /// Reads a part of the history as events. Entries of other event types are skipped; an entry that cannot be
+    /// decoded gives an error in its place, and the next ones follow.
     pub fn replay_events<E: Event>(&self, range: impl Into<Range>) -> ReplayEvents<E> {
         ReplayEvents::new(self.replay(range))
     }
@@ -49,7 +49,7 @@ impl Stream {
 
 /// A part of a stream's history, read page by page as it is consumed. It is also an async stream.
 ///
-/// It keeps at most 100 entries in memory; of several partitions up to about a thousand, at least four of
+/// It keeps at most 100 entries in memory; with several partitions, up to about a thousand, and at least four of
 /// each.
 ///
 /// It ends after an error.

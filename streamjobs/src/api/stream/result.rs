@@ -22,19 +22,19 @@ use crate::store::inspect::{PreviewOf, Span};
 /// What is known of the result of a job. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobResult<T> {
-    /// The job is done, and its handler returned this. Of several runs, it is what the first one left: jobs run
-    /// at least once, and a run may be repeated after its result was seen.
+    /// The job is done, and its handler returned this. If the job ran several times, this is the result of the first
+    /// run: jobs run at least once, and a run may be repeated after its result was seen.
     Done(T),
     /// The job is done. Its result is not kept, because the server was out of memory.
     NotKept,
     /// The job is a dead letter, and will not run again unless it is redriven.
     Dead(DeadJob),
-    /// Nothing is known. The job waits or runs; or there is no job, because the event was not published to this
-    /// stream or has no handler in the group; or it is done, and left no result: the time of the result is over,
-    /// its handler has no option `result`, a guard found that the job was done before, or the result was lost; or it
-    /// is a dead letter that another process than the job's stored, as after crashes, and that was archived, purged or
-    /// trimmed since, or is not among the newest 1,000.
-    /// [`Stream::event`](super::Stream::event) says more, at a higher cost.
+    /// Nothing is known. Perhaps the job waits or runs. Perhaps there is no job, because the event was not published
+    /// to this stream or has no handler in the group. Perhaps it is done and left no result: the result was kept for
+    /// its time, its handler has no option `result`, a guard found that the job was done before, or the result was
+    /// lost. Or it is a dead letter that a process other than the job's own stored, as after a crash, and that was
+    /// archived, purged or trimmed since or is not among the newest 1,000. [`Stream::event`](super::Stream::event)
+    /// says more, at a higher cost.
     Unknown,
 }
 
@@ -46,7 +46,7 @@ pub struct DeadJob {
     pub reason: Option<Reason>,
     /// The last error, or its first 1,000 bytes.
     pub error: Option<String>,
-    /// The dead letter, if it was looked for and found: an archive may have taken it away.
+    /// The dead letter, if it was searched for and found: an archive may have removed it.
     pub letter: Option<EntryAddress>,
 }
 
@@ -67,13 +67,13 @@ impl<T> JobResult<T> {
     }
 }
 
-/// Whose result is asked for: the receipt of an event that was published, or its event id. With the receipt, only
-/// the partition that has the event is asked, and with an id alone, all of them.
+/// The event whose result is asked for: the receipt of its publication, or its event id. With the receipt, only the
+/// partition that has the event is asked; with an id alone, all partitions are asked.
 #[derive(Clone, Debug)]
 pub struct ResultOf {
     event_id: EventId,
     partition: Option<u16>,
-    /// Not before this time, in milliseconds, the job can have become a dead letter.
+    /// The earliest time, in milliseconds, at which the job can have become a dead letter.
     since: u64,
 }
 
@@ -93,9 +93,9 @@ impl From<&EventId> for ResultOf {
 impl Group {
     /// What is known of the result of the group's job on an event: see [`JobResult`].
     ///
-    /// It sends one request where the result is kept, and a second one for dead letters otherwise: the newest 1,000
-    /// are compared, and with a receipt only those since the event was published. Both go to each partition that is
-    /// asked.
+    /// It sends one request where the result is kept. Otherwise it sends a second one, for dead letters: it compares
+    /// the newest 1,000, and with a receipt only those stored since the event was published. Both go to each
+    /// partition that is asked.
     ///
     /// ```no_run
     /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -119,9 +119,9 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses, as for a key of another type; there is no such partition; or the
-    /// result is not a `T`. What one partition has is returned although another one fails. Whether there is such a group
-    /// is not looked at.
+    /// When the server cannot be reached or refuses, as for a key of another type; when there is no such partition;
+    /// or when the result is not a `T`. A result that one partition has is returned even if another partition fails.
+    /// It is not checked whether there is such a group.
     ///
     /// # Cancel safety
     ///
@@ -133,14 +133,15 @@ impl Group {
         Search::new(self, of.into())?.look(true).await
     }
 
-    /// Waits until the group's job on an event is done or a dead letter, for this time at most; then it is
-    /// [`Unknown`](JobResult::Unknown). With zero, it asks once.
+    /// Waits until the group's job on an event is done or a dead letter, at most for this time; after that the answer
+    /// is [`Unknown`](JobResult::Unknown). With zero, it asks once.
     ///
-    /// The server is asked again and again: first after some milliseconds, then after pauses that grow to a
-    /// quarter of a second, each drawn at random from its upper half. So a waiter costs the server about five reads
-    /// of a key a second, and about one a second of the dead letters that are new, and learns of the end within a
-    /// quarter of a second, and of a dead letter that another process stored, as after crashes, within about a second. It may take longer than the given time by one
-    /// request, which the client ends after some seconds, and by one more for each further 16 partitions. While the server cannot be reached it goes on asking.
+    /// The server is asked again and again: first after some milliseconds, then after pauses that grow to a quarter
+    /// of a second, each drawn at random from its upper half. So a waiter costs the server about five reads of a key
+    /// and one read of new dead letters a second. It learns of the end within a quarter of a second; of a dead letter
+    /// that another process stored, as after a crash, within about a second. It may exceed the given time by one
+    /// request, which the client ends after some seconds, and by one more for each further 16 partitions. While the
+    /// server cannot be reached, it keeps asking.
     ///
     /// # Errors
     ///
@@ -215,7 +216,7 @@ impl Search {
             Ok(None) => None,
             Err(error) => Some(error),
         };
-        // Of several partitions, another one may have the letter.
+        // With several partitions, another one may have the letter.
         if !with_letters || (failed.is_some() && self.parts.len() == 1) {
             return failed.map_or(Ok(JobResult::Unknown), Err);
         }
@@ -231,10 +232,10 @@ impl Search {
         }))
     }
 
-    /// The newest dead letter of the job that no look before this one has read, in any partition.
+    /// The newest dead letter of the job, in any partition, among those that no earlier search has read.
     ///
-    /// What was read is passed over by the next look only if this one returns what it has found, or found nothing in a
-    /// partition that was read to its end.
+    /// The next search passes over what this one read only if this one returns what it found, or found nothing in a
+    /// partition that it read to the end.
     async fn letter(&mut self) -> Result<Option<DeadLetterSummary>, StreamError> {
         let id = &self.event_id;
         let looks = together(self.parts.iter().map(|place| place.letter(id)).collect()).await;
@@ -276,7 +277,8 @@ impl Place {
         })
     }
 
-    /// The dead letter of the job, if it is among those that were not read before, and the newest that has been read.
+    /// The dead letter of the job, if it is among those that were not read before; and the newest dead letter that
+    /// has been read.
     async fn letter(
         &self,
         id: &EventId,

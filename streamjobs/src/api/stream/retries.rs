@@ -21,8 +21,8 @@ use crate::store::inspect::{RetriesFrom, RetryFacts};
 
 /// Identifies a job in the retry set of its group. It changes with the next retry of the job.
 ///
-/// Of several partitions it has the number, as in `s:1700000000000-0@5`: jobs of two partitions may have
-/// the same name.
+/// On a stream with partitions it ends with the partition's number, as in `s:1700000000000-0@5`: jobs of two
+/// partitions may have the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RetryId {
     name: String,
@@ -71,8 +71,8 @@ impl FromStr for RetryId {
     }
 }
 
-/// Where a page of jobs that wait for a retry ended. As text it is the time at which the last job is due,
-/// a colon and the job's id.
+/// Where a page of jobs that wait for a retry ended. Written as text, it is the time at which the last job is due, a
+/// colon, and the job's id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RetryCursor {
     due: u64,
@@ -116,7 +116,7 @@ pub struct ScheduledRetry {
     /// When it is due, by the server's clock in milliseconds since 1970; 0 after
     /// [`run_now`](Group::run_now).
     pub due: u64,
-    /// How long until it is due; zero if it is.
+    /// How long until it is due; zero if it is due already.
     pub due_in: Duration,
 }
 
@@ -135,13 +135,13 @@ impl fmt::Debug for ScheduledRetry {
 }
 
 impl ScheduledRetry {
-    /// Where a page begins that follows this job.
+    /// Where the page that follows this job begins.
     #[must_use]
     pub fn cursor(&self) -> RetryCursor {
         RetryCursor { due: self.due, id: self.id.clone() }
     }
 
-    /// `None` for a name that this crate does not write: such a job cannot be run from here.
+    /// `None` for a name that this crate does not write: `run_now` cannot run such a job.
     fn of(facts: RetryFacts, now: ServerTime, partition: Option<u16>) -> Option<Self> {
         Some(Self {
             id: RetryId { partition, ..facts.name.parse().ok()? },
@@ -171,11 +171,11 @@ impl Group {
     /// and at most 1,000, fewer where their records are large. Due retries are moved to the
     /// [`lane`](Self::lane).
     ///
-    /// Members of the set that another client wrote under a name of another form are skipped, a
+    /// Members of the set that another client wrote under another form of name are skipped, a
     /// thousand in each further request.
     ///
-    /// If the job of `after` no longer waits, the page begins with the first job that is not due before
-    /// it. Jobs of several partitions that are due in the same millisecond come in the order of these.
+    /// If the job of `after` no longer waits, the page begins with the first job that is not due before it. Jobs of
+    /// several partitions that are due in the same millisecond come in the order of their partitions.
     ///
     /// # Errors
     ///
@@ -205,8 +205,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When jobs of several partitions have an id that names none of them, or there is no such partition:
-    /// then nothing is changed. When the server cannot be reached or refuses; some jobs may be due before.
+    /// When jobs of several partitions have the same id and the id names no partition, or there is no such partition:
+    /// then nothing is changed. When the server cannot be reached or refuses: some jobs may already be due then.
     ///
     /// # Cancel safety
     ///
@@ -266,7 +266,8 @@ enum Place {
 }
 
 impl RetryCursor {
-    /// Jobs are ordered by when they are due, and those of one time by their partitions.
+    /// Jobs are ordered by the time at which they are due; jobs of the same time, by their
+    /// partitions.
     fn place_in(&self, partition: Option<u16>) -> Place {
         let (number, last) = (partition.unwrap_or(0), self.id.partition.unwrap_or(0));
         match number.cmp(&last) {

@@ -22,8 +22,8 @@ use crate::store::{Due, Rescheduled as Answer, ScheduledFrom, ServerTime, Store,
 
 impl Client {
     /// A handle to the events that wait until they enter a stream: those that were published with
-    /// [`publish_in`](Self::publish_in) or [`publish_at`](Self::publish_at), or through an outbox. Of a
-    /// stream with [partitions](crate::ClientBuilder::partitions), it is one to all of them. Nothing is sent.
+    /// [`publish_in`](Self::publish_in) or [`publish_at`](Self::publish_at), or through an outbox. On a stream with
+    /// [partitions](crate::ClientBuilder::partitions), the handle covers all of them. Nothing is sent.
     ///
     /// # Errors
     ///
@@ -37,8 +37,8 @@ impl Client {
 
 /// A handle to the events that wait until they enter a stream. It is cheap to clone.
 ///
-/// They belong to the stream and to none of its groups: no backlog, replay or pause of a group has to do
-/// with them. Every call asks all partitions, because the partition of an event may be that of its key.
+/// They belong to the stream and to none of its groups: a group's backlog, replay or pause does not involve them.
+/// Every call asks all partitions, because the partition of an event may be determined by its key.
 #[derive(Clone, Debug)]
 pub struct ScheduledEvents {
     store: Arc<dyn Store>,
@@ -53,7 +53,8 @@ pub struct ScheduledEvent {
     /// Its event id.
     pub id: EventId,
     /// The name under which it waits, and is cancelled or rescheduled: its event id, unless it is
-    /// [debounced](Client::publish_debounced). Then all that replace it have the same one.
+    /// [debounced](Client::publish_debounced). A debounced event and all that replace it have the
+    /// same name.
     pub name: EventId,
     /// The event type.
     pub event_type: Option<String>,
@@ -61,7 +62,7 @@ pub struct ScheduledEvent {
     pub key: Option<String>,
     /// When it is due, by the server's clock in milliseconds since 1970.
     pub due: u64,
-    /// How long until it is due; zero if it is.
+    /// How long until it is due; zero if it is due already.
     pub due_in: Duration,
     /// The size of its record on the server in bytes.
     pub bytes: u64,
@@ -69,8 +70,8 @@ pub struct ScheduledEvent {
     pub partition: Option<u16>,
 }
 
-/// Where a page of waiting events ended. As text it is the time at which the last event is due, the number
-/// of its partition if there are several, and its name, with colons between them.
+/// Where a page of waiting events ended. Written as text, it is the time at which the last event is due, the number
+/// of its partition if there are several, and its name, separated by colons.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ScheduledCursor {
     due: u64,
@@ -98,14 +99,14 @@ pub struct ScheduledPage {
 /// What became of an event whose time was changed. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rescheduled {
-    /// No event of this id waits: it has entered, was cancelled, or never was. Nothing was changed.
+    /// No event with this id waits: it has entered its stream, was cancelled, or never existed. Nothing was changed.
     NotScheduled,
     /// It waits until this time, by the server's clock in milliseconds since 1970.
     Waits {
         /// When it is due.
         due: u64,
     },
-    /// It was due then, and is in its stream.
+    /// It was due at once, and is in its stream now.
     Published(Published),
 }
 
@@ -133,7 +134,7 @@ impl FromStr for ScheduledCursor {
 }
 
 impl ScheduledEvent {
-    /// Where a page begins that follows this event.
+    /// Where the page that follows this event begins.
     #[must_use]
     pub fn cursor(&self) -> ScheduledCursor {
         let id = self.name.as_str().to_owned();
@@ -158,7 +159,7 @@ impl ScheduledEvent {
 }
 
 impl ScheduledEvents {
-    /// Those of a stream, to be read alone: what runs one takes the retention of a client.
+    /// The scheduled events of a stream, only to be read: running one needs the retention of a client.
     pub(super) fn reading(store: &Arc<dyn Store>, parts: &Parts) -> Self {
         let (store, parts) = (Arc::clone(store), parts.clone());
         Self { store, parts, retention: Retention::default() }
@@ -190,9 +191,9 @@ impl ScheduledEvents {
     /// A page of the events that wait, in the order in which they are due: at most `limit` and at most
     /// 1,000, fewer where they are large.
     ///
-    /// Names that another client wrote and that are no event ids are skipped. If the event of `after` no
-    /// longer waits, the page begins with the first that is not due before it. Events of several
-    /// partitions that are due in the same millisecond come in the order of these.
+    /// Names that another client wrote and that are not event ids are skipped. If the event of `after` no longer
+    /// waits, the page begins with the first that is not due before it. Events of several partitions that are due in
+    /// the same millisecond come in the order of their partitions.
     ///
     /// # Errors
     ///
@@ -216,9 +217,9 @@ impl ScheduledEvents {
         Ok(ScheduledPage { events, next })
     }
 
-    /// Removes the event that waits under this name, and returns whether there was one. The name is the event
-    /// id, and of a debounced event its [`name`](ScheduledEvent::name). If there was one, no entry will ever come of
-    /// it; if not, it has entered its stream, was cancelled before, or never was.
+    /// Removes the event that waits under this name, and returns whether there was one. The name is the event id, or
+    /// for a debounced event its [`name`](ScheduledEvent::name). If there was one, it will never enter its stream; if
+    /// not, it has entered its stream, was cancelled before, or never existed.
     ///
     /// # Errors
     ///
@@ -239,7 +240,8 @@ impl ScheduledEvents {
         Ok(removed.contains(&true))
     }
 
-    /// Changes when an event is due that waits under this name. If that is not after now, it enters its stream at once.
+    /// Changes the time at which the event that waits under this name is due. If that time is not in the future, the
+    /// event enters its stream at once.
     ///
     /// # Errors
     ///
@@ -260,7 +262,7 @@ impl ScheduledEvents {
         self.change(id, Due::At(due)).await
     }
 
-    /// Has an event that waits under this name enter its stream at once, in every state of its groups.
+    /// Moves the event that waits under this name into its stream at once, whatever the state of its groups.
     ///
     /// # Errors
     ///
@@ -309,7 +311,7 @@ enum Place {
 }
 
 impl ScheduledCursor {
-    /// Events are ordered by when they are due, and those of one time by their partitions.
+    /// Events are ordered by the time at which they are due; events of the same time, by their partitions.
     fn place_in(&self, partition: Option<u16>) -> Place {
         let (number, last) = (partition.unwrap_or(0), self.partition.unwrap_or(0));
         match number.cmp(&last) {

@@ -15,9 +15,9 @@ pub struct SearchPage {
     pub entries: Vec<EntryPreview>,
     /// How many entries were compared.
     pub compared: usize,
-    /// How many bytes of them.
+    /// How many bytes of those entries were compared.
     pub bytes: u64,
-    /// How many of them have a longer value, of which only the beginning was compared.
+    /// How many of those entries have a value that was too long and was compared only at its beginning.
     pub cut: usize,
     /// The last entry that was compared, which is the oldest.
     pub oldest: Option<EntryAddress>,
@@ -26,16 +26,15 @@ pub struct SearchPage {
 }
 
 impl Stream {
-    /// The entries that contain a text in their id or in a value: payload, headers, event id, key, type. From the
-    /// newest back, or from `before`, at most `limit` and at most 1,000.
+    /// The entries that contain a text in their id or in a value: payload, headers, event id, key, type. The search
+    /// goes back from the newest entry, or from `before`, and returns at most `limit` and at most 1,000.
     ///
-    /// The text is compared as it is, byte for byte. The stream has no index of it, so entries are read: up to 10,000,
-    /// or about 4 MiB of them, in up to 20 requests, or as many as have 64 MiB on the server; and then the page says
-    /// where to go on. Of each value the first 16 KiB are compared.
-    /// An empty page is not necessarily the last. Waiting retries, scheduled events and dead letters are not entries of
-    /// the stream.
+    /// The text is compared as it is, byte for byte. The stream has no index, so entries are read: up to 10,000 of
+    /// them, about 4 MiB, 20 requests, or entries that take 64 MiB on the server, whichever comes first. Then the
+    /// page says where to go on. The first 16 KiB of each value are compared. An empty page is not necessarily the
+    /// last. Waiting retries, scheduled events and dead letters are not entries of the stream.
     ///
-    /// Up to 500 entries or 1 MiB are read in one request, of each partition.
+    /// One request reads up to 500 entries or 1 MiB from each partition.
     ///
     /// # Errors
     ///
@@ -53,8 +52,8 @@ impl Stream {
         self.search_by(before, limit, |entry| contains(entry, text.as_bytes())).await
     }
 
-    /// The entries for which a function says so, otherwise as [`search`](Self::search): for programs that do not show
-    /// all of an entry, or know more of its payload.
+    /// The entries for which a function returns true; otherwise like [`search`](Self::search). It is for programs
+    /// that do not show all of an entry, or that can read more of its payload.
     ///
     /// # Errors
     ///
@@ -140,7 +139,7 @@ const AT_ONCE: usize = 500;
 const VALUE_BYTES: usize = 16 * 1024;
 const COMPARED_MAX: usize = 10_000;
 const BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Bytes of whole entries, of which the server reads each: a tenth of a second of its time.
+/// Bytes of whole entries, all of which the server reads: a tenth of a second of its time.
 const WHOLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const REQUESTS_MAX: u32 = 20;
 

@@ -35,10 +35,10 @@ impl Stream {
 
     /// Follows the stream after an entry.
     ///
-    /// A stream without partitions is followed on a connection of its own, and its entries arrive when
-    /// they are appended. Several partitions are asked for new entries on the connections of the client:
-    /// every 50 ms where entries arrive, and up to every half second where none does. What one such round
-    /// finds comes in the order of the ids, at most 100 entries of each partition.
+    /// A stream without partitions is followed on a connection of its own, and its entries arrive when they are
+    /// appended. With several partitions, each is asked for new entries on the client's connections: every 50 ms
+    /// while entries arrive, and down to every half second while none do. The entries of one such round come in the
+    /// order of their ids, at most 100 of each partition.
     ///
     /// # Errors
     ///
@@ -84,8 +84,8 @@ impl Tail {
 
     /// Waits for the next entry, without a time limit.
     ///
-    /// A broken connection is reopened, and the entries that were appended meanwhile follow, as far as
-    /// retention has kept them.
+    /// A broken connection is reopened; entries that were appended meanwhile then follow, as far as retention has
+    /// kept them.
     ///
     /// # Errors
     ///
@@ -158,7 +158,8 @@ impl Stream {
         reader.map_err(|error| StreamError::server(&part.stream, "follow", error))
     }
 
-    /// What all partitions have now after these entries, in one order, and whether one has more.
+    /// The entries that all partitions have after these, in one order, and whether any partition
+    /// has more.
     async fn round(&self, after: &[EntryId]) -> Result<(Vec<Entry>, bool), PartError> {
         let read = async |(part, after): (&Part, &EntryId)| {
             let Some(from) = after.next() else { return Ok(Vec::new()) };
@@ -188,7 +189,8 @@ impl fmt::Debug for Tail {
 const TAIL_BLOCK: Duration = Duration::from_secs(2);
 /// The entries of one partition that a round reads at most.
 const ROUND_MAX: usize = 100;
-/// Between two rounds where entries arrive: many arrive in one round then.
+/// The pause between two rounds while entries arrive: one round then brings many of them.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// Between two rounds where none does: 48 partitions are asked about a hundred times a second.
+/// The pause between two rounds while none arrive: 48 partitions then cost about a hundred requests
+/// a second.
 const PAUSE_MAX: Duration = Duration::from_millis(500);

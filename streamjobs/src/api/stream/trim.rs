@@ -11,14 +11,13 @@ use crate::store::StoreError;
 use crate::store::admin::{Cut, Obstacle, Trim, Trimmed, Unfinished};
 
 impl Stream {
-    /// Trims the stream in whole nodes of about a hundred entries, which is cheap for the server: up to
-    /// one node more than requested stays.
+    /// Trims the stream in whole nodes of about a hundred entries, which is cheap for the server: up to one node more
+    /// than requested is kept.
     ///
-    /// With [`Unfinished::Keep`], entries that some group has not acknowledged stay, and the result
-    /// names the group that needs them. One call removes at most 100,000 entries and says whether
-    /// there is more.
+    /// With [`Unfinished::Keep`], entries that a group has not acknowledged stay, and the result
+    /// names that group. One call removes at most 100,000 entries and says whether there is more.
     ///
-    /// Of several partitions, each is trimmed, as retention does: with [`Cut::Length`] each keeps so
+    /// On a stream with partitions, each is trimmed on its own, as by retention: with [`Cut::Length`] each keeps that
     /// many entries. The figures of the result are sums.
     ///
     /// # Errors
@@ -32,8 +31,8 @@ impl Stream {
         self.trim_with(Trim { cut, exact: false, unfinished }).await
     }
 
-    /// Trims the stream exactly, which is much more expensive than [`trim`](Self::trim). To a number of
-    /// entries with [`Unfinished::Keep`], one call removes at most 1,000 of each partition.
+    /// Trims the stream exactly, which is much more expensive than [`trim`](Self::trim). One call with
+    /// [`Cut::Length`] and [`Unfinished::Keep`] removes at most 1,000 entries of each partition.
     ///
     /// # Errors
     ///
@@ -50,9 +49,9 @@ impl Stream {
         self.trim_with(Trim { cut, exact: true, unfinished }).await
     }
 
-    /// What [`trim_exactly`](Self::trim_exactly) would do, repeated until nothing is left to remove;
-    /// nothing is changed. [`trim`](Self::trim) removes up to one node less. At most 10,000 entries or
-    /// 4 MiB of each partition are examined, and `more` says whether there may be more to remove.
+    /// What [`trim_exactly`](Self::trim_exactly) would do if it were repeated until nothing is left to remove;
+    /// nothing is changed. [`trim`](Self::trim) would remove up to one node less. At most 10,000 entries or 4 MiB of
+    /// each partition are examined, and `more` says whether there may be more to remove.
     ///
     /// # Errors
     ///
@@ -84,17 +83,18 @@ impl Stream {
     }
 
     /// Deletes the stream with all its groups, their retries and their dead letters; true if it
-    /// existed. Of several partitions, all are deleted, and then the number of them that the server
-    /// keeps: clients that still run keep theirs, and the next one that connects may store another.
+    /// existed. On a stream with partitions, all are deleted, and then the number of partitions
+    /// that the server stores: clients that still run keep their number, and the next one that
+    /// connects may store another.
     ///
-    /// With [`Unfinished::Keep`], unfinished work or a dead letter refuses the deletion; with
-    /// [`Unfinished::Lose`] both are deleted. Stop the processes of its groups first.
+    /// With [`Unfinished::Keep`], the deletion is refused if there is unfinished work or a dead
+    /// letter; with [`Unfinished::Lose`] both are deleted. Stop the processes of its groups first.
     ///
     /// # Errors
     ///
-    /// When unfinished work or a live process refuses it, the server has more partitions than this client
-    /// was told of, or it cannot be reached or refuses; some groups and partitions may be deleted before.
-    /// Calling again deletes the rest.
+    /// When there is unfinished work or a live process, when the server has more partitions than this client was told
+    /// of, or when it cannot be reached or refuses. Some groups and partitions may already be deleted then; calling
+    /// again deletes the rest.
     ///
     /// # Cancel safety
     ///
@@ -111,7 +111,7 @@ impl Stream {
         let deleted = together(deletions.collect()).await;
         let deleted = deleted.into_iter().collect::<Result<Vec<_>, _>>()?;
         if is_spread {
-            // What was added meanwhile would be without a trace.
+            // A partition that was added meanwhile would be left behind without a trace.
             self.has_all_partitions().await?;
             let forgotten = self.store.forget_partitions(self.name()).await;
             forgotten.map_err(|error| StreamError::server(self.name(), "delete", error))?;
@@ -119,8 +119,8 @@ impl Stream {
         Ok(deleted.contains(&true))
     }
 
-    /// Refuses where the server has more partitions than this handle: those would stay behind, and nothing
-    /// would tell of them. A handle to one partition is for that alone.
+    /// Refuses if the server has more partitions than this handle: the others would be left behind unnoticed. A
+    /// handle to a single partition covers only that one.
     async fn has_all_partitions(&self) -> Result<(), StreamError> {
         if let [Part { number: Some(_), .. }] = self.parts.iter().as_slice() {
             return Ok(());
@@ -137,8 +137,8 @@ impl Stream {
 
     /// The groups of a partition, unless something refuses its deletion; `None` if it does not exist.
     ///
-    /// The groups of one partition alone need no check beside that for dead letters: removing them is
-    /// refused by itself.
+    /// On a stream with one partition, only dead letters need a check: the removal of a group refuses the rest by
+    /// itself.
     async fn deletable(
         &self,
         part: &Part,

@@ -17,18 +17,18 @@ use crate::store::memory::{Left, Moment, Unfinished, Work};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
-    /// Jobs that ended well, those included that their guard skipped.
+    /// Jobs that ended well, including jobs that their guard skipped.
     pub done: u64,
-    /// Attempts that failed, each for itself: a job that is done at its third attempt counts two.
+    /// Attempts that failed: a job that is done at its third attempt counts two.
     pub failed: u64,
-    /// Attempts whose job waits without a failure: snoozed ones, and jobs without a handler in their
-    /// process.
+    /// Attempts whose job was put back to wait without a failure: it was snoozed, or its process has no handler for
+    /// it.
     pub snoozed: u64,
     /// Jobs that were delivered once more after their success: see [`Streams::deliver_twice`].
     pub repeated: u64,
     /// The dead letters that were stored, by stream, group and age.
     pub dead_letters: Vec<DrainedLetter>,
-    /// Retries, scheduled and debounced events that still wait, because they are due after the horizon.
+    /// Retries, and scheduled and debounced events, that still wait because they are due after the horizon.
     pub later: u64,
     /// How much time has passed, by tokio's clock.
     pub took: Duration,
@@ -46,7 +46,7 @@ pub struct DrainedLetter {
     pub letter: DeadLetter,
 }
 
-/// Work does not end.
+/// The work did not end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainError {
@@ -72,9 +72,9 @@ impl Streams {
     /// | occurrences of schedules that are not paused | if they are due within the horizon |
     /// | services, outboxes, archives; events of streams without a group | no |
     ///
-    /// With `Duration::ZERO` the horizon is now: first attempts run, and their retries stay. The time moves
-    /// only as far as it has to, under the paused clock of `#[tokio::test(start_paused = true)]`. With a
-    /// clock that runs, the time is waited for.
+    /// With `Duration::ZERO` the horizon is now: first attempts run, and their retries stay. Under the paused clock
+    /// of `#[tokio::test(start_paused = true)]`, time moves only as far as it has to. Under a running clock, the call
+    /// really waits.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -106,9 +106,9 @@ impl Streams {
     ///
     /// # Errors
     ///
-    /// When something is due and nothing has moved for an hour of tokio's clock, or for 30 seconds of the
-    /// real one; or when 10,000 attempts have ended, as those that publish each other do without an end. The
-    /// error names what is left, and why if that can be seen: a paused group, no process.
+    /// When something is due and nothing has moved for an hour of tokio's clock, or for 30 seconds of the real one;
+    /// or when 10,000 attempts have ended, as happens when jobs publish each other without end. The error names what
+    /// is left, and the reason if it can be seen: a paused group, or no process.
     ///
     /// A handler that blocks its thread cannot be interrupted.
     ///
@@ -135,13 +135,13 @@ impl Streams {
         })
     }
 
-    /// Lets this time pass, with everything in it: what becomes due runs when it is due, leases are
-    /// renewed, schedules fire. Then it waits until what is due by then has ended, for at most 15 seconds
-    /// more; jobs that run for longer go on.
+    /// Lets this time pass, with everything that happens in it: jobs run when they are due, leases are renewed,
+    /// schedules fire. Then it waits, for at most 15 seconds more, until the jobs that are due by then have ended;
+    /// jobs that run for longer go on.
     ///
-    /// Under a paused clock, tokio's clock and that of the streams move together, and the runtime's loops
-    /// run as often as they would: let hours pass rather than weeks. [`Streams::step_clock`] moves the server's clock alone, which processes
-    /// take for a fault.
+    /// Under a paused clock, tokio's clock and that of the streams move together, and the runtime's loops run as
+    /// often as in real time: let hours pass rather than weeks. [`Streams::step_clock`] moves the server's clock
+    /// alone, which processes take for a fault.
     ///
     /// # Cancel safety
     ///
@@ -154,13 +154,13 @@ impl Streams {
         self.drained(&moment, began, later)
     }
 
-    /// Delivers each job once more after its success, as if its process had died before it could
-    /// acknowledge: same entry, same event id, a delivery more, about 10 seconds later. Handlers that are
-    /// not idempotent show themselves in every test that calls it.
+    /// Delivers each job once more after its success, as if its process had died before it could acknowledge: the
+    /// same entry and event id, with a delivery count one higher, about 10 seconds later. This exposes handlers that
+    /// are not idempotent in every test that calls it.
     ///
-    /// The second delivery is a run as any other: guards skip it, and a job that fails in it is retried.
-    /// Jobs of a handler with `max_deliveries = 1` become dead letters, as they would after a crash. Each job
-    /// is delivered again once, however often its retries succeed. It stays so for these streams.
+    /// The second delivery is a run like any other: guards skip it, and a job that fails in it is retried. Jobs of a
+    /// handler with `max_deliveries = 1` become dead letters, as they would after a crash. Each job is delivered
+    /// again once, however often its retries succeed. The setting stays on for these streams.
     ///
     /// Counters, logs and alerts of the runtime show the claims, as after a crash.
     pub fn deliver_twice(&self) {
@@ -210,7 +210,7 @@ impl Streams {
         }
     }
 
-    /// Waits for this time. It does not pass while tasks are busy, such as jobs that publish each other.
+    /// Waits for this time. Time does not pass while tasks are busy, such as jobs that publish each other.
     async fn pause(&self, time: Duration, moment: &Moment) {
         let busy = async {
             while !self.is_endless(moment) {
@@ -251,7 +251,7 @@ impl Streams {
 #[derive(Clone, Copy)]
 struct Bounds {
     time: Duration,
-    /// Whether the time begins again when something moves.
+    /// Whether the time starts over when something moves.
     renewed: bool,
 }
 
@@ -278,7 +278,7 @@ impl fmt::Display for DrainError {
 
 impl std::error::Error for DrainError {}
 
-/// What is left, in words.
+/// A description of what is left.
 fn said(left: &Left, now: u64) -> String {
     let age = |since: u64| shown(Duration::from_millis(now.saturating_sub(since)));
     let work = match &left.work {
@@ -310,9 +310,9 @@ fn milliseconds(duration: Duration) -> u64 {
 /// The first pause between two looks, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// After this time of the machine's clock without a change, nothing is expected any more.
+/// After this time of the machine's clock without a change, the wait is given up.
 const STUCK_REALLY: Duration = Duration::from_secs(30);
-/// So many attempts may end during one call.
+/// The most attempts that may end during one call.
 const ENDED_MAX: u64 = 10_000;
-/// So much of what is left is shown.
+/// How many of the things that are left are shown.
 const SHOWN_MAX: usize = 20;

@@ -35,7 +35,7 @@ use crate::store::Queue;
 
 /// Runs a handler once for an event, with all of its arguments: no runtime, no stream.
 ///
-/// The handler is named by its type, which `#[handler]` has given the name of the function:
+/// Name the handler by its type, to which `#[handler]` has given the name of the function:
 ///
 /// ```
 /// use streamjobs::testing::{Next, perform};
@@ -80,8 +80,8 @@ pub fn perform_entry<H: HandlerItem>(fields: Fields) -> Perform {
     Perform::new(H::HANDLER, Ok(fields))
 }
 
-/// As [`perform`], for a handler with a schedule of its own: it gets the tick of this occurrence, which is
-/// not late and before which none was missed.
+/// As [`perform`], for a handler with a schedule of its own: it gets the tick of this occurrence, which is on time
+/// and follows no missed one.
 pub fn perform_tick<H: HandlerItem>(occurrence: SystemTime) -> Perform {
     let handler = H::HANDLER;
     let event_type = handler.types.and_then(|types| types.first()).copied().unwrap_or_default();
@@ -148,9 +148,8 @@ pub enum Next {
     Done,
     /// The attempt counts as a failure, and the job is retried.
     Retry {
-        /// When: after this delay, or after a shorter one, because the default back-off and every other
-        /// exponential one is drawn at random below it. A fixed back-off and [`JobError::retry_after`] are
-        /// exact.
+        /// The longest delay before the retry. The default back-off, and every other exponential one, draws its delay
+        /// at random below this. A fixed back-off and [`JobError::retry_after`] are exact.
         ///
         /// [`JobError::retry_after`]: crate::JobError::retry_after
         within: Duration,
@@ -173,7 +172,7 @@ pub enum Next {
     },
     /// The job is released for another process, uncounted: this one stops.
     Released,
-    /// Nothing: the lease is lost, so that the job is another attempt's.
+    /// Nothing: the lease is lost, so the job belongs to another attempt.
     Left,
 }
 
@@ -226,9 +225,9 @@ impl Perform {
         self
     }
 
-    /// The client that the job has, to publish with and for the marks of `OnceMark`. By default it is one of
-    /// new streams in memory. With one of [`Streams::client`], the test sees what was published, and the
-    /// job's [clock](Job::now) is that of the streams.
+    /// The client that the job has, to publish with and for the marks of `OnceMark`. By default it is a client of new
+    /// streams in memory. With one from [`Streams::client`], the test sees what was published, and the job's
+    /// [clock](Job::now) is that of the streams.
     pub fn client(mut self, client: &Client) -> Self {
         self.client = Some(client.clone());
         self
@@ -239,8 +238,8 @@ impl Perform {
         self.field("sj-id", id.as_str())
     }
 
-    /// The number of the attempt, from 1, the default: one more than the failures before. A later one looks
-    /// as a retry does: in an entry of its own, with the first one as its origin.
+    /// The number of the attempt: one more than the failures before; 1 by default. A later attempt looks like a
+    /// retry: it has an entry of its own, with the first entry as its origin.
     pub fn attempt(mut self, number: u32) -> Self {
         self.attempt = number.max(1);
         self
@@ -252,7 +251,7 @@ impl Perform {
         self
     }
 
-    /// Sets a field of the entry beside the payload, such as one that an extractor reads.
+    /// Sets a field of the entry outside the payload, such as one that an extractor reads.
     pub fn field(mut self, name: &str, value: &str) -> Self {
         if let Ok(fields) = &mut self.fields {
             fields.retain(|(field, _)| field != name.as_bytes());
@@ -280,7 +279,7 @@ impl Perform {
         self
     }
 
-    /// The queue of the job, after what a start of a runtime checks.
+    /// The queue of the job, after the checks that a runtime makes at its start.
     fn checked(&self) -> Result<Queue, PerformError> {
         let handler = || self.handler.location();
         let mut requirements = Requirements::default();
@@ -435,7 +434,7 @@ fn next(outcome: &Outcome, verdict: Verdict) -> Next {
         Verdict::Retry { delay, error } => Next::Retry { within: delay, error },
         Verdict::DeadLetter { reason, error } => Next::DeadLetter { reason, error },
         Verdict::Release => Next::Released,
-        // A handler ran, so that none is awaited.
+        // A handler ran, so the job does not wait for one.
         Verdict::Leave | Verdict::AwaitHandler => Next::Left,
     }
 }

@@ -49,14 +49,14 @@ pub struct WaitingEvent<E> {
     pub due: SystemTime,
 }
 
-/// Why events cannot be shown.
+/// Why events cannot be listed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventsError {
     /// The stream's name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// An entry has the event type, and another content.
+    /// An entry has the event type, but its content cannot be decoded.
     #[error("entry {entry} of stream {stream} cannot be read as its event type says")]
     Decode {
         /// The stream.
@@ -70,9 +70,8 @@ pub enum EventsError {
 }
 
 impl Streams {
-    /// The events of one Rust type that are in their stream, in stream order, from every publisher and
-    /// whether a handler has run or not. Events that a retention has trimmed are gone, by default beyond
-    /// the last 10,000.
+    /// The events of one Rust type that are in their stream, in stream order, from every publisher, whether or not a
+    /// handler has run. Events that retention has trimmed are gone: by default, all but the last 10,000.
     ///
     /// Retries, redriven jobs and events that wait for their time are not in the stream. Entries of other
     /// event types are passed over.
@@ -101,12 +100,12 @@ impl Streams {
         self.published_to(E::STREAM)
     }
 
-    /// As [`published`](Self::published), of another stream than the event's own: where
-    /// [`publish_to`](crate::Client::publish_to) has put them.
+    /// As [`published`](Self::published), for a stream other than the event's own: one to which
+    /// [`publish_to`](crate::Client::publish_to) published.
     ///
     /// # Errors
     ///
-    /// As there, and when the name is invalid.
+    /// As [`published`](Self::published), and when the name is invalid.
     pub fn published_to<E: Event>(
         &self,
         stream: &str,
@@ -145,7 +144,7 @@ impl Streams {
         self.scheduled_to(E::STREAM)
     }
 
-    /// As [`scheduled`](Self::scheduled), of another stream than the event's own.
+    /// As [`scheduled`](Self::scheduled), for a stream other than the event's own.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Streams in memory, and the faults that a test orders.
+//! Streams in memory, and the faults that a test can cause.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -48,8 +48,8 @@ impl Streams {
         &self.store
     }
 
-    /// The time of the streams: what [`Job::now`](crate::Job::now) says, and what the ids of entries are made
-    /// of. It begins in November 2023 and moves with tokio's clock.
+    /// The time of the streams: what [`Job::now`](crate::Job::now) says, and what the ids of entries are made of. It
+    /// starts in November 2023 and moves with tokio's clock.
     #[must_use]
     pub fn now(&self) -> SystemTime {
         let now = self.store.virtual_now().map_or(0, |now| now.0);
@@ -66,12 +66,12 @@ impl Streams {
         self.store.start_server();
     }
 
-    /// Loses the answer of the next read: its entries are delivered, and no process knows it.
+    /// Loses the answer of the next read: its entries are delivered, but no process knows that.
     pub fn lose_next_read(&self) {
         self.store.fail_next("read", Fault::AnswerLost);
     }
 
-    /// Loses the answer of the next acknowledgement, which takes effect.
+    /// Loses the answer of the next acknowledgement, which still takes effect.
     pub fn lose_next_acknowledgement(&self) {
         self.store.fail_next("acknowledge", Fault::AnswerLost);
     }

@@ -310,8 +310,7 @@ fn idle_timeout(settings: &ServerSettings) -> Option<Finding> {
     ))
 }
 
-/// Retention that is not exact removes whole nodes, and only nodes that fit into the limit of one
-/// trim.
+/// Approximate retention removes whole nodes, and only nodes that fit into the limit of one trim.
 fn nodes(settings: &ServerSettings) -> Option<Finding> {
     (settings.node_entries_max == Some(0)).then(|| {
         Finding::warning(
@@ -324,7 +323,7 @@ fn nodes(settings: &ServerSettings) -> Option<Finding> {
     })
 }
 
-/// A cursor that the stream's last id has not reached, and that new entries do not reach either.
+/// A cursor beyond the stream's last id, which new entries do not reach either.
 pub(super) fn cursor(queue: &Queue, cursor: EntryId, beyond: Option<EntryId>) -> Option<Finding> {
     let last = beyond?;
     let Queue { stream, group } = queue;
@@ -409,7 +408,7 @@ fn not_checked(what: &str, why: &str) -> Finding {
 
 const VERSION_MIN: Version = Version(7, 0, 0);
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(1);
-/// The used share of a limit, in percent, from which on it is reported.
+/// The used share of a limit, in percent, from which it is reported.
 const HIGH: u128 = 80;
 const NEARLY_ALL: u128 = 95;
 

@@ -192,7 +192,7 @@ fn behind_sentinel_a_server_that_writes_without_a_replica_is_reported() {
     let advice = finding.advice.as_deref().unwrap();
     assert!(advice.contains("min-replicas-to-write to 1"), "{advice}");
     assert_eq!(of(Some(1), Some(1)), []);
-    // What the server does not say is another finding.
+    // A value that the server does not report is a different finding.
     assert_eq!(of(None, Some(1)), []);
     let severities = |findings: Vec<Finding>| {
         findings.into_iter().map(|finding| finding.severity).collect::<Vec<_>>()
