@@ -16,14 +16,14 @@ use tokio_util::sync::CancellationToken;
 /// the same event.
 #[derive(Default)]
 pub(crate) struct BatchBoard {
-    /// Each a `Weak<SharedRun<M>>`, so that nothing is kept that no job waits for.
+    /// Each is a `Weak<SharedRun<M>>`, so that a run is kept only while a job waits for it.
     filling: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
     /// No further job will come.
     closed: CancellationToken,
 }
 
-/// A run that several jobs wait for, in a task of its own: what a job's middleware has set for its task is not
-/// there. It is dropped with the last job that holds it.
+/// A run that several jobs wait for. It has a task of its own, so task-local values that a job's middleware has set
+/// are missing there. It is dropped with the last job that holds it.
 pub(crate) struct SharedRun<M> {
     members: Arc<Members<M>>,
     ended: CancellationToken,
@@ -39,16 +39,16 @@ pub(crate) struct Members<M> {
     pub(crate) stage: Arc<RunStage>,
 }
 
-/// How far a run is, as its jobs and its steps tell each other.
+/// The stage of a run, shared by its jobs and its steps.
 #[derive(Debug)]
 pub(crate) struct RunStage {
     /// Jobs that wait for its end.
     waiting: AtomicUsize,
-    /// None of them waits any more.
+    /// No job waits any more.
     abandoned: CancellationToken,
     /// Resources are being settled, which no job interrupts.
     settling: AtomicBool,
-    /// Whether all jobs took part when that began.
+    /// Whether all jobs took part when the settling began.
     is_whole: OnceLock<bool>,
     /// A resource, and not the handler, has failed the run.
     resource_failed: AtomicBool,
@@ -85,7 +85,7 @@ impl BatchBoard {
             stage: Arc::new(RunStage::of_one()),
         });
         let ended = CancellationToken::new();
-        // Also if the run panics: its jobs must not wait for good.
+        // Even if the run panics: its jobs must not wait without end.
         let (at_end, begun) = (ended.clone().drop_guard(), begin(Arc::clone(&members)));
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -128,8 +128,8 @@ impl<M: Clone> Members<M> {
         true
     }
 
-    /// Waits until the batch is full, no job can come, none waits, or this time is over, and lets no further job
-    /// join.
+    /// Waits until the batch is full, no further job can come, no job waits, or this time is over; after that no job
+    /// can join.
     pub(crate) async fn filled(&self, wait: Duration) -> Vec<M> {
         tokio::select! {
             biased;
@@ -174,8 +174,8 @@ impl RunStage {
         self.abandoned.cancelled().await;
     }
 
-    /// From now on, a job that would leave waits for the end. Whether the run is whole, which is decided once: one of
-    /// several resources must not be rolled back after another was committed.
+    /// From now on, a job that would leave waits for the end. Returns whether the run is whole. This is decided once,
+    /// because one of several resources must not be rolled back after another was committed.
     pub(crate) fn settle(&self, is_whole: impl FnOnce() -> bool) -> bool {
         self.settling.store(true, Ordering::SeqCst);
         *self.is_whole.get_or_init(is_whole)

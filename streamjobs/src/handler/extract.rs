@@ -8,7 +8,7 @@ use crate::model::outcome::JobError;
 
 /// An argument of a handler, made from the job.
 ///
-/// Implement it for what several handlers need, a tenant for example:
+/// Implement it for something that several handlers need, such as a tenant:
 ///
 /// ```
 /// use streamjobs::{FromJob, Job, JobError};

@@ -71,8 +71,8 @@ pub(crate) struct JobParts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CancelReason {
-    /// The lease is lost: another process may be working on the job. It must not have any further
-    /// effect here.
+    /// The lease is lost: another process may be working on the job. This attempt must not have any
+    /// further effect.
     LeaseLost,
     /// The job was cancelled. It ends as a dead letter unless its handler returns successfully.
     Requested,
@@ -85,9 +85,9 @@ pub enum CancelReason {
 pub(crate) struct ConsumerIdentity {
     pub(crate) queue: Queue,
     pub(crate) consumer: ConsumerName,
-    /// The clock that its jobs ask.
+    /// The clock that its jobs read.
     pub(crate) clock: Arc<dyn JobClock>,
-    /// Where its jobs say how far they are.
+    /// Where its jobs report their progress.
     pub(crate) progress: Arc<ProgressBoard>,
     /// Where its jobs meet to run together.
     pub(crate) batches: Arc<BatchBoard>,
@@ -228,13 +228,13 @@ impl Job {
         self.parts.states.get::<T>()
     }
 
-    /// The time now, by the clock of the streams' server: ask it instead of [`SystemTime::now`], so that
-    /// all processes of a group agree, and tests can move the time.
+    /// The time now, by the clock of the streams' server: use it instead of [`SystemTime::now`], so that all
+    /// processes of a group agree, and tests can move the time.
     ///
-    /// It asks nothing over the network. The process estimates the server's clock from answers that carry
-    /// it, to within half of their round trip; before the first one, at the start of a runtime, it is this
-    /// machine's clock. It follows the server's clock if that is set back, so do not measure durations with
-    /// it. Of streams in memory (`testing::Streams`) it is their virtual time, which moves with tokio's clock.
+    /// It sends nothing over the network. The process estimates the server's clock from answers that carry it, to
+    /// within half of their round trip; before the first such answer, at the start of a runtime, this is the
+    /// machine's clock. If the server's clock is set back, this time goes back too, so do not measure durations with
+    /// it. With streams in memory (`testing::Streams`) it is their virtual time, which moves with tokio's clock.
     #[must_use]
     pub fn now(&self) -> SystemTime {
         let in_memory = self.parts.client.store().virtual_now();
@@ -242,9 +242,9 @@ impl Job {
         UNIX_EPOCH + Duration::from_millis(now)
     }
 
-    /// Says how far the job is: so much is done, of so much (`None` if that is unknown), and what it does now.
-    /// It is shown with its age beside the running job, in [`PendingEntry`](crate::stream::PendingEntry), by
-    /// `streamjobs pending` and on the dashboard.
+    /// Reports the progress of the job: how much is done, of how much in all (`None` if that is unknown), and what
+    /// the job is doing now. The report is shown with its age beside the running job, in
+    /// [`PendingEntry`](crate::stream::PendingEntry), by `streamjobs pending` and on the dashboard.
     ///
     /// ```
     /// # use streamjobs::Job;
@@ -254,16 +254,17 @@ impl Job {
     /// }
     /// ```
     ///
-    /// The call neither waits nor fails. What was said last is written in the background, for each job once
-    /// a second at most: the first report at once, and of those that come within a second after a write the
-    /// last one when the second is over, or not at all if the attempt has ended by then. A write that fails
-    /// is logged and tried again after 10 seconds. The text is cut to 200 bytes at a character, and control
-    /// characters become spaces; it must not contain secrets.
+    /// The call neither waits nor fails. The last report is written in the background, at most once a second for each
+    /// job. The first report is written at once. Of several reports within a second after a write, only the last is
+    /// written, when the second is over; it is not written if the attempt has ended by then. A write that fails is
+    /// logged and tried again after 10 seconds. The text is cut to 200 bytes at a character, and control characters
+    /// become spaces; it must not contain secrets.
     ///
     /// # Delivery
     ///
-    /// It belongs to this attempt and disappears with it, so that it is no checkpoint: a retry or a
-    /// redelivery cannot read it. Nothing is written once the lease is lost.
+    /// The report belongs to this attempt and disappears with it. So it cannot serve as a
+    /// checkpoint: a retry or a redelivery cannot read it. Nothing is written once the lease is
+    /// lost.
     pub fn progress(&self, done: u64, of: impl Into<Option<u64>>, text: &str) {
         let reported = Reported::new(done, of.into(), text);
         let (parts, hold) = (&self.parts, self.parts.delivery.hold());
@@ -359,14 +360,14 @@ impl Job {
         }
     }
 
-    /// Waits until the attempt has to end for another reason than its timeout, and returns why.
+    /// Waits until the attempt has to end for a reason other than its timeout, and returns why.
     pub(crate) async fn cut_off(&self) -> Outcome {
         self.parts.lease.token().cancelled().await;
         sleep(self.parts.lease.window).await;
         self.has_to_end().unwrap_or(Outcome::CutOff)
     }
 
-    /// Why the attempt has to end, if it has to for another reason than its timeout.
+    /// Why the attempt has to end, if it has to for a reason other than its timeout.
     pub(crate) fn has_to_end(&self) -> Option<Outcome> {
         self.cancel_reason().map(|reason| match reason {
             CancelReason::LeaseLost => Outcome::LeaseLost,

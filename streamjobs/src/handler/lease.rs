@@ -1,4 +1,4 @@
-//! The lease of an attempt, as its handler and the loops of its queue share it.
+//! The lease of an attempt, shared by its handler and the loops of its queue.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +22,7 @@ pub(crate) struct Lease {
     pub(super) window: Duration,
     /// How long after its last renewal the lease is lost.
     fence: Duration,
-    /// The moment from which its end is counted.
+    /// The moment from which the lease's end is counted.
     made: Instant,
     /// How long after `made` the lease is lost unless it is renewed, in milliseconds.
     ends: AtomicU64,
@@ -36,13 +36,13 @@ fn milliseconds(duration: Duration) -> u64 {
 }
 
 impl Lease {
-    /// A lease without an end, for jobs that no server has.
+    /// A lease without an end, for jobs that are on no server.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn endless(window: Duration, fence: Duration) -> Self {
         Self::lasting(window, fence, Instant::now(), ENDLESS)
     }
 
-    /// The lease of a delivery, by a request that was sent at this time.
+    /// The lease of a delivery whose request was sent at this time.
     pub(crate) fn since(sent: Instant, window: Duration, fence: Duration) -> Self {
         Self::lasting(window, fence, sent, milliseconds(fence))
     }
@@ -61,7 +61,7 @@ impl Lease {
         }
     }
 
-    /// The lease was renewed by a request that was sent at this time.
+    /// Notes that the lease was renewed by a request that was sent at this time.
     pub(crate) fn prove(&self, renewed_at: Instant) {
         let end = (renewed_at + self.fence).saturating_duration_since(self.made);
         self.ends.store(milliseconds(end), Ordering::SeqCst);
@@ -102,7 +102,7 @@ impl Lease {
         }
     }
 
-    /// Cancels the attempt because its job was cancelled; true if it was not before.
+    /// Cancels the attempt because its job was cancelled; true if it was not cancelled before.
     pub(crate) fn cancel(&self) -> bool {
         let is_new = !self.cancelled.swap(true, Ordering::SeqCst);
         if is_new {

@@ -1,7 +1,7 @@
 //! Middleware: code around the run of each job.
 //!
-//! A chain runs inside of the attempt's time, its cancellation and its guard against panics, and outside of
-//! the handler's arguments and resources.
+//! A chain runs within the attempt's timeout, cancellation and panic guard, and around the making of the handler's
+//! arguments and resources.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -20,12 +20,11 @@ use crate::model::outcome::{JobError, Outcome};
 
 /// Code around the run of each job: for the runtime, for a group, or for one handler.
 ///
-/// Every `async fn(Job, Next) -> Result<(), JobError>` is one, and so is a closure of this form. Implement
-/// the trait for a type with fields of its own. Set it with
-/// [`RuntimeBuilder::around`](crate::RuntimeBuilder::around),
+/// Every `async fn(Job, Next) -> Result<(), JobError>` is one, and so is a closure of this form. Implement the trait
+/// for a type with fields of its own. Set it with [`RuntimeBuilder::around`](crate::RuntimeBuilder::around),
 /// [`RuntimeBuilder::around_group`](crate::RuntimeBuilder::around_group), or the option `wrap` of
-/// [`#[handler]`](crate::handler). That of the runtime is outermost, then that of the group, then that of the
-/// handler; of several in one place, the first is outermost.
+/// [`#[handler]`](crate::handler). The runtime's middleware is outermost, then the group's, then the handler's; of
+/// several in one place, the first is outermost.
 ///
 /// ```
 /// use std::time::Instant;
@@ -44,26 +43,26 @@ use crate::model::outcome::{JobError, Outcome};
 ///
 /// - **See the outcome.** A panic, a timeout and a payload that cannot be decoded are errors as well, whose
 ///   [`run_failure`](JobError::run_failure) says which.
-/// - **Change an error**, into another one or its meaning: a dead letter, a delay, a snooze.
-/// - **Make a failure of a success.** What the handler has done or committed stays, and the job is retried.
-/// - **Refuse the job** by an error without calling `next`: the handler does not run, and the error has the
-///   meaning of one that the handler returned.
+/// - **Change an error**: replace it, or change its meaning into a dead letter, a delay or a snooze.
+/// - **Turn a success into a failure.** What the handler has done or committed stays, and the job is retried.
+/// - **Refuse the job** by an error without calling `next`: the handler does not run, and the error counts as if the
+///   handler had returned it.
 ///
-/// It cannot make a success of a failure: only a handler that returned `Ok` has done the job. After `Ok` for
-/// a failed run, the failure stands, and `Ok` without a run is a failure itself. A lost lease, a shutdown
-/// and a cancelled job are seen as errors, and stand whatever is returned.
+/// It cannot turn a failure into a success: only a handler that returned `Ok` has done the job. If middleware returns
+/// `Ok` for a failed run, the failure stands; if it returns `Ok` without a run, that is a failure itself. It sees a
+/// lost lease, a shutdown and a cancelled job as errors, which stand whatever it returns.
 ///
 /// # Time and panics
 ///
-/// It shares the attempt's timeout and cancellation with the handler. When these end the attempt, its future
-/// is dropped at its current await; if the run was under way, that happens after the run's end and the
-/// rollback of its resources, and, except for a shutdown and a lost lease, an eighth of the lease later (at
-/// most a second). The outcome of a run that had ended by then stands, unless it is a success and
-/// middleware around it [completes the job](Self::completes_job). A panic fails the attempt.
+/// It shares the attempt's timeout and cancellation with the handler. When these end the attempt, the middleware's
+/// future is dropped at its current await. If the run was under way, that happens after the run has ended and its
+/// resources are rolled back, and an eighth of the lease later (at most a second) unless the cause was a shutdown or
+/// a lost lease. The outcome of a run that had ended before stands, unless it is a success and middleware around it
+/// [completes the job](Self::completes_job). A panic fails the attempt.
 ///
 /// # Delivery
 ///
-/// It runs with each attempt: again after a failure, and after a crash.
+/// It runs with each attempt: also with those after a failure or a crash.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a middleware",
     label = "expected an `async fn(Job, Next) -> Result<(), JobError>`",
@@ -78,15 +77,15 @@ pub trait Middleware: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// The future may be dropped at any await, as said above.
+    /// The future may be dropped at any await, as described for the trait.
     fn around(&self, job: Job, next: Next) -> impl Future<Output = Result<(), JobError>> + Send;
 
     /// Whether the job is done only once this has returned: `false` by default.
     ///
-    /// Then a success of the run does not stand if the attempt ends before this has returned `Ok`, by its timeout, a
-    /// shutdown, a cancellation or a lost lease: the attempt has the outcome of that end, and the job runs again, though
-    /// its handler has returned `Ok` and its resources are committed. For middleware whose work after the run must not
-    /// be left out.
+    /// If true, a success of the run does not stand when a timeout, a shutdown, a cancellation or a lost lease ends
+    /// the attempt before this has returned `Ok`. The attempt then has the outcome of that cause, and the job runs
+    /// again, though its handler has returned `Ok` and its resources are committed. This is for middleware whose work
+    /// after the run must not be left out.
     fn completes_job(&self) -> bool {
         false
     }
@@ -117,7 +116,7 @@ pub struct Next {
     chain: Arc<Chain>,
     place: usize,
     progress: Arc<Progress>,
-    /// Tells the middleware around it, or what waits for that, that it is gone.
+    /// Dropped to tell the surrounding middleware, or the code that waits for it, that this is gone.
     alive: Option<oneshot::Sender<Infallible>>,
 }
 
@@ -126,13 +125,13 @@ impl Next {
     ///
     /// # Errors
     ///
-    /// The error of the handler or of the middleware within, or one with a
+    /// The error of the handler or of inner middleware, or an error with a
     /// [`run_failure`](JobError::run_failure).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the handler's at its current await, and its resources, which rolls them
-    /// back. The job is not done then, whatever the middleware returns.
+    /// Dropping the future drops the handler's future at its current await, and its resources, which rolls them back.
+    /// The job is not done then, whatever the middleware returns.
     pub async fn run(mut self) -> Result<(), JobError> {
         let (progress, alive) = (Arc::clone(&self.progress), self.alive.take());
         let mut unended = Unended(Some(&progress));
@@ -160,7 +159,7 @@ impl Next {
             alive: Some(alive),
         };
         let result = layer.around_boxed(job, next).await;
-        // It may have given the run to another task. This is an error as soon as the rest is gone.
+        // The middleware may have given the run to another task. This is an error as soon as the rest is gone.
         let _gone = gone.await.is_err();
         match (progress.take(), result) {
             (Some(outcome), result) => outcome.replaced_by(result),
@@ -269,7 +268,7 @@ impl Chain {
     }
 }
 
-/// How far the run of an attempt is.
+/// The stage of an attempt's run.
 #[derive(Debug, Default)]
 struct Progress {
     state: Mutex<State>,
@@ -279,12 +278,12 @@ struct Progress {
 #[derive(Debug, Default)]
 struct State {
     has_begun: bool,
-    /// The attempt has ended before the handler began, which does not begin any more.
+    /// The attempt has ended before the handler began; the handler never begins now.
     is_over: bool,
     is_running: bool,
-    /// How the run ended, as the middleware by now has left it; `None` if it did not end by itself.
+    /// How the run ended, as changed by the middleware that has returned so far; `None` if it did not end by itself.
     outcome: Option<Outcome>,
-    /// Whether that is a success although the middleware that has not returned yet is dropped.
+    /// Whether this outcome stands even if the middleware that has not returned yet is dropped.
     stands: bool,
 }
 
@@ -299,7 +298,7 @@ impl Progress {
         Some(Running(self))
     }
 
-    /// At the end of the attempt: whether the handler has begun. Otherwise it never does.
+    /// At the end of the attempt: whether the handler has begun. If not, it never will.
     fn has_begun_or_never_does(&self) -> bool {
         let mut state = self.state();
         state.is_over = !state.has_begun;

@@ -69,7 +69,7 @@ pub struct HandlerDef {
     pub schedule: Option<ScheduleDeclaration>,
     /// How many jobs share a run, if the function takes several.
     pub batch: Option<BatchOptions>,
-    /// For how long what the function returns is kept, if it is.
+    /// How long the function's result is kept, if it is kept.
     pub result: Option<Duration>,
     /// The middleware of the handler alone.
     pub wrap: Option<fn() -> Layer>,

@@ -12,17 +12,17 @@ use crate::model::entry::{EntryId, Hold, Inlet};
 use crate::model::progress::Reported;
 use crate::store::progress::NewProgress;
 
-/// Jobs to the writer: what handlers have said of their progress and is not written yet. A job that says
+/// From jobs to the writer: the progress that handlers have reported and that is not written yet. A job that reports
 /// nothing is not in it.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressBoard {
     jobs: Mutex<HashMap<(Inlet, EntryId), Reporting>>,
-    /// How many there are, so that the end of a job that said nothing costs no lock.
+    /// How many jobs there are, so that the end of a job that reported nothing needs no lock.
     count: AtomicUsize,
     changed: Notify,
 }
 
-/// A job that has said something.
+/// A job that has reported progress.
 #[derive(Debug)]
 struct Reporting {
     hold: Hold,
@@ -31,12 +31,13 @@ struct Reporting {
     /// Whether the last report is not written yet.
     is_new: bool,
     has_ended: bool,
-    /// From when on the next write may be sent.
+    /// The earliest time of the next write.
     next: Instant,
 }
 
 impl ProgressBoard {
-    /// A handler says how far it is, unless its attempt `is_over`: a clone of the job may outlive it.
+    /// Takes a handler's report of its progress, unless the attempt `is_over`: a clone of the job may outlive its
+    /// attempt.
     pub(crate) fn report(&self, hold: Hold, last: Reported, is_over: impl Fn() -> bool) {
         let mut jobs = self.lock();
         if is_over() {
@@ -58,7 +59,7 @@ impl ProgressBoard {
         (job.last, job.is_new) = (last, true);
         let count = jobs.len();
         self.count.store(count, Ordering::SeqCst);
-        // It may have ended since, and not have seen this count.
+        // The attempt may have ended since, without seeing this count.
         if let Some(job) = jobs.get_mut(&(hold.inlet, hold.id)).filter(|_| is_over()) {
             (job.has_ended, job.is_new) = (true, false);
         }
@@ -66,7 +67,7 @@ impl ProgressBoard {
         self.changed.notify_one();
     }
 
-    /// An attempt is over: what it has written is removed.
+    /// Ends an attempt: the progress that it has written is removed.
     pub(crate) fn end(&self, hold: Hold) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
@@ -79,12 +80,12 @@ impl ProgressBoard {
 
     /// Waits for a report or the end of a job that has reported.
     ///
-    /// Cancel safe: one is not missed by the next call.
+    /// Cancel safe: the next call misses none.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// What may be written now, at most so many, and when the next is due after that.
+    /// What may be written now, at most `limit`, and when the next write is due after that.
     pub(crate) fn due(&self, now: Instant, limit: usize) -> (Vec<NewProgress>, Option<Instant>) {
         let jobs = self.lock();
         let waiting = || jobs.values().filter(|job| job.is_new || job.has_ended);
@@ -94,14 +95,16 @@ impl ProgressBoard {
         (due.collect(), later.map(|job| job.next).min())
     }
 
-    /// These were sent at a time. What was not written is tried again, after a longer pause.
+    /// Notes when these were sent. Those that were not written are tried again, after a longer
+    /// pause.
     pub(crate) fn sent(&self, sent: &[NewProgress], at: Instant, is_written: bool) {
         let mut jobs = self.lock();
         for (hold, reported) in sent {
             let key = (hold.inlet, hold.id);
             let Some(job) = jobs.get_mut(&key).filter(|job| job.hold == *hold) else { continue };
             match reported {
-                // What could not be removed is not shown for long: its entry is about to end.
+                // Progress that could not be removed is not shown for long: its entry is about to
+                // end.
                 None => drop(jobs.remove(&key)),
                 Some(reported) => {
                     job.next = at + if is_written { INTERVAL } else { INTERVAL_REFUSED };

@@ -33,7 +33,7 @@ pub fn linked() -> Vec<HandlerDef> {
 
 /// Lists handlers by hand, for [`RuntimeBuilder::handlers`](crate::RuntimeBuilder::handlers).
 ///
-/// The list has to be where its functions are visible: a handler of another module is `pub` or
+/// The list has to be where its functions are visible: a handler of another module must be `pub` or
 /// `pub(crate)` there.
 ///
 /// ```
@@ -49,7 +49,7 @@ pub fn linked() -> Vec<HandlerDef> {
 macro_rules! handlers {
     ($($handler:path),* $(,)?) => {
         [$({
-            // First, so that the compiler says that the function is private, and not that its
+            // First, so that the compiler reports that the function is private, not that its
             // description is.
             #[allow(deprecated)]
             let _ = $handler;

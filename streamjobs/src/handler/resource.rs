@@ -67,9 +67,9 @@ pub trait JobResource: Sized + Send {
     /// returns the error unchanged by default.
     ///
     /// A database knows that a deadlock in a statement of the handler is not the job's fault, and
-    /// snoozes the job with [`into_later`](JobError::into_later). Leave an error unchanged whose
-    /// meaning the handler has decided, such as [`is_dead`](JobError::is_dead) or a delay:
-    /// [`is_retry`](JobError::is_retry) is false for these.
+    /// snoozes the job with [`into_later`](JobError::into_later). If the handler has decided the
+    /// meaning of an error, such as [`is_dead`](JobError::is_dead) or a delay, leave the error
+    /// unchanged: [`is_retry`](JobError::is_retry) is false for these.
     ///
     /// It is called with the handler's error, and with an error of another resource's begin or
     /// commit; not for panics, timeouts and payloads that cannot be decoded.
@@ -80,9 +80,9 @@ pub trait JobResource: Sized + Send {
 
     /// Rolls back what the handler did with the resource.
     ///
-    /// Nothing bounds it: neither the handler's timeout nor a lost lease ends it, and the job keeps its
-    /// slot until it returns. Give up after a few seconds if it waits for another system. The resource is
-    /// dropped then, which must roll back as well.
+    /// The rollback has no time limit: neither the handler's timeout nor a lost lease ends it, and the job keeps its
+    /// slot until it returns. If it waits for another system, give up after a few seconds. The resource is then
+    /// dropped, and dropping must roll back as well.
     fn rollback(self) -> impl Future<Output = ()> + Send;
 
     /// Adds what the resource needs from the runtime, so that a start without it is refused.

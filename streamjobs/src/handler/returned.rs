@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::model::event::encode_result;
 use crate::model::outcome::{HandlerError, JobError, Outcome};
 
-/// What a handler with the option `result` may return: a result whose value serde can write.
+/// What a handler with the option `result` may return: a result whose value serde can serialize.
 #[diagnostic::on_unimplemented(
     message = "a handler with the option `result` cannot return `{Self}`",
     label = "return `Result<T, E>`, where `T` is the result",
@@ -21,8 +21,8 @@ pub trait IntoResult {
     ///
     /// # Errors
     ///
-    /// The outcome of an attempt that has none: its handler failed, or the value cannot be encoded or is larger
-    /// than this, which no retry changes.
+    /// The outcome of an attempt without a result: its handler failed, or the value cannot be encoded or is larger
+    /// than `bytes_max`, which a retry would not change.
     fn into_result(self, bytes_max: usize) -> Result<Bytes, Outcome>;
 }
 
@@ -48,12 +48,12 @@ impl<T: Serialize, E: HandlerError> IntoResult for Result<T, E> {
 pub(crate) struct Returned(OnceLock<Bytes>);
 
 impl Returned {
-    /// Leaves it. There is one run in an attempt, so that nothing was left before.
+    /// Leaves the result. An attempt has one run, so nothing was left before.
     pub(super) fn leave(&self, json: Bytes) {
         let _full = self.0.set(json).is_err();
     }
 
-    /// What was returned, if a run has come to that.
+    /// What was returned, if a run has got that far.
     pub(crate) fn json(&self) -> Option<&Bytes> {
         self.0.get()
     }

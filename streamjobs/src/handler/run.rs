@@ -70,7 +70,7 @@ pub fn tick_input<E: ScheduledInput>(job: &Job) -> Result<E, Outcome> {
 ///
 /// # Errors
 ///
-/// None: every entry is accepted.
+/// Never: every entry is accepted.
 pub fn raw_input<E: RawInput>(job: &Job) -> Result<E, Outcome> {
     Ok(E::of_entry(job.entry()))
 }
@@ -124,8 +124,8 @@ where
 
 /// As [`run()`], and leaves what the body returned with the job.
 ///
-/// It is encoded before the resources of the attempt are committed, so that one which cannot be kept rolls them
-/// back.
+/// The result is encoded before the attempt's resources are committed, so that a result that cannot be kept rolls
+/// them back.
 pub fn run_with_result<'a, F, T>(job: &'a Job, body: F) -> BoxFuture<'a, Outcome>
 where
     F: Future<Output = T> + Send + 'a,
@@ -151,8 +151,8 @@ where
     })
 }
 
-/// Commits a resource when the attempt has succeeded so far, and rolls it back otherwise. An error is
-/// judged by the resource before the rollback.
+/// Commits a resource when the attempt has succeeded so far, and rolls it back otherwise. Before a rollback, the
+/// resource judges the error.
 pub fn settle<'a, R: JobResource + 'a>(
     job: &'a Job,
     resource: R,
@@ -184,7 +184,7 @@ async fn interruptible<F: Future + Send>(job: &Job, future: F) -> Result<F::Outp
     let mut guarded = pin!(AssertUnwindSafe(future).catch_unwind());
     let finished =
         |finished: Result<_, _>| finished.map_err(|panic| Outcome::Panicked(panic_text(panic)));
-    // Nothing watches a future that has an answer at once.
+    // A future that is ready at once needs no watching.
     let mut ended = None;
     let watched = poll_fn(|context| {
         if let Poll::Ready(answer) = guarded.as_mut().poll(context) {

@@ -15,10 +15,10 @@ use crate::publish::client::Client;
 /// Background work that runs as long as the runtime: moving dead letters into an archive, publishing
 /// the rows of an outbox, pruning old rows.
 ///
-/// Give it to [`RuntimeBuilder::service`](crate::RuntimeBuilder::service). It is prepared before the
-/// start, runs on the application's executor, is restarted when it ends early, and is stopped after
-/// the consumers have drained, so that it can process what the last jobs left. Several processes run
-/// it at the same time; the service itself has to prevent work from being done twice.
+/// Give it to [`RuntimeBuilder::service`](crate::RuntimeBuilder::service). It is prepared before the start, runs on
+/// the application's executor, is restarted when it ends early, and is stopped after the consumers have drained, so
+/// that it can process what the last jobs left. Several processes run it at the same time, so the service itself has
+/// to prevent double work.
 ///
 /// ```
 /// use std::time::Duration;
@@ -71,13 +71,13 @@ pub trait Service: Send + Sync + 'static {
 
     /// Runs until the context's [stop](ServiceContext::stop).
     ///
-    /// A run that returns early or panics is logged and counted, and restarted after a delay that grows
-    /// from 1 s to 30 s while that repeats. The service should wait by itself for conditions that it
-    /// expects, such as a database that is unavailable.
+    /// A run that returns early or panics is logged and counted, and restarted after a delay that grows from 1 s to
+    /// 30 s while this repeats. The service itself should wait out conditions that it expects, such as a database
+    /// that is unavailable.
     ///
     /// # Cancel safety
     ///
-    /// The future may be dropped at any await, as said above.
+    /// The future may be dropped at any await, as described for the trait.
     fn run(&self, context: ServiceContext) -> BoxFuture<'_, ()>;
 }
 
@@ -135,7 +135,7 @@ impl ServiceContext {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServedQueue {
-    /// The stream: the whole one, if it is spread over partitions.
+    /// The stream; if it is spread over partitions, the whole stream.
     pub stream: StreamName,
     /// The group.
     pub group: GroupName,

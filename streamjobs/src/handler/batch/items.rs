@@ -12,7 +12,7 @@ use crate::model::outcome::{JobError, Outcome};
 
 /// The events that a handler with the option `batch` takes in one run, each with its job.
 ///
-/// There is at least one. Their number is at most the option `batch`; a job that has failed before, or was
+/// It has at least one event, and at most as many as the option `batch` says; a job that has failed before, or was
 /// delivered before, is alone.
 #[derive(Debug)]
 pub struct Batch<E> {
@@ -32,7 +32,7 @@ pub struct BatchItem<E> {
 pub(super) struct Part {
     pub(super) job: Job,
     error: Mutex<Option<JobError>>,
-    /// Which resources have the handler run without this job.
+    /// The resources for which the handler runs without this job.
     left_out: Mutex<Vec<(&'static str, LeftOut)>>,
     /// The job does not wait for the end of the run any more.
     left: Arc<AtomicBool>,
@@ -79,7 +79,7 @@ impl<E> Batch<E> {
         self.items.len()
     }
 
-    /// Whether there is no event, which is never so when a handler begins.
+    /// Whether there is no event; never true when a handler begins.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
@@ -124,11 +124,11 @@ impl<E> BatchItem<E> {
         &self.part.job
     }
 
-    /// Fails this job alone: it ends with the error, as a job whose handler returns it, once the handler returns
-    /// `Ok`. The jobs that are not failed are done.
+    /// Fails this job alone: once the handler returns `Ok`, the job ends as if its handler had returned the error.
+    /// The jobs that are not failed are done.
     ///
-    /// The first error of a job stands. When the handler returns an error, these are forgotten, and each job runs
-    /// again alone.
+    /// The first error of a job stands. When the handler itself returns an error, these errors are dropped, and each
+    /// job runs again alone.
     pub fn fail(&self, error: impl Into<JobError>) {
         self.part.error().get_or_insert_with(|| error.into());
     }
@@ -151,7 +151,8 @@ impl Part {
         Self { job, error: Mutex::default(), left_out: Mutex::default(), left }
     }
 
-    /// This resource has the handler run without this job. The first one that says so decides what becomes of it.
+    /// Leaves this job out of the run, for this resource. The first resource that does so decides what becomes of the
+    /// job.
     pub(super) fn leave_out(&self, resource: &'static str, why: LeftOut) {
         self.left_out().push((resource, why));
     }
@@ -170,15 +171,15 @@ impl Part {
         self.is_left_out() || self.has_failed()
     }
 
-    /// Whether a resource that took the job has to know that it is not done: the handler has failed it, or ran without
-    /// it because of another resource.
+    /// Whether a resource that took the job has to learn that the job is not done: the handler has failed it, or ran
+    /// without it because of another resource.
     pub(super) fn is_undone_for(&self, resource: &'static str) -> bool {
         let left_out = self.left_out();
         let by_itself = left_out.iter().any(|(by, _)| *by == resource);
         !by_itself && (!left_out.is_empty() || self.has_failed())
     }
 
-    /// What becomes of the job when the run has succeeded; `None` if it runs alone then.
+    /// What becomes of the job when the run has succeeded; `None` if the job then runs alone.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match self.left_out().first() {
             Some((_, LeftOut::Done)) => Some(Outcome::AlreadyDone),

@@ -27,11 +27,11 @@ pub(super) struct Member<E> {
     left: Arc<AtomicBool>,
     /// Taken when the run begins.
     event: Mutex<Option<E>>,
-    /// What the run came to for this job; none if the job has to run alone.
+    /// The outcome of the run for this job; `None` if the job has to run alone.
     outcome: Mutex<Option<Outcome>>,
 }
 
-/// Marks the job as gone when its wait ends, however that is.
+/// Marks the job as gone when its wait ends, for whatever reason.
 struct Waiting<'a> {
     left: &'a AtomicBool,
     stage: &'a RunStage,
@@ -54,10 +54,11 @@ impl<E: Send + Sync + 'static> Member<E> {
         }
     }
 
-    /// Runs with others: what came of it, or `None` if the job has to run alone.
+    /// Runs the job together with others, and returns its outcome, or `None` if the job has to run alone.
     ///
-    /// A job that has to end before the run leaves it. While resources are settled it waits, and so does the last
-    /// one: what was committed is done, and what was not is rolled back first.
+    /// A job that has to end earlier than the run leaves it. While resources are being settled it first waits for the
+    /// end of the run, and so does the last job to leave: what was committed counts as done, and the rest is rolled
+    /// back first.
     pub(super) async fn run(
         self: Arc<Self>,
         options: BatchOptions,

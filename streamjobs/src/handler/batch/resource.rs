@@ -7,18 +7,18 @@ use crate::model::outcome::JobError;
 
 /// A resource that a handler with the option `batch` borrows as `&mut T`: begun once for all jobs of a run.
 ///
-/// It is settled as a [`JobResource`]: committed when the handler returns `Ok`, has not failed every job, and none of
-/// them has lost its lease or was cancelled; and rolled back in every other case. Then each job runs again alone, with
-/// a resource of its own, unless the handler has decided what becomes of it.
+/// It is settled like a [`JobResource`]: committed when the handler returns `Ok` and has not failed every job, and no
+/// job has lost its lease or was cancelled; rolled back in every other case. After a rollback, each job runs again
+/// alone, with a resource of its own, unless the handler has decided what becomes of the job.
 #[diagnostic::on_unimplemented(
     message = "`&mut {Self}` cannot be an argument of a handler with the option `batch`",
     label = "begins for one job alone",
     note = "implement `streamjobs::batch::BatchResource` for it, or remove the option `batch`"
 )]
 pub trait BatchResource: JobResource {
-    /// Begins the resource for these jobs, of which there is at least one, and says without which the handler runs.
+    /// Begins the resource for these jobs, at least one, and names those without which the handler runs.
     ///
-    /// Two jobs can be of the same event: let one of them fail with [`JobError::later`].
+    /// Two of the jobs can be for the same event: let one of them fail with [`JobError::later`].
     ///
     /// # Errors
     ///
@@ -37,7 +37,7 @@ pub trait BatchResource: JobResource {
 
 /// What beginning a resource for several jobs found.
 ///
-/// The handler runs without the jobs that are named here, and not at all if those are all.
+/// The handler runs without the jobs that are named here; if these are all jobs, it does not run.
 #[derive(Debug)]
 #[must_use]
 pub struct BatchBegun<R> {
@@ -74,7 +74,7 @@ impl<R> BatchBegun<R> {
         self
     }
 
-    /// The job at this place gets a run of its own after this one. Of a single job it means nothing.
+    /// The job at this place gets a run of its own after this one. With a single job this has no effect.
     pub fn alone(mut self, place: usize) -> Self {
         self.left_out.push((place, LeftOut::Alone));
         self

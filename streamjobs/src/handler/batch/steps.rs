@@ -53,8 +53,8 @@ impl<T: Clone + Send + Sync + 'static> FromBatch for State<T> {}
 
 /// Runs a handler for one job, together with others where the options allow it.
 ///
-/// A job that failed before, or was delivered before, is alone: one that its handler cannot take must not fail
-/// others with it again and again. So is each job of a run that fails as a whole.
+/// A job that failed before, or was delivered before, runs alone: a job that its handler cannot take must not fail
+/// others with it again and again. Each job of a run that fails as a whole also runs alone then.
 pub fn run_in_batch<E: Send + Sync + 'static>(
     job: Job,
     options: BatchOptions,
@@ -84,7 +84,7 @@ pub fn run_in_batch<E: Send + Sync + 'static>(
 ///
 /// # Errors
 ///
-/// The resources have left out every job, or a job has lost its lease or was cancelled.
+/// When the resources have left out every job, or a job has lost its lease or was cancelled.
 pub fn batch_input<B: BatchInput>(run: &BatchRun<B::Item>) -> Result<B, Outcome> {
     // Beginning resources takes time.
     if !run.is_whole() {
@@ -149,8 +149,8 @@ where
     })
 }
 
-/// Commits a resource when the run has succeeded so far, and rolls it back otherwise. An error is judged by the
-/// resource before the rollback.
+/// Commits a resource when the run has succeeded so far, and rolls it back otherwise. Before a rollback, the resource
+/// judges the error.
 pub fn batch_settle<'a, R: BatchResource + 'a, E: Send + Sync>(
     run: &'a BatchRun<E>,
     resource: R,
@@ -158,7 +158,7 @@ pub fn batch_settle<'a, R: BatchResource + 'a, E: Send + Sync>(
 ) -> BoxFuture<'a, Outcome> {
     Box::pin(async move {
         let outcome = match outcome {
-            // What would be committed for a job that has lost its lease could race with its next attempt.
+            // A commit for a job that has lost its lease could race with the job's next attempt.
             Outcome::Done if !run.stage.settle(|| run.is_whole()) => Outcome::LeaseLost,
             Outcome::Done if run.parts.iter().any(|part| !part.is_undone()) => {
                 let name = type_name::<R>();
@@ -185,7 +185,7 @@ pub fn batch_settle<'a, R: BatchResource + 'a, E: Send + Sync>(
     })
 }
 
-/// What it means for the jobs that a resource has failed: the database was busy with one of them, perhaps.
+/// What the failure of a resource means for the jobs: perhaps the database was busy with one of them.
 fn failed_by_resource<E>(run: &BatchRun<E>, error: JobError) -> Outcome {
     run.stage.fail_by_resource();
     Outcome::Failed(error)

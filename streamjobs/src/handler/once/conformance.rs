@@ -25,9 +25,8 @@ use crate::model::outcome::JobError;
 use crate::publish::client::Client;
 use crate::store::Queue;
 
-/// Checks a store of marks, with the state that a runtime would give to its jobs. It uses the groups
-/// `conformance` and `conformance-other` of the stream `conformance`, and a new event each time, and
-/// takes about 100 ms.
+/// Checks a store of marks, with the state that a runtime would give to its jobs. It uses the groups `conformance`
+/// and `conformance-other` of the stream `conformance`, with a new event each time. It takes about 100 ms.
 ///
 /// # Errors
 ///

@@ -27,16 +27,16 @@
 //! The work is done at least once. It is repeated in one case: a process dies, or an attempt is cut
 //! off, **between the work and the mark that it is done**. (Setting the mark is retried for some
 //! seconds before the attempt fails.) A mark cannot close this window, because a mail server and a
-//! mark have no common transaction. The next attempt sees it by
-//! [`is_takeover`](OnceMark::is_takeover); a system that takes an idempotency key closes it when it
-//! gets [`key`](OnceMark::key). Outside the window, a group does each event once, whether it is
-//! redelivered, published twice, or redriven.
+//! mark have no common transaction. The next attempt recognizes the case by
+//! [`is_takeover`](OnceMark::is_takeover). A system that takes an idempotency key closes the
+//! window: give it [`key`](OnceMark::key). Outside the window, a group does each event once,
+//! whether it is redelivered, published twice, or redriven.
 //!
-//! What survives a loss depends on where the marks are:
+//! What survives a failure depends on where the marks are:
 //!
-//! - [`ServerMarks`], the default: as durable as the server of the streams. Marks that the server
-//!   loses (in a crash without an append-only file, in a failover, by eviction or by a flush) count
-//!   as never made: the work may be repeated, and is never skipped. Each stream has marks of its own.
+//! - [`ServerMarks`], the default: as durable as the server of the streams. Marks that the server loses (in a crash
+//!   without an append-only file, in a failover, by eviction or by a flush) count as never set: the work may be
+//!   repeated, and is never skipped. Each stream has marks of its own.
 //! - The marks of `streamjobs-postgres`: as durable as the database, independent of the server. The
 //!   window is the same.
 //! - `Once` of `streamjobs-postgres`: the effects are in the same database and are committed with the
@@ -49,16 +49,15 @@
 //! A mark is *running*, with its owner and the time after which it counts as abandoned, or *done*:
 //!
 //! - No mark: the work begins, and the mark is running.
-//! - Running for the same job (which was delivered again, so the owner is dead or has lost its
+//! - Running for the same job (the entry was delivered again, so the owner is dead or has lost its
 //!   lease): taken over at once.
-//! - Running for another job of the same event (which was published twice): the job is
+//! - Running for another job of the same event (the event was published twice): the job is
 //!   [snoozed](crate::JobError::later), for at most 5 seconds at a time.
 //! - Running and abandoned: taken over by the next attempt.
 //! - Done: the job is acknowledged without running.
 //!
-//! A mark counts as abandoned 30 seconds after the attempt's deadline, or 15 minutes after its begin
-//! where the handler has no timeout: **set a timeout**. Without one, a handler that runs for longer
-//! may run twice at the same time.
+//! A mark counts as abandoned 30 seconds after the attempt's deadline, or 15 minutes after its start if the handler
+//! has no timeout: **set a timeout**. Without one, a handler that runs for longer may run twice at the same time.
 #![cfg_attr(
     feature = "testing",
     doc = "\n[`conformance::check`] tries whether marks of your own keep all of this."
@@ -86,7 +85,7 @@ use crate::model::outcome::JobError;
 
 /// A store of marks.
 ///
-/// Its functions take the job, whose state and client lead to the store.
+/// Its functions take the job, which gives access to the store through its state and its client.
 pub trait Marks: Send + 'static {
     /// Marks the work of a job as begun, unless it is done or a job of another entry is doing it.
     ///
@@ -121,8 +120,8 @@ pub trait Marks: Send + 'static {
 
     /// How long marks are kept: seven days by default.
     ///
-    /// Keep marks for longer than an event can come again (retention, redriven dead letters,
-    /// publishers that repeat): an event that comes later is done twice.
+    /// Keep marks for longer than the time after which an event can come again (through retention,
+    /// redriven dead letters, or publishers that repeat): an event that comes later is done twice.
     fn keep(job: &Job) -> Duration {
         let _ = job;
         KEPT
@@ -156,8 +155,7 @@ impl<M: Marks> OnceMark<M> {
         key(&self.job)
     }
 
-    /// Whether an earlier attempt began this work and neither finished nor removed its mark, so that
-    /// the work may be done.
+    /// Whether an earlier attempt began this work and left its mark as running: the work may already be done.
     #[must_use]
     pub fn is_takeover(&self) -> bool {
         self.takeover

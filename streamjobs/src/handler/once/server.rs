@@ -9,9 +9,9 @@ use crate::store::{Queue, StoreError};
 
 /// Marks on the server of the streams, which need no other store.
 ///
-/// They are as durable as that server; the [module](super) says what that means. Each is a key of
-/// about 200 bytes beside its stream (`{orders}:once:<group>:{<event id>}`), which expires after seven
-/// days, or after the time in [`KeepMarks`]. A server that evicts keys may lose marks earlier.
+/// They are as durable as that server; the [module](super) says what that means. Each mark is a key of about 200
+/// bytes beside its stream (`{orders}:once:<group>:{<event id>}`), and expires after seven days, or after the time in
+/// [`KeepMarks`]. A server that evicts keys may lose marks earlier.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ServerMarks;
@@ -19,8 +19,8 @@ pub struct ServerMarks;
 /// How long marks on the server are kept: seven days by default. Give it to the runtime as a
 /// [state](crate::RuntimeBuilder::state).
 ///
-/// With a short time, an event that comes again later is done again; with a long one, every event of a
-/// guarded group takes memory for that time. The maximum is a hundred years.
+/// With a short time, an event that comes again after it is done again; with a long time, every event of a guarded
+/// group takes memory for that time. The maximum is a hundred years.
 ///
 /// ```no_run
 /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -58,9 +58,9 @@ fn queue(job: &Job) -> Queue {
     Queue { stream: job.stream().clone(), group: job.group().clone() }
 }
 
-/// A server that does not answer, or is in a temporary state, is not the job's fault: the job is
-/// snoozed. Any other refusal may be permanent, such as missing rights on the marks: it counts as a
-/// failure, so that the job ends and is seen.
+/// If the server does not answer, or is in a temporary state, that is not the job's fault: the job
+/// is snoozed. Any other refusal may be permanent, such as missing rights on the marks: it counts
+/// as a failure, so that the job ends and operators see it.
 fn failed(error: StoreError) -> JobError {
     match error.is_transient() {
         true => JobError::later(PAUSE.mul_f64(0.5 + fastrand::f64()), error),
