@@ -76,8 +76,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When the address is invalid, the server does not answer within 5 seconds or is a Sentinel, or
-    /// no sentinel names a primary that can be used.
+    /// When the address is invalid, the server does not answer within 5 seconds or is itself a Sentinel, or no
+    /// sentinel names a usable primary.
     ///
     /// # Cancel safety
     ///
@@ -112,11 +112,10 @@ impl Client {
     /// [unconfirmed](PublishError::is_unconfirmed): then publish it again with
     /// [`publish_with_id`](Self::publish_with_id) and the id of the error.
     ///
-    /// About a thousand events of a client, or 4 MiB of them, are on their way to the server at once.
-    /// Others wait for their turn, for at most 5 seconds: then they are
-    /// [`Unsent`](PublishError::Unsent), and certainly not stored. What was sent is unconfirmed when the
-    /// server answers nothing for 3 seconds, and a second for each 100 kB of the event and of those that
-    /// are on their way before it; that is noticed up to a quarter of a second later.
+    /// A client sends about a thousand events, or 4 MiB of them, to the server at once. Other events wait for their
+    /// turn, for at most 5 seconds; then they are [`Unsent`](PublishError::Unsent), and certainly not stored. An
+    /// event that was sent is unconfirmed when the server answers nothing for 3 seconds, plus a second for each 100
+    /// kB of the event and of those ahead of it on their way; that is noticed up to a quarter of a second later.
     ///
     /// # Cancel safety
     ///
@@ -144,7 +143,7 @@ impl Client {
         self.publish_to(&stream_of::<E>()?, event, id).await
     }
 
-    /// Publishes one event to another stream than its own, such as the stream of a tenant.
+    /// Publishes one event to a stream other than its own, such as the stream of a tenant.
     ///
     /// Handlers read such streams when the runtime is built with
     /// [`read_keys`](crate::RuntimeBuilder::read_keys).
@@ -171,8 +170,8 @@ impl Client {
         self.send_one(stream, id, fields, span).await
     }
 
-    /// Publishes many events of one type in a pipeline: the next are sent while the server stores
-    /// those before them.
+    /// Publishes many events of one type in a pipeline: the next ones are sent while the server
+    /// stores the ones before.
     ///
     /// Returns one result for each event, in their order, which is also the order of storage within each
     /// [partition](ClientBuilder::partitions). It is not a transaction: some events may be stored while
@@ -235,8 +234,8 @@ impl Client {
         EncodedEvent::encode(event, id, trace.as_deref(), self.inner.payload_bytes_max)
     }
 
-    /// Publishes encoded events, each to its own stream: those of one stream in a pipeline and in
-    /// their order, the streams concurrently.
+    /// Publishes encoded events, each to its own stream: events of one stream in a pipeline and in
+    /// their order, different streams concurrently.
     ///
     /// Returns one result for each event, in their order. It is not a transaction: some events may be
     /// stored while others are refused. Without events nothing is sent.
@@ -290,7 +289,7 @@ impl Client {
         self.inner.retention.get(stream).copied().unwrap_or(self.inner.retention_default)
     }
 
-    /// Of which partitions streams consist.
+    /// The partitions of the streams.
     pub(crate) fn layouts(&self) -> &Arc<Layouts> {
         &self.inner.layouts
     }
@@ -317,7 +316,7 @@ impl Client {
         &self.inner.metrics
     }
 
-    /// The trace context of what is published now: the application's, or that of the job which
+    /// The trace context of an event published now: the application's, or that of the job that
     /// publishes it.
     pub(super) fn trace(&self, span: &Span) -> Option<Arc<TraceContext>> {
         match &self.inner.trace_context {
@@ -364,14 +363,14 @@ impl ClientBuilder {
         self
     }
 
-    /// Spreads a stream over so many partitions, 1 to 4,096: streams of their own, which a cluster keeps on
-    /// different nodes. Without it a stream has one, which is the stream itself.
+    /// Spreads a stream over this many partitions, 1 to 4,096: streams of their own, which a cluster keeps on
+    /// different nodes. Without this a stream has one partition, the stream itself.
     ///
-    /// Events with a key go to the partition of their key, others to each in turn. A handler of the stream
-    /// works on all partitions, which share its slots; retention holds for each of them. Name the same
-    /// number in each process that publishes to the stream or handles its events. The server keeps it: a
-    /// larger one adds partitions, and with a smaller one [`connect`](Self::connect) fails. A process that
-    /// still runs with the smaller number goes on, in the partitions that it knows.
+    /// Events with a key go to the partition of their key, others to each partition in turn. A handler of the stream
+    /// works on all partitions, which share its slots; retention applies to each of them. Set the same number in each
+    /// process that publishes to the stream or handles its events. The server stores the number: a larger one adds
+    /// partitions, and with a smaller one [`connect`](Self::connect) fails. A process that still runs with the
+    /// smaller number continues, in the partitions that it knows.
     ///
     /// See `docs/partitions.md`.
     pub fn partitions(mut self, stream: impl Into<String>, count: u16) -> Self {
@@ -379,10 +378,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Takes a stream to have as many partitions as the server keeps for it at
-    /// [`connect`](Self::connect); without it a stream has one. For programs that look at streams of
-    /// others, such as the command line: those that publish or have handlers name the number, with
-    /// [`partitions`](Self::partitions). Partitions that are added later are not seen.
+    /// Takes the number of a stream's partitions from the server at [`connect`](Self::connect); without this a stream
+    /// has one. It is for programs that look at the streams of others, such as the command line. Programs that
+    /// publish or have handlers set the number with [`partitions`](Self::partitions). Partitions that are added later
+    /// are not seen.
     ///
     /// It sends one request for each stream, which needs the command `HGET` on `{stream}:partitions`.
     pub fn partitions_as_stored(mut self, stream: impl Into<String>) -> Self {
@@ -417,8 +416,8 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// When a setting or the address is invalid, when the server does not answer within 5 seconds, or
-    /// when a stream has more partitions than it was given here.
+    /// When a setting or the address is invalid, when the server does not answer within 5 seconds, or when a stream
+    /// has more partitions than this builder was told.
     ///
     /// # Cancel safety
     ///

@@ -7,17 +7,16 @@ use crate::model::config::TlsOptions;
 use crate::model::config::{Credentials, CredentialsProvider};
 
 impl ClientBuilder {
-    /// Sets the function that says who logs in, for passwords and tokens that change. It is called for
-    /// each connection that is opened, so a few times when a runtime starts and again after each
-    /// connection that broke. Connections that are open stay as they are.
+    /// Sets the function that returns the credentials for a login, for passwords and tokens that change. It is called
+    /// for each connection that is opened: a few times when a runtime starts, and again after each connection that
+    /// broke. Open connections stay as they are.
     ///
-    /// By default, user and password are those of the address, which must have no password beside this.
+    /// By default, user and password come from the address. With this function, the address must have no password.
     ///
-    /// The function has 3 seconds. When it fails, panics or takes longer, the attempt to connect fails
-    /// with an error that says so and is repeated after the usual pause, 0.2 to 2 seconds. The text of
-    /// its error is part of that error and of log lines; the password that it gave last is cut out of
-    /// it. After a login that the server refused, the next attempt is made 10 seconds later, because
-    /// servers count them.
+    /// The function has 3 seconds. When it fails, panics or takes longer, the attempt to connect fails with an error
+    /// that says so and is repeated after the usual pause, 0.2 to 2 seconds. The text of the function's error is part
+    /// of that error and of log lines; the last password that it returned is cut out of the text. After a login that
+    /// the server refused, the next attempt is made 10 seconds later, because servers count refused logins.
     ///
     /// ```no_run
     /// # async fn secret(name: &str) -> Result<String, std::io::Error> { Ok(name.to_owned()) }
@@ -42,7 +41,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How connections to a `rediss://` address are secured; other addresses cannot be used with it.
+    /// How connections to a `rediss://` address are secured; other addresses cannot be used with these options.
     ///
     /// By default, the operating system's root certificates decide which servers are trusted.
     #[cfg(feature = "tls")]

@@ -1,4 +1,4 @@
-//! Debounced publishing: an event waits, and one that is the same replaces it meanwhile.
+//! Debounced publishing: while an event waits, another event that counts as the same replaces it.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,14 +21,15 @@ use crate::store::NewDebounced;
 pub struct DebouncedEvent {
     /// Its event id.
     pub event_id: EventId,
-    /// The name under which it waits, and under which it is cancelled or rescheduled. What replaces it has
-    /// the same one.
+    /// The name under which it waits, and under which it is cancelled or rescheduled. An event that replaces it has
+    /// the same name.
     pub name: EventId,
     /// When it is due, by the server's clock in milliseconds since 1970.
     pub due: u64,
-    /// The event that waited and that this one has replaced: no entry comes of it.
+    /// The waiting event that this one has replaced: it never enters its stream.
     pub replaced: Option<EventId>,
-    /// Whether an earlier call with this event id has stored it, and it waits. This call has changed nothing.
+    /// Whether an earlier call with this event id has stored it, and it still waits. If so, this call has changed
+    /// nothing.
     pub repeated: bool,
     /// The number of the partition in which it waits; `None` if the stream has only one.
     pub partition: Option<u16>,
@@ -43,15 +44,14 @@ impl DebouncedEvent {
 }
 
 impl Client {
-    /// Publishes an event after a delay under a new event id, and replaces one that is the same and still
-    /// waits. [`Debounce`] says which are the same, and when it is due.
+    /// Publishes an event after a delay under a new event id, and replaces a waiting event that counts as the same.
+    /// [`Debounce`] says which events count as the same, and when the event is due.
     ///
-    /// The event waits on the server as a [scheduled](Self::publish_in) one does, and enters its stream no
-    /// sooner than it is due and at most half a second later, as long as a runtime with a handler of the
-    /// stream runs in some process and reaches the server; the first events ever scheduled to a stream can
-    /// be three seconds late. If the one before has entered meanwhile, this
-    /// one waits as the first of the next. [`scheduled`](Self::scheduled) lists what waits.
-    /// See `docs/unique.md`.
+    /// The event waits on the server as a [scheduled](Self::publish_in) one does, and enters its stream no sooner
+    /// than it is due and at most half a second later, as long as a runtime with a handler of the stream runs in some
+    /// process and reaches the server; the first events ever scheduled to a stream can be three seconds late. If the
+    /// event before it has entered meanwhile, this one waits as the first of a new series.
+    /// [`scheduled`](Self::scheduled) lists the events that wait. See `docs/unique.md`.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -74,15 +74,16 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`publish`](Self::publish): the event is certainly not stored, and what waited waits as before, or
-    /// that is [unconfirmed](PublishError::is_unconfirmed). Then call
-    /// [`publish_debounced_with_id`](Self::publish_debounced_with_id) with the id of the error: while the
-    /// event waits, that changes nothing. When a setting cannot be used ([`PublishError::Unique`]), or the
-    /// event has more than 1,000 fields: then nothing was sent.
+    /// As [`publish`](Self::publish): the event is certainly not stored and any waiting event still waits, or the
+    /// outcome is [unconfirmed](PublishError::is_unconfirmed). If it is unconfirmed, call
+    /// [`publish_debounced_with_id`](Self::publish_debounced_with_id) with the id of the error: while the event
+    /// waits, that changes nothing. When a setting cannot be used ([`PublishError::Unique`]), or the event has more
+    /// than 1,000 fields: then nothing was sent.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the event may or may not wait, and have replaced another one.
+    /// If the future is dropped, the event may or may not wait, and may or may not have replaced
+    /// another one.
     pub async fn publish_debounced<E: Event>(
         &self,
         debounce: &Debounce,
@@ -91,9 +92,9 @@ impl Client {
         self.publish_debounced_with_id(debounce, event, EventId::generate()).await
     }
 
-    /// Publishes an event after a delay under an event id of the caller, and replaces one that is the same
-    /// and still waits. Each publication has an id of its own: while an event of this id waits, another call
-    /// with it changes nothing.
+    /// Publishes an event after a delay under an event id of the caller, and replaces a waiting event that counts as
+    /// the same. Each publication has an id of its own: while an event with this id waits, another call with the id
+    /// changes nothing.
     ///
     /// # Errors
     ///
@@ -111,8 +112,8 @@ impl Client {
         self.publish_debounced_to(&stream_of::<E>()?, debounce, event, id).await
     }
 
-    /// Publishes an event after a delay to another stream than its own, such as the stream of a tenant, and
-    /// replaces one that is the same and still waits there.
+    /// Publishes an event after a delay to a stream other than its own, such as the stream of a tenant, and replaces
+    /// an event that waits there and counts as the same.
     ///
     /// # Errors
     ///

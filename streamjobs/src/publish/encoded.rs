@@ -10,7 +10,7 @@ use crate::model::event::{DecodeError, Envelope, Event, stream_of};
 use crate::model::name::{EventId, StreamName};
 use crate::model::trace::{self, TraceContext};
 
-/// An event encoded as the entry that it will be, before it is sent to a server.
+/// An event, encoded as the entry that it will become, before it is sent to a server.
 ///
 /// Store it together with the other effects of an operation (an outbox table, a file), and publish it
 /// later with [`Client::publish_encoded`](crate::Client::publish_encoded). It keeps its event id, so
@@ -64,7 +64,7 @@ impl EncodedEvent {
         Self::encode(event, id, trace::of_job().as_deref(), PAYLOAD_BYTES_MAX)
     }
 
-    /// The same event for another stream than its own, such as the stream of a tenant.
+    /// The same event for a stream other than its own, such as the stream of a tenant.
     #[must_use]
     #[expect(clippy::wrong_self_convention, reason = "it names where the event goes")]
     pub fn to_stream(self, stream: StreamName) -> Self {

@@ -1,4 +1,4 @@
-//! Scheduling: events that wait on the server until they are due, and enter their stream then.
+//! Scheduling: events that wait on the server until they are due, and then enter their stream.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -37,8 +37,8 @@ pub struct WaitingEvent {
     pub event_id: EventId,
     /// When it is due, by the server's clock in milliseconds since 1970.
     pub due: u64,
-    /// Whether an event of this id waited already. Then that one stands, with its own time and payload,
-    /// and this call has changed nothing.
+    /// Whether an event with this id was already waiting. If so, that event stays, with its own time and payload, and
+    /// this call has changed nothing.
     pub repeated: bool,
     /// The number of the partition in which it waits; `None` if the stream has only one.
     pub partition: Option<u16>,
@@ -73,10 +73,9 @@ impl Client {
     /// Publishes an event after a delay, under a new event id. It waits on the server, and no process has
     /// to remember it.
     ///
-    /// When this returns `Ok`, the server has stored the event. It enters its stream no sooner than the
-    /// delay is over by the server's clock, and at most half a second later, as long as a runtime with a
-    /// handler of the stream runs in some process and reaches the server. Before that no group has a
-    /// job for it. Without a delay it is published at once.
+    /// When this returns `Ok`, the server has stored the event. It enters its stream when the delay is over by the
+    /// server's clock, or at most half a second later, as long as a runtime with a handler of the stream runs in some
+    /// process and reaches the server. Until then no group has a job for it. Without a delay it is published at once.
     ///
     /// [`scheduled`](Self::scheduled) lists and cancels events that wait. See `docs/scheduled.md`.
     ///
@@ -97,19 +96,19 @@ impl Client {
     ///
     /// # The first events of a stream
     ///
-    /// Processes learn that events are scheduled to a stream for the first time ever with their usual
-    /// requests: within half a second, or within three while all of its groups are idle. Until then events
-    /// may be late by as much. In the first five seconds, a call whose event is due within half a second
-    /// lasts until then, and moves the event to its stream itself.
+    /// When events are scheduled to a stream for the first time ever, processes learn of it with their usual
+    /// requests: within half a second, or within three seconds while all groups of the stream are idle. Until then
+    /// events may be late by as much. In the first five seconds, a call whose event is due within half a second waits
+    /// until it is due, and moves the event to its stream itself.
     ///
     /// # Errors
     ///
-    /// As [`publish`](Self::publish): the event is certainly not stored, or that is
-    /// [unconfirmed](PublishError::is_unconfirmed). Calling [`publish_in_with_id`](Self::publish_in_with_id)
-    /// again with the id of the error changes nothing while the event waits; after it has entered, it is
-    /// a second entry with the same id, which guarded handlers do once. When the time is after the year
-    /// 9999, or the event has more than 1,000 fields: then nothing was sent. A server that is out of memory
-    /// refuses to schedule; events that wait enter all the same.
+    /// As [`publish`](Self::publish): the event is certainly not stored, or its storage is
+    /// [unconfirmed](PublishError::is_unconfirmed). Calling [`publish_in_with_id`](Self::publish_in_with_id) again
+    /// with the id of the error changes nothing while the event waits; after the event has entered its stream, the
+    /// call adds a second entry with the same id, which guarded handlers do once. When the time is after the year
+    /// 9999, or the event has more than 1,000 fields: then nothing was sent. A server that is out of memory refuses
+    /// to schedule; events that already wait still enter their stream.
     ///
     /// # Cancel safety
     ///
@@ -122,8 +121,8 @@ impl Client {
         self.publish_in_with_id(delay, event, EventId::generate()).await
     }
 
-    /// Publishes an event after a delay, under an event id of the caller. While an event of this id waits,
-    /// it stands and nothing is changed.
+    /// Publishes an event after a delay, under an event id of the caller. If an event with this id already waits,
+    /// nothing is changed.
     ///
     /// # Errors
     ///
@@ -141,8 +140,8 @@ impl Client {
         self.schedule_one(&stream_of::<E>()?, When::In(delay), event, id).await
     }
 
-    /// Publishes an event at a time of the server's clock, under a new event id; at once if that is not
-    /// after now. Otherwise as [`publish_in`](Self::publish_in).
+    /// Publishes an event at a time of the server's clock, under a new event id; at once if that time is not in the
+    /// future. Otherwise like [`publish_in`](Self::publish_in).
     ///
     /// # Errors
     ///
@@ -159,8 +158,8 @@ impl Client {
         self.publish_at_with_id(at, event, EventId::generate()).await
     }
 
-    /// Publishes an event at a time of the server's clock, under an event id of the caller. While an event
-    /// of this id waits, it stands and nothing is changed.
+    /// Publishes an event at a time of the server's clock, under an event id of the caller. If an event with this id
+    /// already waits, nothing is changed.
     ///
     /// # Errors
     ///
@@ -178,8 +177,8 @@ impl Client {
         self.schedule_one(&stream_of::<E>()?, When::At(at), event, id).await
     }
 
-    /// Publishes an event at a time of the server's clock to another stream than its own, such as the
-    /// stream of a tenant.
+    /// Publishes an event at a time of the server's clock to a stream other than its own, such as the stream of a
+    /// tenant.
     ///
     /// # Errors
     ///
@@ -346,9 +345,9 @@ impl Client {
         ids.into_iter().zip(answers).map(answer).collect()
     }
 
-    /// Moves events to their stream that are due soon, while processes may not know yet that they have to
-    /// look for some: about as many as the call has scheduled, because its caller waits. What others have
-    /// scheduled before may be more, and is theirs to move. An error makes events late and loses none.
+    /// Moves events that are due soon to their stream, while processes may not know yet that they have to look for
+    /// any. It moves about as many as the call has scheduled, because the caller waits; other callers may have
+    /// scheduled more before, and move those themselves. An error makes events late, but loses none.
     async fn enter_after(
         &self,
         partition: &StreamName,
@@ -406,7 +405,7 @@ impl When {
             Self::At(at) => due_at(at).map(Due::At),
             Self::In(delay) => {
                 let delay = whole_milliseconds(delay)?;
-                // Only whether it is too far is decided here.
+                // This decides only whether the time is too far ahead.
                 let now = due_at(SystemTime::now()).unwrap_or(0);
                 let fits = now.checked_add(delay).is_some_and(|due| due <= LATEST);
                 fits.then_some(Due::In(Duration::from_millis(delay)))
@@ -415,7 +414,7 @@ impl When {
     }
 }
 
-/// A time as the server counts it; `None` after the year 9999. What was before 1970 is at once.
+/// A time as the server counts it; `None` after the year 9999. A time before 1970 means at once.
 pub(crate) fn due_at(at: SystemTime) -> Option<u64> {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     whole_milliseconds(since).filter(|due| *due <= LATEST)

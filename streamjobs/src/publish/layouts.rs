@@ -9,7 +9,7 @@ use crate::model::name::{ScheduleName, StreamName};
 use crate::model::partition::Partitions;
 use crate::store::Publish;
 
-/// Of which partitions each stream consists. One that is not named consists of itself.
+/// The partitions of each stream. A stream that is not named consists of itself.
 #[derive(Debug, Default)]
 pub(crate) struct Layouts {
     by_stream: HashMap<StreamName, Partitions>,
@@ -34,7 +34,8 @@ impl Layouts {
         Ok(layouts)
     }
 
-    /// Tells the server, where a stream may have more partitions than this process knows of.
+    /// Stores the numbers of partitions on the server, and fails where the server has more for a
+    /// stream than this client was told.
     pub(crate) async fn agree(&self, store: &impl Publish) -> Result<(), ConnectError> {
         for (stream, partitions) in &self.by_stream {
             let wanted = partitions.count();
@@ -71,7 +72,7 @@ impl Layouts {
         self.count(stream) > 1
     }
 
-    /// The partition of an event: by its key, or in turn without one. `None` if the stream has none.
+    /// The partition of an event: by its key, or in turn if it has no key. `None` if the stream is not spread.
     pub(crate) fn of_event(&self, stream: &StreamName, event: &Fields) -> Option<&StreamName> {
         let partitions = self.by_stream.get(stream)?;
         Some(match key_of(event) {
@@ -80,9 +81,8 @@ impl Layouts {
         })
     }
 
-    /// The partition of an event that is found again by a name: by its key, or by that name without one.
-    /// It is the event id of one that waits, and the digest of one that is unique, of which the key is a
-    /// part.
+    /// The partition of an event that is found again by a name: by its key, or by the name if it has no key. The name
+    /// of an event that waits is its event id; the name of a unique event is its digest, of which the key is a part.
     pub(crate) fn of_named<'s>(
         &'s self,
         stream: &'s StreamName,
@@ -93,7 +93,7 @@ impl Layouts {
         partitions.of_key(key_of(event).unwrap_or(name))
     }
 
-    /// The partition in which a schedule is: by its name.
+    /// The partition of a schedule, by its name.
     pub(crate) fn of_schedule<'s>(
         &'s self,
         stream: &'s StreamName,

@@ -13,13 +13,13 @@ use crate::model::name::{EventId, StreamName};
 
 impl ClientBuilder {
     /// Sets a function that sees each event before it is sent. It may set headers, or refuse the event: the call
-    /// fails with [`PublishError::Refused`], and the event is certainly not stored. Of several functions, the
-    /// first that was set is called first, and one that refuses ends it. A panic refuses the event as an error does.
+    /// fails with [`PublishError::Refused`], and the event is certainly not stored. Several functions are called in
+    /// the order in which they were set, until one refuses. A panic refuses the event as an error does.
     ///
-    /// It is called once for each event of each publishing call of this client: also of batches, and of unique,
-    /// debounced, later and encoded events. A relay publishes the events of its outbox with the client that it
-    /// was given: a row whose event is refused stays, as one that is too large. Schedules fire without it, and so
-    /// do retries, redrives and scheduled events that become due.
+    /// It is called once for each event of each publishing call of this client, also for batches and for unique,
+    /// debounced, delayed and encoded events. A relay publishes the events of its outbox with the client that it was
+    /// given: a row whose event is refused stays, like a row that is too large. The function is not called when a
+    /// schedule fires, for retries and redrives, or when a scheduled event becomes due.
     ///
     /// The function runs in the call, on its thread: it should be fast and must not block. Without one, nothing is
     /// called.
@@ -59,7 +59,7 @@ impl Client {
         }
         let mut event = Outgoing { stream, event_id, fields: &mut fields };
         for PublishHook(hook) in hooks {
-            // A relay that unwinds would read the same row again, for good.
+            // A relay that unwinds would read the same row again and again.
             let called = catch_unwind(AssertUnwindSafe(|| hook(&mut event)));
             let called = called.unwrap_or_else(|panic| {
                 Err(format!("a function of the application has panicked: {}", panic_text(panic))

@@ -57,7 +57,7 @@ impl Client {
         answers
     }
 
-    /// Appends each entry to its partition: those of one partition in order, the partitions
+    /// Appends each entry to its partition: entries of one partition in order, different partitions
     /// concurrently.
     async fn spread(
         &self,
@@ -127,7 +127,7 @@ impl Client {
             Err(PublishError::Rejected { .. }) => Some(Sending::Rejected),
             Err(PublishError::Unsent { .. }) => Some(Sending::Unsent),
             Err(PublishError::Unconfirmed { .. }) => Some(Sending::Unconfirmed),
-            // It was never to be sent.
+            // This event was not to be sent.
             Err(_) => None,
         });
         self.publish_metrics().stream(stream).sent(outcomes, sent.elapsed());
@@ -167,5 +167,5 @@ pub(super) fn failure(stream: &StreamName, event_id: EventId, error: StoreError)
     }
 }
 
-/// The number of events that are encoded while the server stores as many.
+/// The number of events that are encoded while the server stores as many before them.
 const PUBLISH_STEP: usize = 256;

@@ -1,4 +1,4 @@
-//! Unique publishing: an event is refused while another one that is the same stands.
+//! Unique publishing: an event is refused while another event that counts as the same stands.
 
 use std::time::{Duration, Instant};
 
@@ -23,11 +23,11 @@ pub enum UniquePublished {
     New(Published),
     /// An earlier call with this event id has stored it, and it stands. This call has changed nothing.
     Repeated(Published),
-    /// Another event that is the same stands. This one was not stored.
+    /// Another event that counts as the same stands. This one was not stored.
     Duplicate {
         /// The event that stands.
         stands: Published,
-        /// For how long it stands, if its job does not end before.
+        /// For how much longer it stands, if its job does not end before that.
         rest: Duration,
     },
 }
@@ -56,12 +56,12 @@ impl UniquePublished {
 }
 
 impl Client {
-    /// Publishes an event under a new event id, unless another one that is the same stands: for a time, or
-    /// until a group has ended its job. [`Unique`] says which are the same.
+    /// Publishes an event under a new event id, unless another event that counts as the same stands. An event stands
+    /// for a time, or until a group has ended its job. [`Unique`] says which events count as the same.
     ///
-    /// Of many calls at once, in any processes, one stores its event; the others are told which one stands.
-    /// Uniqueness is about publications. It says nothing about how many jobs run at the same time: a job can
-    /// still run when the time of its event is over. See `docs/unique.md`.
+    /// Of many simultaneous calls, in any processes, one stores its event; the others learn which event stands.
+    /// Uniqueness is about publications. It says nothing about how many jobs run at the same time: a job can still
+    /// run when the time of its event is over. See `docs/unique.md`.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -86,11 +86,11 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`publish`](Self::publish): the event is certainly not stored, or that is
-    /// [unconfirmed](PublishError::is_unconfirmed). Then call
-    /// [`publish_unique_with_id`](Self::publish_unique_with_id) with the id of the error: while the first
-    /// call's event stands, nothing is stored twice. When a setting cannot be used
-    /// ([`PublishError::Unique`]), or the event has more than 1,000 fields: then nothing was sent.
+    /// As [`publish`](Self::publish): the event is certainly not stored, or its storage is
+    /// [unconfirmed](PublishError::is_unconfirmed). If it is unconfirmed, call
+    /// [`publish_unique_with_id`](Self::publish_unique_with_id) with the id of the error: while the first call's
+    /// event stands, nothing is stored twice. When a setting cannot be used ([`PublishError::Unique`]), or the event
+    /// has more than 1,000 fields: then nothing was sent.
     ///
     /// # Cancel safety
     ///
@@ -103,7 +103,7 @@ impl Client {
         self.publish_unique_with_id(unique, event, EventId::generate()).await
     }
 
-    /// Publishes an event under an event id of the caller, unless another one that is the same stands.
+    /// Publishes an event under an event id of the caller, unless another event that counts as the same stands.
     ///
     /// # Errors
     ///
@@ -121,8 +121,8 @@ impl Client {
         self.publish_unique_to(&stream_of::<E>()?, unique, event, id).await
     }
 
-    /// Publishes an event to another stream than its own, such as the stream of a tenant, unless another one
-    /// that is the same stands there.
+    /// Publishes an event to a stream other than its own, such as the stream of a tenant, unless another event that
+    /// counts as the same stands there.
     ///
     /// # Errors
     ///
