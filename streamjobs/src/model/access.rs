@@ -1,18 +1,18 @@
 //! What a user of the server is for.
 
-/// What a user of the server is for, and so which rights it needs.
+/// What a user of the server is for, which determines the rights that it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Access {
     /// Publishes events, with any retention.
     Publish,
-    /// Publishes events, also for a later time, unique and debounced ones, cancels and reschedules those that
-    /// wait, and releases those that stand.
+    /// Publishes events, including scheduled, unique and debounced ones; cancels and reschedules events that wait,
+    /// and releases events that stand.
     Schedule,
-    /// Runs jobs, with marks and an archive: a process with a runtime. It may publish and schedule, too.
+    /// Runs jobs, with marks and an archive: a process with a runtime. It may also publish and schedule.
     Work,
-    /// Reads streams, groups and dead letters and changes nothing: the dashboard without actions, the
-    /// commands of the command line that show something, `diagnose`, the doctor.
+    /// Reads streams, groups and dead letters, and changes nothing: the dashboard without actions, the commands that
+    /// only show something, `diagnose`, the doctor.
     Read,
     /// Reads, and changes streams, groups, pending entries, scheduled events, schedules and dead letters: the actions of the
     /// dashboard and of the command line. It runs no jobs.

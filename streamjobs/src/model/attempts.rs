@@ -1,4 +1,4 @@
-//! The attempts at a job that are over, as they travel with it.
+//! The past attempts at a job, which travel with it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::entry::Fields;
 use crate::model::outcome::Outcome;
 
-/// How an attempt ended that did not end its job well.
+/// How an attempt ended that left its job not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AttemptEnd {
@@ -24,7 +24,7 @@ pub enum AttemptEnd {
     TimedOut,
     /// The entry could not be decoded.
     Undecodable,
-    /// Its handler snoozed the job, which counts no failure.
+    /// Its handler snoozed the job, which does not count as a failure.
     Snoozed,
     /// Its handler snoozed the job until an operator has repaired something.
     Blocked,
@@ -32,15 +32,15 @@ pub enum AttemptEnd {
     Limited,
     /// The job was cancelled.
     Cancelled,
-    /// A stop ended it, after another client had removed its entry.
+    /// A shutdown ended it, after another client had removed its entry.
     Released,
-    /// A newer release says how, in a word that this one does not know.
+    /// A newer release wrote how, in a word that this release does not know.
     Other,
 }
 
 impl AttemptEnd {
-    /// What is written of an outcome: nothing of an attempt after which the job is done, or which another
-    /// attempt has replaced.
+    /// How an outcome is recorded; `None` if the job is done after the attempt, or if another attempt has replaced
+    /// it.
     pub(crate) fn of(outcome: &Outcome) -> Option<Self> {
         Some(match outcome {
             Outcome::Done | Outcome::AlreadyDone | Outcome::LeaseLost => return None,
@@ -86,8 +86,8 @@ impl AttemptEnd {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PastAttempt {
-    /// The number of the attempt, as [`Job::attempt`](crate::Job::attempt) had it. It begins again with a redrive,
-    /// and a snoozed attempt has the number of the next one.
+    /// The number of the attempt, as in [`Job::attempt`](crate::Job::attempt). A redrive starts the count again, and
+    /// a snoozed attempt has the same number as the one after it.
     pub attempt: u32,
     /// How it ended.
     pub end: AttemptEnd,
@@ -97,8 +97,8 @@ pub struct PastAttempt {
     pub took: Duration,
     /// The consumer that ran it: its process.
     pub process: String,
-    /// How often the entry had been delivered. Those before this one ended without a word: the process died, or lost
-    /// its lease.
+    /// How often the entry had been delivered, this delivery included. The deliveries before it ended without a
+    /// report: the process died, or lost its lease.
     pub delivery_count: u64,
     /// When the job was to run again, by the server's clock in milliseconds since 1970; `None` if it became a dead
     /// letter.
@@ -108,7 +108,7 @@ pub struct PastAttempt {
 }
 
 impl PastAttempt {
-    /// Deliveries of the same entry before this attempt that ended without a word.
+    /// Deliveries of the same entry before this attempt that ended without a report.
     #[must_use]
     pub fn lost_before(&self) -> u64 {
         self.delivery_count.saturating_sub(1)
@@ -142,7 +142,7 @@ impl fmt::Debug for PastAttempt {
     }
 }
 
-/// The last attempts at a job, at most ten, the first one first. It goes on after a redrive.
+/// The last attempts at a job, at most ten, oldest first. The history continues after a redrive.
 ///
 /// `Debug` does not show the errors.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -152,13 +152,13 @@ pub struct AttemptHistory {
     pub attempts: Vec<PastAttempt>,
     /// How many came before them.
     pub left_out: u64,
-    /// What is stored of them: a line of JSON for each.
+    /// The attempts as stored: a line of JSON for each.
     text: String,
 }
 
 impl AttemptHistory {
-    /// Reads what [`as_text`](Self::as_text) gave. What cannot be read is left out, as are lines of more than 2 KiB
-    /// and all but the last ten.
+    /// Reads the text of [`as_text`](Self::as_text). It leaves out unreadable lines, lines of more than 2 KiB, and
+    /// all but the last ten.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         let mut lines = text.lines().filter_map(Line::read).collect::<Vec<_>>();
@@ -169,7 +169,7 @@ impl AttemptHistory {
         Self { attempts: lines.into_iter().map(PastAttempt::of).collect(), left_out, text }
     }
 
-    /// It as text, for an archive.
+    /// The history as text, for an archive.
     #[must_use]
     pub fn as_text(&self) -> &str {
         &self.text
@@ -181,8 +181,8 @@ impl AttemptHistory {
         self.attempts.is_empty()
     }
 
-    /// Lets archived fields of a dead letter carry it, so that it goes on after a redrive. Without
-    /// attempts, nothing is changed.
+    /// Adds the history to the archived fields of a dead letter, so that it continues after a
+    /// redrive. Without attempts, nothing is changed.
     pub fn carry(&self, fields: &mut Fields) {
         if self.is_empty() {
             return;
@@ -191,7 +191,7 @@ impl AttemptHistory {
         fields.push((Bytes::from_static(HISTORY.as_bytes()), self.text.clone().into()));
     }
 
-    /// Of the lines that a job carries, and the one that its dead letter adds.
+    /// The history made of the lines that a job carries, and the line that its dead letter adds.
     pub(crate) fn of(carried: Option<&str>, last: Option<&str>) -> Self {
         match (carried, last) {
             (None, None) => Self::default(),
@@ -224,7 +224,7 @@ pub(crate) struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// The line of this attempt behind those that the job carries.
+    /// The line of this attempt, which follows the lines that the job carries.
     pub(crate) fn line(&self, carried: Option<&str>) -> String {
         let before = carried.and_then(|text| text.lines().rev().find_map(Line::read));
         let mut line = Line {

@@ -1,5 +1,5 @@
-//! Values that share blocks of memory, so that a job costs no allocation of its own that one thread makes
-//! and another one frees. A block is small: a job that runs for long keeps no more than its block.
+//! Values that share blocks of memory. So a job needs no allocation of its own, which one thread would make and
+//! another one free. Blocks are small, because a job that runs for long keeps its whole block alive.
 
 use std::fmt;
 use std::ops::Deref;
@@ -18,13 +18,13 @@ impl<T> InBlock<T> {
         Self { block: Arc::new([value]), place: 0 }
     }
 
-    /// So many values in one block, each made by the function.
+    /// This many values in one block, each made by the function.
     pub(crate) fn block(length: usize, make: impl Fn() -> T) -> impl Iterator<Item = Self> {
         all((0..length).map(|_| make()).collect())
     }
 
-    /// Puts values into blocks, in their order. A block has at most [`BLOCK_LENGTH_MAX`] of them, and
-    /// several only as far as they have at most [`BLOCK_BYTES`] together.
+    /// Puts values into blocks, in their order. A block has at most [`BLOCK_LENGTH_MAX`] values, and more than one
+    /// only if together they have at most [`BLOCK_BYTES`].
     pub(crate) fn in_blocks(
         values: Vec<T>,
         bytes: impl Fn(&T) -> usize,
@@ -96,7 +96,7 @@ impl<T> WeakInBlock<T> {
     }
 }
 
-/// Values of a block that stand beside each other.
+/// Adjacent values of a block.
 pub(crate) struct BlockSlice<T> {
     block: Arc<[T]>,
     begin: u32,
@@ -104,7 +104,7 @@ pub(crate) struct BlockSlice<T> {
 }
 
 impl<T> BlockSlice<T> {
-    /// Those of a block that begin at a place, as far as the block has them.
+    /// The values of a block from a place on, as far as the block has them.
     pub(crate) fn of(block: &Arc<[T]>, begin: usize, length: usize) -> Self {
         let begin = begin.min(block.len());
         let length = length.min(block.len() - begin);
@@ -137,7 +137,7 @@ impl<T> Deref for BlockSlice<T> {
 
 /// How many values a block has at most.
 pub(crate) const BLOCK_LENGTH_MAX: usize = 32;
-/// Enough for about twenty usual entries, and little for one slow job to keep.
+/// Enough for about twenty typical entries, and little enough for one slow job to keep alive.
 pub(crate) const BLOCK_BYTES: usize = 4 * 1024;
 
 #[cfg(test)]

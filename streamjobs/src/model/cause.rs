@@ -57,7 +57,7 @@ pub(crate) fn drop_caught<T>(value: T) -> Result<(), Panicked> {
 /// Calls code of the application that is not asynchronous.
 pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|mut payload| {
-        // A payload whose drop panics has a payload again.
+        // If the drop of a payload panics, that panic has a payload too.
         for _ in 0..PAYLOADS_MAX {
             match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
                 Ok(()) => return Panicked,
@@ -99,7 +99,7 @@ pub(crate) fn source<'e>(
     caught(|| error.source())
 }
 
-/// A text that refuses what exceeds its limit, so that a message without an end fails.
+/// A text that refuses writes beyond its limit, so that an endless message fails.
 struct Limited(String);
 
 impl fmt::Write for Limited {
@@ -138,9 +138,10 @@ pub(crate) fn shown(duration: Duration) -> String {
 }
 
 const ERROR_TEXT_BYTES_MAX: usize = 4096;
-/// Of one message, before it is escaped and cut further.
+/// The limit for one message, before it is escaped and cut further.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
-/// An error that is its own cause, and a chain that comes back to an error, have no end.
+/// An error that is its own cause, or a chain of causes that returns to an earlier error, has no
+/// end.
 pub(crate) const CAUSES_MAX: usize = 32;
 const PAYLOADS_MAX: usize = 8;
 

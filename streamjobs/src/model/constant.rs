@@ -1,6 +1,7 @@
 //! Names that are constants of the program, validated when it is compiled.
 //!
-//! The rules are those of `name`. What they leave out is refused when a runtime starts.
+//! The rules are those of `name`. Faults that these checks do not catch are refused when a runtime
+//! starts.
 
 /// The name of a group.
 ///
@@ -29,14 +30,13 @@ pub const fn stream_name(name: &'static str) -> &'static str {
     name
 }
 
-/// The length of the name of the stream that has the ticks of a group.
+/// The length of the name of a group's tick stream.
 #[must_use]
 pub const fn tick_stream_length(group: &str) -> usize {
     TICKS.len() + group.len()
 }
 
-/// The name of the stream that has the ticks of a group. Its length is
-/// [`tick_stream_length`].
+/// The name of a group's tick stream. Its length is [`tick_stream_length`].
 #[must_use]
 pub const fn tick_stream_bytes<const LENGTH: usize>(group: &str) -> [u8; LENGTH] {
     let mut name = [0; LENGTH];

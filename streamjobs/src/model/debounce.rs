@@ -1,4 +1,4 @@
-//! Debouncing: an event waits, and one that is the same replaces it meanwhile.
+//! Debouncing: while an event waits, another event that counts as the same replaces it.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use crate::model::event::Event;
 use crate::model::name::{EventId, NameError};
 use crate::model::unique::{self, Same, UniqueDigest, UniqueFault};
 
-/// How an event replaces one that still waits and is the same, for
+/// How an event replaces a waiting event that counts as the same, for
 /// [`Client::publish_debounced`](crate::Client::publish_debounced).
 ///
-/// What is the same is said as with [`Unique`](crate::unique::Unique).
+/// [`Unique`](crate::unique::Unique) says which events count as the same.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,31 +35,30 @@ pub struct Debounce {
 pub struct DebounceTimes {
     /// How long after a publication, if no other one follows.
     pub delay: Duration,
-    /// How long after the first one at most.
+    /// The longest time after the first publication.
     pub wait_max: Duration,
-    /// Whether the time of the first one stands.
+    /// Whether the time set by the first publication stands.
     pub keeps_time: bool,
 }
 
 impl Debounce {
-    /// The event waits for `delay`. One that is the same and is published meanwhile replaces it and begins
-    /// the delay anew, but none waits longer than `max_wait` after the first one. Without that bound, a
-    /// steady flow would never run.
+    /// The event waits for `delay`. An event that counts as the same and is published meanwhile replaces it and
+    /// restarts the delay, but none waits longer than `max_wait` after the first publication. Without that bound, a
+    /// steady flow of events would never run.
     ///
     /// Both are from a millisecond to a hundred years, and `max_wait` is not below `delay`.
     pub fn new(delay: Duration, max_wait: Duration) -> Self {
         Self { same: Same::Fields, delay, wait_max: max_wait, keeps_time: false }
     }
 
-    /// A publication that replaces one keeps its time: the first one says when, and the last one says what.
-    /// By default it begins the delay anew.
+    /// A publication that replaces a waiting event keeps that event's time: the first publication decides when, the
+    /// last one decides what. By default a replacement restarts the delay.
     pub fn keep_time(mut self) -> Self {
         self.keeps_time = true;
         self
     }
 
-    /// Takes this text, and not fields of the event, for what has to be the same, beside event type and
-    /// the event's own key.
+    /// Compares this text instead of fields of the event, in addition to the event type and the event's own key.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.same = Same::Key(key.into());
         self
@@ -86,7 +85,7 @@ pub(crate) fn waiting_name(digest: &UniqueDigest) -> Result<EventId, NameError> 
     EventId::new(format!("{WAITING}{digest}"))
 }
 
-/// What the name of a debounced event that waits begins with.
+/// The prefix of the name of a debounced event that waits.
 const WAITING: &str = "unique:";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Jobs that are done, as they are noted for a while for those who look.
+//! Notes of jobs that are done, kept for a while for inspection.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::model::cause::shown;
 use crate::model::entry::{Entry, EntryAddress, EntryId, Fields};
 
-/// For how long jobs that are done are noted, and how many at most.
+/// How long notes of jobs that are done are kept, and how many at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepDone {
     /// How long.
@@ -19,7 +19,7 @@ pub struct KeepDone {
 }
 
 impl KeepDone {
-    /// The setting with this time; with the default number where none is given.
+    /// The setting with this time, and with the default number if none is given.
     pub(crate) fn new(time: Duration, most: Option<NonZeroU32>) -> Self {
         Self { time, most: most.unwrap_or(MOST) }
     }
@@ -49,7 +49,7 @@ pub struct DoneNote {
     pub key: Option<String>,
     /// The entry that was published.
     pub origin: EntryId,
-    /// When the attempt that has done it began, by the server's clock in milliseconds.
+    /// When the attempt that completed it began, by the server's clock in milliseconds.
     pub began: u64,
     /// How long it ran.
     pub took: Duration,
@@ -60,7 +60,7 @@ pub struct DoneNote {
 }
 
 impl DoneNote {
-    /// The entry that stands for it.
+    /// The fields of the note's entry.
     pub(crate) fn fields(&self) -> Fields {
         let took = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
         let mut fields = Fields::with_capacity(8);
@@ -89,17 +89,17 @@ pub struct FinishedJob {
     pub partition: Option<u16>,
     /// The event id.
     pub event_id: String,
-    /// The event type, if the entry has one: 200 bytes at most, as of the key.
+    /// The event type, if the entry has one, cut to 200 bytes. The key is cut in the same way.
     pub event_type: Option<String>,
     /// The key of the event, if it has one.
     pub key: Option<String>,
     /// The entry that was published. Its milliseconds are the time, by the server's clock.
     pub origin: Option<EntryId>,
-    /// When the attempt that has done it began, by the server's clock in milliseconds since 1970.
+    /// When the attempt that completed it began, by the server's clock in milliseconds since 1970.
     pub began: u64,
     /// How long that attempt ran.
     pub took: Duration,
-    /// The number of that attempt: the failures before it and 1.
+    /// The number of that attempt: the failures before it plus 1.
     pub attempt: u32,
     /// The consumer that ran it: its process.
     pub process: String,
@@ -118,7 +118,7 @@ impl FinishedJob {
         self.began.saturating_add(u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Reads a note; `None` for an entry of another form. What cannot be read of it counts as zero or absent.
+    /// Reads a note; `None` for an entry of another form. Parts of it that cannot be read count as zero or absent.
     pub(crate) fn of(entry: &Entry) -> Option<Self> {
         let text = |name: &str| entry.text(name).filter(|text| !text.is_empty());
         let number = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);

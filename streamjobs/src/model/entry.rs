@@ -13,7 +13,7 @@ use crate::model::block::BlockSlice;
 /// The server's id of an entry: milliseconds of the server's clock and a sequence number.
 ///
 /// It changes when a job is retried or redriven, and after a failover two different entries may
-/// have had the same one: use the [event id](crate::EventId) to recognise an event.
+/// have had the same id: use the [event id](crate::EventId) to recognise an event.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EntryId {
     milliseconds: u64,
@@ -87,11 +87,10 @@ impl EntryId {
     }
 }
 
-/// Reads ids that stand behind each other. Most begin with the milliseconds of the one before, which are not
-/// read again.
+/// Reads consecutive ids. Most begin with the same milliseconds as the id before, which are then not read again.
 #[derive(Debug, Default)]
 pub(crate) struct IdReader<'a> {
-    /// The milliseconds of the last id, with the dash behind them, as text and as a number.
+    /// The milliseconds of the last id: as text with the dash behind them, and as a number.
     beginning: &'a [u8],
     milliseconds: u64,
 }
@@ -127,7 +126,7 @@ fn leading_number(text: &[u8]) -> Option<(u64, &[u8])> {
     (length > 0).then_some((number, text.get(length..)?))
 }
 
-/// No number of so many digits overflows.
+/// A number with this many digits does not overflow.
 const DIGITS_SAFE: usize = 19;
 
 impl fmt::Display for EntryId {
@@ -154,9 +153,9 @@ impl FromStr for EntryId {
 /// Where an entry is: its id, and the number of the partition that has it.
 ///
 /// Ids are unique within one partition only. Rows of a stream that is spread over
-/// [partitions](crate::ClientBuilder::partitions) have an address with a number, as text `1700000000000-0@5`,
-/// and what acts on them takes it. An id without a number is enough for a stream with one partition, and
-/// where the id exists in one partition only.
+/// [partitions](crate::ClientBuilder::partitions) have an address with a number, in text `1700000000000-0@5`, and
+/// calls that act on a row take that address. An id without a number is enough for a stream with one partition, and
+/// where only one partition has the id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryAddress {
     /// The id.
@@ -215,7 +214,7 @@ impl FromStr for EntryAddress {
     }
 }
 
-/// What precedes the number of a partition, and the number; `None` if that is not one.
+/// The text before the number of a partition, and the number; `None` if it is not a number.
 pub(crate) fn split_partition(text: &str) -> Option<(&str, Option<u16>)> {
     match text.split_once('@') {
         None => Some((text, None)),
@@ -231,7 +230,7 @@ pub type Fields = Vec<(Bytes, Bytes)>;
 
 /// One record of a stream, as the server holds it.
 ///
-/// As a handler's first argument it takes every entry of the stream, without decoding:
+/// A handler with this as its first argument takes every entry of the stream, without decoding:
 ///
 /// ```
 /// use streamjobs::{Entry, handler};
@@ -249,19 +248,19 @@ pub struct Entry {
     fields: BlockSlice<(Bytes, Bytes)>,
     /// The size of all fields, names included.
     bytes: usize,
-    /// Which of several partitions it was read from.
+    /// The partition from which it was read, if there are several.
     partition: Option<u16>,
 }
 
 impl Entry {
-    /// An entry from its parts, as tests of handlers need it.
+    /// An entry from its parts, for tests of handlers.
     #[must_use]
     pub fn new(id: EntryId, fields: Fields) -> Self {
         let bytes = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
         Self { id, fields: fields.into(), bytes, partition: None }
     }
 
-    /// An entry with these of the fields of a block, of so many bytes.
+    /// An entry with these fields of a block, which have this many bytes.
     pub(crate) fn sharing(
         id: EntryId,
         block: &Arc<[(Bytes, Bytes)]>,
@@ -288,8 +287,9 @@ impl Entry {
         self.id
     }
 
-    /// Where it is, for what acts on it. It has the number of the partition if the entry was read
-    /// through a [stream](crate::stream) with several; the entries of handlers have none.
+    /// Its address, for calls that act on it. The address has the number of the partition if the
+    /// entry was read through a [stream](crate::stream) with several; the entries of handlers have
+    /// no number.
     #[must_use]
     pub fn address(&self) -> EntryAddress {
         EntryAddress { id: self.id, partition: self.partition }
@@ -344,8 +344,8 @@ impl fmt::Debug for Entry {
 
 /// One of the keys that a group reads from: an index into the inlets of its queue.
 ///
-/// What handles entries goes over [`Inlet::ALL`] and does not spell inlets out, so that an inlet
-/// more is a constant more.
+/// Code that handles entries iterates over [`Inlet::ALL`] and does not name inlets, so that another
+/// inlet needs only another constant.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Inlet(u8);
 
@@ -394,7 +394,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// What the server compares to see that this delivery is still the current one.
+    /// What the server compares to check that this delivery is still the current one.
     #[must_use]
     pub fn hold(&self) -> Hold {
         Hold { inlet: self.inlet, id: self.entry.id(), delivery_count: self.delivery_count }

@@ -84,7 +84,7 @@ pub enum PublishError {
         /// The event id.
         event_id: EventId,
     },
-    /// The event is to wait, or to be unique, and has more fields than a script can carry. Nothing was sent.
+    /// The event was to be scheduled or unique, and has more fields than a script can carry. Nothing was sent.
     #[error(
         "event {event_id} cannot wait or be unique in {stream}: {fields} fields exceed the limit of \
          {fields_max}"
@@ -133,16 +133,15 @@ pub enum PublishError {
         #[source]
         source: BoxError,
     },
-    /// So many events were published at once that this one did not get its turn within 5 seconds. It
-    /// is certainly not stored, and the server may be well: publish it again, later or with fewer at
-    /// once.
+    /// Too many events were published at once, and this one did not get its turn within 5 seconds. It is certainly
+    /// not stored, and the server may be healthy: publish it again, later or with fewer at once.
     #[error("event {event_id} was not sent to {stream}: {}", explained(.source))]
     Unsent {
         /// The stream.
         stream: String,
         /// The id under which it may be published again.
         event_id: EventId,
-        /// What it waited for.
+        /// What the event waited for.
         #[source]
         source: BoxError,
     },
@@ -196,13 +195,13 @@ impl PublishError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// Settings that are invalid or contradict each other: all of them, one a line.
+    /// Settings that are invalid or contradict each other: all of them, one per line.
     #[error("invalid runtime settings:\n{}", lines(.0))]
     Settings(Vec<String>),
-    /// Handlers that cannot be started, or not together: every reason, one a line.
+    /// Handlers that cannot be started, alone or together: every reason, one per line.
     #[error("cannot start the handlers:\n{}", lines(.0))]
     Handlers(Vec<String>),
-    /// Schedules that cannot be declared, or not together: every reason, one a line.
+    /// Schedules that cannot be declared, alone or together: every reason, one per line.
     #[error("cannot declare the schedules:\n{}", lines(.0))]
     Schedules(Vec<String>),
     /// A service could not be prepared.
@@ -312,8 +311,7 @@ pub enum DeadLetterError {
         /// The numbers of the partitions.
         partitions: Vec<u16>,
     },
-    /// The address has the number of a partition that the stream does not have, as far as this client
-    /// was told.
+    /// The address names a partition that the stream does not have, as far as this client was told.
     #[error("stream {stream} has no partition {partition}")]
     NoPartition {
         /// The stream.

@@ -32,7 +32,7 @@ pub enum FailPoint {
     ClaimAfterReply,
     /// A job is about to be released.
     ReleaseBefore,
-    /// A stop has ended the intake, and jobs are still running.
+    /// A shutdown has ended the intake, and jobs are still running.
     ShutdownMidDrain,
 }
 

@@ -6,9 +6,8 @@ use crate::model::policy::Reason;
 
 /// 16 characters of a hash of the error without its numbers, ids, quoted values, addresses and paths.
 ///
-/// A dead letter without an error, or whose error says nothing about its job, is named by its reason
-/// and event type. A change of the rule changes every fingerprint, so that new dead letters no longer
-/// match old ones.
+/// If a dead letter has no error, or its error says nothing about its job, its reason and event type are hashed
+/// instead. A change of this rule changes every fingerprint, so new dead letters would no longer match old ones.
 pub(crate) fn fingerprint(reason: Reason, event_type: Option<&str>, error: Option<&str>) -> String {
     let says_cause = match reason {
         Reason::Exhausted | Reason::Rejected | Reason::Undecodable => true,
@@ -26,7 +25,7 @@ pub(crate) fn fingerprint(reason: Reason, event_type: Option<&str>, error: Optio
     hash.simple().to_string().chars().take(16).collect()
 }
 
-/// The error with all parts replaced that differ from one job to the next.
+/// The error, with all parts that differ from one job to the next replaced.
 fn kind_of(error: &str) -> String {
     let mut kind = String::with_capacity(error.len());
     let mut before = ' ';
@@ -276,7 +275,7 @@ mod tests {
 
     #[test]
     fn an_unclosed_quote_is_searched_for_once() {
-        // A search for each of them would read six thousand million characters.
+        // A search for each of them would read six billion characters.
         let began = Instant::now();
         let kind = kind_of(&"'a \"b `c ".repeat(20_000));
         assert!(kind.starts_with("'a \"b `c 'a"));

@@ -1,6 +1,6 @@
-//! Headers: what an application adds to the entry of an event beside its payload.
+//! Headers: fields that an application adds to an event's entry, outside the payload.
 
-/// The field of an entry that has a header; `None` for what is no name of a header.
+/// The name of the entry's field that holds a header; `None` if the header's name is invalid.
 pub(crate) fn field(name: &str) -> Option<String> {
     let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
     let is_name = (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain);

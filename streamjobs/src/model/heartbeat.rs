@@ -1,4 +1,4 @@
-//! The heartbeat: what a consumer writes about itself, and whether it is alive by it.
+//! The heartbeat: what a consumer writes about itself, and whether that shows it to be alive.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,11 +21,11 @@ pub(crate) struct Heartbeat {
     pub(crate) version: String,
     /// When the consumer started, by the server's clock in milliseconds.
     pub(crate) started: u64,
-    /// The interval between heartbeats, in milliseconds. The stored name is older than this one.
+    /// The interval between heartbeats, in milliseconds. The name in the store is older than this field's name.
     #[serde(rename = "beat_every")]
     pub(crate) interval_millis: u64,
-    /// The lease of its entries, in milliseconds. Others claim them when they were not renewed for that
-    /// long, whatever their own lease is. Zero from versions that do not write it.
+    /// The lease of its entries, in milliseconds. Other processes claim entries that were not renewed for that long,
+    /// whatever their own lease is. Zero from versions that do not write it.
     #[serde(rename = "lease")]
     pub(crate) lease_millis: u64,
     /// Jobs in flight that have a slot.
@@ -41,24 +41,24 @@ pub(crate) struct Heartbeat {
     pub(crate) failed: Option<u64>,
     /// Handlers that succeeded within the last five minutes; older versions do not write it.
     pub(crate) recent_done: Option<u64>,
-    /// Attempts that failed within the same time.
+    /// Attempts that failed within the last five minutes.
     pub(crate) recent_failed: Option<u64>,
     /// Entries that it claimed from others since it started.
     pub(crate) claimed: Option<u64>,
-    /// The consumer that within the last five minutes took a running job although its lease lasted.
+    /// The consumer that, within the last five minutes, claimed a running job although the job's lease had not ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) claimed_early_by: Option<String>,
     /// The event types that it has handlers for, sorted; `*` is a handler that takes every type. Older
     /// versions do not write them, and may have a handler for any type.
     pub(crate) types: Option<Vec<String>>,
-    /// How the group's jobs are limited over all processes, in this process's words. `None` without a limit, and
-    /// from versions that know none.
+    /// The limit on the group's jobs over all processes, as this process states it. `None` without a limit, and from
+    /// versions without limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<String>,
-    /// The rate of the code, as it is stored.
+    /// The rate in the code, in its stored form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rate: Option<String>,
-    /// Whether there are more types than the list has, so that it may have a handler for any type.
+    /// Whether the list leaves out some types, so that the consumer may have a handler for any type.
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) types_cut: bool,
 }
@@ -101,12 +101,12 @@ impl Heartbeat {
         Self { types_cut: listed.len() < all.len(), types: Some(listed), ..self }
     }
 
-    /// The same heartbeat with the rate of the code.
+    /// The same heartbeat with the rate in the code.
     pub(crate) fn with_rate(self, rate: Option<Rate>) -> Self {
         Self { rate: rate.map(|rate| rate.stored()), ..self }
     }
 
-    /// The rate of the code.
+    /// The rate in the code.
     pub(crate) fn rate(&self) -> Option<Rate> {
         Rate::read(self.rate.as_deref()?)
     }
@@ -120,11 +120,10 @@ impl Heartbeat {
         serde_json::from_str(text).ok()
     }
 
-    /// For how long its entries must be idle before others may claim them; `default` if it does not say
-    /// anything of that.
+    /// How long its entries must be idle before others may claim them; `default` if the heartbeat does not say.
     pub(crate) fn lease(&self, default: Duration) -> Duration {
         match self.lease_millis {
-            // Such a version sends three heartbeats a lease or more.
+            // A version that does not write its lease sends three or more heartbeats in each.
             0 => default.max(Duration::from_millis(self.interval_millis.saturating_mul(3))),
             lease => Duration::from_millis(lease),
         }
@@ -159,7 +158,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Assumed of a consumer that does not write its interval.
+/// The interval that is assumed for a consumer that does not write its own.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
 /// Allowance for jitter and a slow answer.
 const MARGIN: Duration = Duration::from_secs(1);

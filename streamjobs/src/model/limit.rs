@@ -2,14 +2,14 @@
 
 use std::num::NonZeroU32;
 
-/// What a limit counts together.
+/// The jobs that a limit counts together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldScope {
     /// The jobs of one key.
     Key,
     /// All jobs of the group.
     Group,
-    /// The jobs of one key. How many may run follows from how many keys have jobs that wait.
+    /// The jobs of one key. How many may run depends on how many keys have waiting jobs.
     Share,
 }
 
@@ -29,21 +29,21 @@ impl HoldScope {
 pub struct HoldRule {
     /// What is counted together.
     pub scope: HoldScope,
-    /// How many of them may run at once; without a meaning for shares.
+    /// How many of them may run at once; unused for shares.
     pub limit: NonZeroU32,
-    /// Whether a job that waits for its retry keeps its place, so that those behind it wait as well.
+    /// Whether a job that waits for its retry keeps its place, so that the jobs behind it wait as well.
     pub blocks: bool,
 }
 
 impl HoldRule {
-    /// How many jobs of the group may run at once, by what a process says of its limits; `None` if it does not count
-    /// all jobs of the group together.
+    /// How many jobs of the group may run at once, read from the limit in a process's heartbeat; `None` if that limit
+    /// does not count all jobs of the group together.
     pub(crate) fn of_group(text: &str) -> Option<u64> {
         let (limit, of) = text.split_once(" at once for each ")?;
         limit.parse().ok().filter(|_| of == HoldScope::Group.as_str())
     }
 
-    /// What a process says of its limits in its heartbeat, for others to compare.
+    /// The limit as a process writes it in its heartbeat, for others to compare.
     #[must_use]
     pub fn text(self) -> String {
         if self.scope == HoldScope::Share {

@@ -80,9 +80,9 @@ macro_rules! checked_name {
 checked_name! {
     /// The key of a stream, exactly as in Redis.
     ///
-    /// At most 200 bytes without control characters. Braces are allowed as one cluster hash tag
-    /// (`orders:{acme}`). Any other use of braces is refused, because the helper keys could not share
-    /// the stream's cluster slot; so is a name that looks like a helper key.
+    /// At most 200 bytes without control characters. Braces are allowed as one cluster hash tag (`orders:{acme}`).
+    /// Any other use of braces is refused, because the helper keys could not share the stream's cluster slot. A name
+    /// that looks like a helper key is refused too.
     StreamName, "stream", stream_rule
 }
 
@@ -143,19 +143,19 @@ impl StreamName {
         Self(self.done_key(group).into())
     }
 
-    /// Whether it can have partitions. With a hash tag, they would all have one slot.
+    /// Whether the stream can have partitions. With a hash tag, all of them would be in one slot.
     pub(crate) fn may_be_spread(&self) -> bool {
         hash_tag(&self.0).is_none()
     }
 
-    /// The same stream, to be read as any other. Users cannot make this name.
+    /// The stream of the firings of all schedules, to be read as any other. Users cannot make this name.
     #[must_use]
     #[doc(hidden)]
     pub fn schedule_log(&self) -> Self {
         Self(self.schedule_log_key().into())
     }
 
-    /// What the keys of all groups begin with.
+    /// The prefix of the keys of all groups.
     pub(crate) fn helper_prefix(&self) -> String {
         let stream = &self.0;
         match hash_tag(stream) {
@@ -197,7 +197,8 @@ impl EventId {
         Self(text_of(Uuid::new_v5(&DERIVED_IDS, name.as_bytes())))
     }
 
-    /// The id of an occurrence of a schedule, the same whichever process fires it and how often.
+    /// The id of an occurrence of a schedule. It is the same whichever process fires the occurrence, and however
+    /// often.
     pub(crate) fn of_occurrence(stream: &StreamName, schedule: &ScheduleName, at: u64) -> Self {
         // A stream's name may hold any other character.
         let name = format!("{stream}\n{schedule}\n{at}");
@@ -264,10 +265,10 @@ fn text_rule(name: &str, bytes_max: usize, too_long: &'static str) -> Option<&'s
     }
 }
 
-/// Whether there is a control character in it. Most names are ASCII, which is told by its bytes.
+/// Whether the name has a control character. Most names are ASCII, for which its bytes are enough.
 fn has_control(name: &str) -> bool {
     if name.is_ascii() {
-        // All of it, without a way out: several bytes are compared at once.
+        // The whole name, without an early exit, so that several bytes are compared at once.
         return name.bytes().fold(false, |found, byte| found | byte.is_ascii_control());
     }
     name.chars().any(char::is_control)
@@ -300,7 +301,7 @@ const HELPER_SUFFIXES: [&str; 21] = [
     ":trend-quarters:",
     ":partitions",
 ];
-/// What helper keys end with that belong to no group.
+/// The endings of helper keys that belong to no group.
 const HELPER_ENDS: [&str; 6] =
     [":later", ":later-records", ":cancelled", ":schedules", ":schedule-specs", ":schedule-log"];
 

@@ -1,4 +1,4 @@
-//! What an attempt gave: a handler's error, and the outcome.
+//! How an attempt ended: the outcome, and a handler's error.
 
 use std::error::Error;
 use std::fmt;
@@ -14,8 +14,8 @@ use crate::model::run_failure::RunFailure;
 /// [`JobError::retry_after`], [`JobError::later`] and the methods of [`ResultExt`](crate::ResultExt) give another
 /// meaning.
 ///
-/// An error that cannot be shown, because its `Display` fails or panics, fails the attempt as any
-/// other; its text says so. At most 32 of its causes are shown.
+/// An error whose `Display` fails or panics fails the attempt like any other; its text then says
+/// so. At most 32 of its causes are shown.
 ///
 /// ```
 /// use streamjobs::{JobError, ResultExt};
@@ -66,13 +66,13 @@ impl JobError {
     /// Snoozes the job: it is retried after this delay, and the attempt does not count as a failure,
     /// so that even the last allowed attempt does not make it a dead letter.
     ///
-    /// Use it for temporary conditions outside the job: a deadlock, an exhausted pool, another job at
-    /// work on the same resource. The number of snoozes is unlimited, so a condition that the job
-    /// itself causes must not be answered with it: the job would never end. Each snooze is counted
-    /// as [`snoozed`](crate::runtime::Counters::snoozed).
+    /// Use it for temporary conditions outside the job: a deadlock, an exhausted pool, another job at work on the
+    /// same resource. The number of snoozes is unlimited, so do not use it for a condition that the job itself
+    /// causes: the job would never end. Each snooze is counted as [`snoozed`](crate::runtime::Counters::snoozed).
     ///
-    /// A delay of more than a year is cut to a year, and a short one takes some milliseconds. Jobs
-    /// that are snoozed together come back together: spread the delays where that matters.
+    /// A delay of more than a year is cut to a year; even a very short delay takes some
+    /// milliseconds. Jobs that are snoozed together come back together: spread the delays where
+    /// that matters.
     ///
     /// An entry of more than 1,000 fields cannot be retried and becomes a dead letter.
     ///
@@ -87,10 +87,10 @@ impl JobError {
     /// Snoozes the job as [`later`](Self::later) does, and raises the alert
     /// [`JobsBlocked`](crate::stream::Condition::JobsBlocked), whose text has this cause.
     ///
-    /// Use it for what no retry repairs and no job is to blame for: a right that the program lacks, a
-    /// table that does not exist, a password that was changed. The jobs wait until an operator has
-    /// repaired it, and then run by themselves. The cause is shown to those who receive alerts, so
-    /// it must not contain payloads or secrets.
+    /// Use it for a fault that no retry repairs and no job causes: a right that the program lacks, a table that does
+    /// not exist, a password that was changed. The jobs wait until an operator has repaired the fault, and then run
+    /// by themselves. The cause is shown to the people who receive alerts, so it must not contain payloads or
+    /// secrets.
     ///
     /// # Delivery
     ///
@@ -100,13 +100,13 @@ impl JobError {
         Self { blocked: true, ..Self::later(delay, cause) }
     }
 
-    /// The other side has a limit, as a status 429 says: the job is snoozed as [`later`](Self::later) does,
-    /// and **no job of its group starts** until then, in any process.
+    /// The other side has a limit, as with a status 429: the job is snoozed as by [`later`](Self::later), and **no
+    /// job of its group starts** until then, in any process.
     ///
-    /// Jobs that run go on. This process starts none from now on; the others learn of it with their next
-    /// request for a start if the group has a [`rate`](crate::config::GroupOptions::rate), or else within half
-    /// a second, in an idle group within three. The longest time that jobs have asked for holds, at most a day,
-    /// for the job as well. [`Group::set_rate`](crate::stream::Group::set_rate) ends it. See `docs/rate.md`.
+    /// Jobs that are running go on. This process starts none from now on. The others learn of it with their next
+    /// request for a start if the group has a [`rate`](crate::config::GroupOptions::rate); otherwise within half a
+    /// second, or within three seconds in an idle group. The longest time that jobs have asked for applies, at most a
+    /// day, also to the job itself. [`Group::set_rate`](crate::stream::Group::set_rate) ends it. See `docs/rate.md`.
     ///
     /// # Delivery
     ///
@@ -128,7 +128,7 @@ impl JobError {
         Self::later(delay, self.cause)
     }
 
-    /// The same cause as one that an operator has to repair; see [`blocked`](Self::blocked).
+    /// The same cause as a fault that an operator has to repair; see [`blocked`](Self::blocked).
     #[must_use]
     pub fn into_blocked(self, delay: Duration) -> Self {
         Self::blocked(delay, self.cause)
@@ -183,7 +183,7 @@ impl JobError {
         self.cause.as_ref()
     }
 
-    /// What the run failed by, if not by an error of its handler; as [middleware](crate::middleware) sees it.
+    /// Why the run failed, if not by an error of its handler, as [middleware](crate::middleware) sees it.
     #[must_use]
     pub fn run_failure(&self) -> Option<&RunFailure> {
         self.cause.downcast_ref()
@@ -304,8 +304,8 @@ impl Outcome {
 
     /// What becomes of this outcome of a run when middleware around it returns `result`.
     ///
-    /// An error replaces it, unless it is the run's own failure, handed on. Success replaces no failure,
-    /// and nothing replaces what is not the application's to decide.
+    /// An error replaces the outcome, unless it is the run's own failure passed on. Success never replaces a failure,
+    /// and outcomes that the application may not decide are never replaced.
     pub(crate) fn replaced_by(self, result: Result<(), JobError>) -> Self {
         match (self, result) {
             (fixed @ (Self::LeaseLost | Self::CutOff | Self::Cancelled), _) => fixed,
@@ -324,7 +324,7 @@ impl Outcome {
         }
     }
 
-    /// How long no job of the group may start, because the other side has said so.
+    /// How long no job of the group may start, because of the other side's limit.
     pub(crate) fn limits(&self) -> Option<Duration> {
         match self {
             Self::Failed(error) if error.is_limited() => match error.asks_for() {
@@ -372,7 +372,7 @@ impl<E: HandlerError> IntoOutcome for Result<(), E> {
     }
 }
 
-/// What may be the error of a handler: whatever turns into a [`JobError`].
+/// What may be the error of a handler: any type that converts into a [`JobError`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of a handler",
     label = "expected `JobError`, or an error that turns into one",
@@ -388,7 +388,7 @@ impl<E: Into<JobError>> HandlerError for E {}
 
 /// The longest delay a handler can ask for.
 pub(crate) const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// The longest that a handler can let its group wait.
+/// The longest time for which a handler can let its group wait.
 pub(crate) const LIMITED_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]

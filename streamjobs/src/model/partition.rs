@@ -1,4 +1,4 @@
-//! Partitions: the streams over which one stream is spread, and which of them has an event.
+//! Partitions: the streams over which one stream is spread, and the choice of the one for an event.
 
 use std::collections::HashMap;
 
@@ -7,8 +7,8 @@ use crate::model::slot::{SLOTS, slot_of};
 
 /// The partitions of one stream. Each is a stream of its own, with groups and helper keys of its own.
 ///
-/// The first one is the stream itself. So a stream with one partition is a stream as any other, and one
-/// that gets more keeps what it has.
+/// The first one is the stream itself. So a stream with one partition is a stream like any other, and a stream that
+/// gets more partitions keeps its entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Partitions {
     /// The stream itself.
@@ -50,7 +50,7 @@ impl Partitions {
         self.at(crc32fast::hash(key.as_bytes()))
     }
 
-    /// The partition of an event without a key, of which each has a number.
+    /// The partition of an event without a key; such events are numbered.
     pub(crate) fn in_turn(&self, turn: u32) -> &StreamName {
         self.at(turn)
     }
@@ -66,7 +66,7 @@ pub(crate) fn listed(numbers: &[u16]) -> String {
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Why a stream cannot have so many partitions.
+/// Why a stream cannot have this many partitions.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PartitionError {
     #[error("stream {stream} cannot have {count} partitions: 1 to {COUNT_MAX} are allowed")]
@@ -77,9 +77,9 @@ pub(crate) enum PartitionError {
     Name(#[from] NameError),
 }
 
-/// How far the slot of a partition is from that of the first: a third of all slots further each time,
-/// and within a third by halves. So 3, 6, 12, 24, … partitions have exactly the same distances, and any
-/// other number has nearly the same.
+/// How far the slot of a partition is from the first partition's: a third of all slots further each time, and within
+/// a third by halves. So 3, 6, 12, 24, … partitions have exactly the same distances, and any other number has nearly
+/// the same.
 fn offset(index: u16) -> u16 {
     let third = u32::from(index % 3);
     let within = u32::from((index / 3).reverse_bits());
@@ -89,12 +89,12 @@ fn offset(index: u16) -> u16 {
     u16::try_from(offset).unwrap_or_default()
 }
 
-/// For each slot the smallest number whose decimal text has it.
+/// For each slot, the smallest number whose decimal text hashes to it.
 fn tags_of(slots: &[u16]) -> HashMap<u16, u32> {
     let mut tags = HashMap::with_capacity(slots.len());
     let mut missing = slots.iter().copied().collect::<std::collections::HashSet<_>>();
     let mut text = itoa::Buffer::new();
-    // Each slot has one among the first 300,000.
+    // Each slot has a number among the first 300,000.
     for number in 0..u32::MAX {
         if missing.is_empty() {
             break;
@@ -107,7 +107,7 @@ fn tags_of(slots: &[u16]) -> HashMap<u16, u32> {
     tags
 }
 
-/// More than the largest cluster has nodes, and few enough to look at.
+/// More partitions than the largest cluster has nodes, and few enough to list.
 pub(crate) const COUNT_MAX: u16 = 4096;
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
         partitions(stream, count).names().map(ToString::to_string).collect()
     }
 
-    /// The vectors of docs/partitions.md. Other languages compute the same.
+    /// The vectors of docs/partitions.md. Other languages must compute the same.
     #[test]
     fn names_and_places_never_change() {
         assert_eq!(names("orders", 1), ["orders"]);
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(slots.len(), usize::from(COUNT_MAX), "no two in one slot");
     }
 
-    /// Over masters that have equal parts of the slots, in order.
+    /// For masters that have equal shares of the slots, in order.
     #[test]
     fn they_lie_evenly_over_the_nodes() {
         for stream in ["orders", "bills", "parcels", "a"] {

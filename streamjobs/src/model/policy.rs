@@ -16,7 +16,7 @@ pub enum Reason {
     Rejected,
     /// Its entry could not be decoded; the raw fields are kept.
     Undecodable,
-    /// It was delivered `max_deliveries` times without an end: its processes died.
+    /// It was delivered `max_deliveries` times, and no run ended: its processes died.
     Crashed,
     /// Its payload was trimmed before the job ended; whether it was done is unknown.
     Trimmed,
@@ -24,7 +24,7 @@ pub enum Reason {
     Unhandled,
     /// It did not begin in time, and has not run.
     Expired,
-    /// It was cancelled. It has not run since, or its last attempt did not end well.
+    /// It was cancelled. It has not run since, or its last attempt did not succeed.
     Cancelled,
 }
 
@@ -41,7 +41,7 @@ impl Reason {
         Self::Cancelled,
     ];
 
-    /// Every reason that this version knows, for lists to choose from.
+    /// Every reason that this version knows, for selection lists.
     pub fn all() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter()
     }
@@ -79,13 +79,13 @@ pub(crate) enum Verdict {
     Release,
     /// Nothing: another attempt owns the job, or will.
     Leave,
-    /// The job waits for a process that has a handler for its type, or becomes a dead letter: decided
-    /// by when the type was last declared, with [`left`].
+    /// The job waits for a process that has a handler for its type, or becomes a dead letter. [`left`] decides, by
+    /// when the type was last declared.
     AwaitHandler,
 }
 
-/// What the group remembers of an event type that a process met without a handler for it. Exhaustive:
-/// adding a field is a breaking change.
+/// What the group remembers of an event type that a process met and has no handler for. Exhaustive: adding a field is
+/// a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TypeSight {
     /// Whether a live process may have a handler for it.
@@ -95,7 +95,7 @@ pub struct TypeSight {
 }
 
 impl TypeSight {
-    /// Nothing is known: as if the type had been declared until now.
+    /// Nothing is known, which counts as if the type had been declared until now.
     pub(crate) const UNKNOWN: Self = Self { declared: false, undeclared_for: Duration::ZERO };
 }
 
@@ -141,8 +141,8 @@ pub(crate) fn after_attempt(
     }
 }
 
-/// Ends a job that was cancelled while its attempt ran: what is done is done, and nothing else is
-/// retried.
+/// Ends a job that was cancelled while its attempt ran: a job that is done stays done; any other is
+/// not retried.
 pub(crate) fn cancelled(verdict: Verdict) -> Verdict {
     let error = match verdict {
         Verdict::Acknowledge | Verdict::Leave => return verdict,
@@ -225,12 +225,12 @@ fn unhandled(event_type: &str) -> Verdict {
     Verdict::DeadLetter { reason: Reason::Unhandled, error: Some(bounded_text(&error)) }
 }
 
-/// How the error begins of a job that waits for a process with its handler, and has not run.
+/// The beginning of the error of a job that waits for a process with its handler, and has not run.
 pub(crate) const AWAITS_HANDLER: &str = "waits for a process that has a handler";
 /// How long a job waits until it is offered to the processes of its group again, while a live one
 /// declares its type.
 const OFFERED_AGAIN: Duration = Duration::from_secs(1);
-/// The same while none does.
+/// The same while no live process declares it.
 const OFFERED_AGAIN_UNDECLARED: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::model::record::DeadLetter;
 pub struct EntryPreview {
     /// Its id.
     pub id: EntryId,
-    /// Its fields in their order. Of an entry with more than 256 KiB to show, the first ones.
+    /// Its fields in their order; only the first ones if the entry has more than 256 KiB to show.
     pub fields: Vec<FieldPreview>,
     /// The size of the whole payload with its names, in bytes.
     pub payload_bytes: u64,
@@ -74,7 +74,7 @@ pub struct DeadLetterSummary {
 }
 
 impl EntryPreview {
-    /// Where the entry is, for what acts on it.
+    /// The address of the entry, for calls that act on it.
     #[must_use]
     pub fn address(&self) -> EntryAddress {
         EntryAddress { id: self.id, partition: self.partition }
@@ -87,7 +87,8 @@ impl EntryPreview {
         std::str::from_utf8(&field.value).ok()
     }
 
-    /// What a server shows of an entry, with this many bytes of each value of the payload.
+    /// The preview that a server gives of an entry, with this many bytes of each value of the
+    /// payload.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn of_entry(entry: &Entry, value: usize) -> Self {
         let room = |name: &[u8]| match is_own(name) {
@@ -97,7 +98,7 @@ impl EntryPreview {
         Self::with(entry, room)
     }
 
-    /// What a server shows of a dead letter.
+    /// The preview that a server gives of a dead letter.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn of_letter(entry: &Entry) -> Self {
         let room = |name: &[u8]| match name {
@@ -152,7 +153,7 @@ impl fmt::Debug for FieldPreview {
 }
 
 impl DeadLetterSummary {
-    /// Where the dead letter is, for what acts on it.
+    /// The address of the dead letter, for calls that act on it.
     #[must_use]
     pub fn address(&self) -> EntryAddress {
         EntryAddress { id: self.id, partition: self.partition }
@@ -200,7 +201,7 @@ impl DeadLetter {
     }
 }
 
-/// Whether a field is the framework's own, and no part of what the application has given.
+/// Whether a field is the framework's own, and not from the application.
 #[cfg(any(test, feature = "testing"))]
 fn is_own(name: &[u8]) -> bool {
     let is_given =
@@ -208,9 +209,9 @@ fn is_own(name: &[u8]) -> bool {
     name == b"type" || name.starts_with(b"sj-") && !is_given
 }
 
-/// No error is stored that is longer.
+/// Longer than any stored error.
 pub(crate) const OWN_VALUE_BYTES_MAX: usize = 64 * 1024;
-/// Of the packed fields of a dead letter. The event type is the first of them.
+/// How much of a dead letter's packed fields is shown. The event type is the first of them.
 #[cfg(any(test, feature = "testing"))]
 const PACKED_BYTES_SHOWN: usize = 4 * 1024;
 

@@ -1,15 +1,15 @@
-//! How far a running job is, as its handler says.
+//! The progress of a running job, as its handler reports it.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How far a running job is: what its handler said last with [`Job::progress`](crate::Job::progress).
+/// The progress of a running job: the last report of its handler with [`Job::progress`](crate::Job::progress).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
     /// How much is done.
     pub done: u64,
-    /// Of how much; `None` where the handler does not know.
+    /// How much there is to do; `None` if the handler does not know.
     pub of: Option<u64>,
     /// What it is doing.
     pub text: String,
@@ -17,7 +17,7 @@ pub struct Progress {
     pub age: Duration,
 }
 
-/// What a handler has said, before it is written.
+/// A handler's report, before it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reported {
     done: u64,
@@ -39,7 +39,7 @@ impl Reported {
         Self { done, of, text: cut }
     }
 
-    /// In one line, as it is stored.
+    /// The report in one line, as it is stored.
     #[must_use]
     pub fn line(&self) -> String {
         let of = self.of.map_or_else(|| "-".to_owned(), |of| of.to_string());
@@ -60,7 +60,7 @@ impl fmt::Display for Progress {
 }
 
 impl Progress {
-    /// Reads a stored line. What another client has written there is no progress.
+    /// Reads a stored line; `None` for a line of another form, which another client has written.
     pub(crate) fn read(line: &str, age: Duration) -> Option<Self> {
         let (done, rest) = line.split_once(' ')?;
         let (of, text) = rest.split_once(' ')?;

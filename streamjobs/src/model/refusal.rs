@@ -8,7 +8,7 @@ use crate::model::cause::{BoxError, CAUSES_MAX, chain, display, source};
 
 /// Why the server refused, where that needs an operator.
 ///
-/// Errors of this crate say it in their text, with the server's own words; `refusal()` of
+/// Errors of this crate name it in their text, with the server's own words; `refusal()` of
 /// [`ConnectError`](super::error::ConnectError), [`PublishError`](super::error::PublishError) and
 /// [`StartError`](super::error::StartError) returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +51,7 @@ impl Refusal {
             "NOPERM" => Some(Self::NoRight),
             "OOM" => Some(Self::OutOfMemory),
             "READONLY" => Some(Self::ReadOnlyReplica),
-            // A command in a script, in the words of two versions.
+            // The refusal of a command in a script, in the words of two versions.
             "ERR" if IN_SCRIPTS.iter().any(|words| answer.contains(words)) => Some(Self::NoRight),
             _ => None,
         }
@@ -89,12 +89,12 @@ pub(crate) enum Lacking {
         user: String,
         /// The command, as access lists name it.
         command: &'static str,
-        /// On which key, with a space and `on` in front; empty for a command without a key.
+        /// The key, with ` on ` in front; empty for a command without a key.
         place: String,
         /// The rules to add.
         grant: String,
     },
-    /// No user has it.
+    /// The server does not know the command.
     #[error(
         "the server does not know {0}, and without it no job is ever done; remove its \
          rename-command from the server's configuration"

@@ -7,7 +7,7 @@ use crate::model::outcome::JobError;
 
 /// Gives the error of a result its meaning for the job.
 ///
-/// An `Option` has no error: say what is missing, as in `.ok_or("no address")`, before.
+/// An `Option` has no error: first say what is missing, as in `.ok_or("no address")`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -91,8 +91,8 @@ where
     }
 }
 
-/// What an `Option` is not: something with an error whose meaning can be given. The compiler shows the
-/// name of this trait where it does not show the message.
+/// A value with an error that can be given a meaning, which an `Option` is not. Where the compiler does not show the
+/// message, it shows the name of this trait.
 #[diagnostic::on_unimplemented(
     message = "an `Option` has no error that could be given a meaning",
     label = "write `.ok_or(\"what is missing\")` before this",

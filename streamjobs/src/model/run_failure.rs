@@ -1,4 +1,4 @@
-//! What ends a run beside an error of its handler.
+//! What ends a run, other than an error of its handler.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub enum RunFailure {
     /// The attempt took longer than its timeout.
     #[error("the handler ran for longer than {0:?}")]
     TimedOut(Duration),
-    /// The entry could not be decoded as the handler's event, which did not run.
+    /// The entry could not be decoded as the handler's event. The handler did not run.
     #[error(transparent)]
     Undecodable(DecodeError),
     /// The lease was lost: another process may run the job.

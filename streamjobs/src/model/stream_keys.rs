@@ -1,4 +1,4 @@
-//! The keys of what is kept beside a stream, by what it is.
+//! The keys of the data that is kept beside a stream.
 
 use super::name::{EventId, GroupName, RedriveToken, StreamName};
 use super::trend::TrendRange;
@@ -69,7 +69,7 @@ impl StreamName {
         self.helper_key("done", group)
     }
 
-    /// The key of the ring with what a group did, in the steps of a range.
+    /// The key of the ring with the trend of a group, in the steps of a range.
     #[must_use]
     pub fn trend_key(&self, group: &GroupName, range: TrendRange) -> String {
         let ring = match range {
@@ -111,7 +111,7 @@ impl StreamName {
         format!("{}cancelled", self.helper_prefix())
     }
 
-    /// The key of the hash with the records of these events.
+    /// The key of the hash with the records of scheduled events.
     pub(crate) fn later_records_key(&self) -> String {
         format!("{}later-records", self.helper_prefix())
     }
@@ -121,7 +121,7 @@ impl StreamName {
         format!("{}schedules", self.helper_prefix())
     }
 
-    /// The key of the hash with what each schedule is, and what became of it.
+    /// The key of the hash with the definition of each schedule, and what became of it.
     pub(crate) fn schedule_specs_key(&self) -> String {
         format!("{}schedule-specs", self.helper_prefix())
     }

@@ -1,4 +1,4 @@
-//! Uniqueness: which publications are the same, and for how long one stands.
+//! Uniqueness: which publications count as the same, and how long one stands.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,12 +12,12 @@ use crate::model::entry::Entry;
 use crate::model::event::{EncodeError, Event, UniqueFields, put_part};
 use crate::model::name::{EventId, GroupName, NameError};
 
-/// For how long a publication stands, so that others that are the same are refused, for
-/// [`Client::publish_unique`](crate::Client::publish_unique).
+/// How long a publication stands, for [`Client::publish_unique`](crate::Client::publish_unique).
+/// While it stands, other publications that count as the same are refused.
 ///
-/// Two publications to a stream are the same if they have the same event type, the same key (as `#[event(key = "…")]`
-/// names it, if there is one), and the same values in the fields that `#[event(unique = "…")]` names. With
-/// [`key`](Self::key), a text at the call takes the place of these fields.
+/// Two publications to a stream count as the same if they have the same event type, the same key (as
+/// `#[event(key = "…")]` names it, if there is one), and the same values in the fields that `#[event(unique = "…")]`
+/// names. With [`key`](Self::key), a text that the call gives takes the place of these fields.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct Unique {
     until: Until,
 }
 
-/// What makes two publications the same.
+/// What makes two publications count as the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Same {
     /// The fields that the event names.
@@ -51,7 +51,7 @@ enum Until {
     Done { group: String, at_most: Duration },
 }
 
-/// For how long a lock stands, and which group frees it before.
+/// How long a lock stands, and the group that frees it earlier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LockTime {
     pub(crate) window: Duration,
@@ -96,25 +96,24 @@ pub enum UniqueFault {
 }
 
 impl Unique {
-    /// Others that are the same are refused for this time after the publication, by the server's clock,
-    /// whatever becomes of the event. From a millisecond to a hundred years.
+    /// Other publications that count as the same are refused for this time after the publication, by the server's
+    /// clock, whatever becomes of the event. From a millisecond to a hundred years.
     pub fn within(window: Duration) -> Self {
         Self { same: Same::Fields, until: Until::Over(window) }
     }
 
-    /// Others that are the same are refused until this group has ended the job: it is done, or a dead
+    /// Other publications that count as the same are refused until this group's job has ended: it is done, or a dead
     /// letter. A retry does not end it.
     ///
-    /// `at_most` after the publication it counts as ended, whatever has happened: a job can end without
-    /// its fields being known, and the group may not exist. From a millisecond to a hundred years. If it
-    /// is too short, a second event is published while the first one still runs; if it is too long,
-    /// a lock that is left over refuses for that long.
+    /// When `at_most` has passed since the publication, the job counts as ended, whatever has happened: a job can end
+    /// without its fields being known, and the group may not exist. From a millisecond to a hundred years. If it is
+    /// too short, a second event is published while the first one still runs; if it is too long, a lock that is left
+    /// over refuses for that long.
     pub fn until_done(group: impl Into<String>, at_most: Duration) -> Self {
         Self { same: Same::Fields, until: Until::Done { group: group.into(), at_most } }
     }
 
-    /// Takes this text, and not fields of the event, for what has to be the same, beside event type and
-    /// the event's own key.
+    /// Compares this text instead of fields of the event, in addition to the event type and the event's own key.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.same = Same::Key(key.into());
         self
@@ -153,8 +152,8 @@ impl Same {
     }
 }
 
-/// What two publications that are the same have in common, in 64 characters: the SHA-256 digest of event
-/// type, key, and the named fields or the text of the call.
+/// The digest that is equal for publications that count as the same, in 64 characters: the SHA-256 of the event type,
+/// the key, and the named fields or the text of the call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UniqueDigest(Box<str>);
 
@@ -168,7 +167,7 @@ impl UniqueDigest {
     ///
     /// # Errors
     ///
-    /// When it names none, or one of them cannot be written as JSON.
+    /// When the event names no such field, or one cannot be written as JSON.
     pub fn of<E: Event>(event: &E) -> Result<Self, UniqueFault> {
         Same::Fields.digest(event)
     }
@@ -190,7 +189,7 @@ impl UniqueDigest {
         }
     }
 
-    /// As text.
+    /// The digest as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -228,10 +227,10 @@ impl FromStr for UniqueDigest {
     }
 }
 
-/// The lock that an entry says it has in a group, which the end of its job frees.
+/// The lock that an entry names for a group, which the end of its job frees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UniqueLock {
-    /// What it is a lock of.
+    /// The digest that is locked.
     pub digest: UniqueDigest,
     /// The event that has it.
     pub event_id: EventId,
@@ -275,7 +274,7 @@ pub(super) fn time(name: &'static str, time: Duration) -> Result<Duration, Uniqu
 /// The field of an entry that names its lock: digest and group.
 pub(crate) const LOCK: &str = "sj-unique";
 const LETTER_EVENT: &str = "sj-dead-event";
-/// So that no other digest of the same parts is the same.
+/// Keeps this digest different from any other digest of the same parts.
 const DOMAIN: &[u8] = b"streamjobs unique 1\0";
 const DIGEST_LENGTH: usize = 64;
 const TIME_MIN: Duration = Duration::from_millis(1);
@@ -305,7 +304,7 @@ mod tests {
             assert!(all.iter().skip(place + 1).all(|other| other != one), "{place}");
             assert_eq!(one.as_str().parse::<UniqueDigest>().as_ref(), Ok(one));
         }
-        // Processes of different versions meet at it.
+        // Processes of different versions have to compute the same digest.
         let known = "84b8d37a0b89c3b7f886c2b76b107e9ffb2cfc6d727d20a00d38fc7067a8f6aa";
         assert_eq!(all[0].as_str(), known);
         for text in ["", "abc", &"A".repeat(64), &"g".repeat(64), &"0".repeat(65)] {

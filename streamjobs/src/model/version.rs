@@ -81,11 +81,11 @@ impl fmt::Display for Release {
 /// Whether streamjobs is affected by a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// It uses what is faulty.
+    /// It uses the faulty part.
     Used,
-    /// It uses what is faulty, and the fault shows only after a failover.
+    /// It uses the faulty part, and the fault shows only after a failover.
     Failover,
-    /// It never uses what is faulty.
+    /// It never uses the faulty part.
     Unused,
 }
 

@@ -78,8 +78,8 @@ impl AlertRules {
         self
     }
 
-    /// After how long without another event an alert that counts events is over: 5 minutes by
-    /// default. A short time raises it again for every burst.
+    /// How long without another event it takes until an alert that counts events is over: 5 minutes
+    /// by default. A short time raises it again for every burst.
     pub fn clear_after(mut self, time: Duration) -> Self {
         self.clear_after = time;
         self

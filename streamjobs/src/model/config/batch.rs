@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::QueueConfig;
 
-/// How the jobs of a handler are put together.
+/// How the jobs of a handler are grouped into runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchOptions {
-    /// Jobs in a run at most.
+    /// The most jobs in a run.
     pub size: NonZeroU32,
     /// How long the first job of a run waits for others.
     pub wait: Duration,

@@ -1,4 +1,4 @@
-//! How a client connects, beside the address.
+//! How a client connects, apart from the address.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use super::tls::TlsOptions;
 use crate::model::cause::BoxError;
 
-/// What a client was told about its connections beside the address.
+/// A client's connection settings apart from the address.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ConnectionOptions {
     #[cfg(feature = "tls")]
@@ -17,8 +17,8 @@ pub(crate) struct ConnectionOptions {
     pub(crate) credentials: Option<CredentialsProvider>,
 }
 
-/// Who logs in, for [`ClientBuilder::credentials`](crate::ClientBuilder::credentials). `Debug` never
-/// shows the password.
+/// The user and password of a login, for [`ClientBuilder::credentials`](crate::ClientBuilder::credentials). `Debug`
+/// never shows the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub(crate) user: String,
@@ -26,8 +26,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// A user of the server and a password of this user. The user of a server without users of its own
-    /// is `default`.
+    /// A user of the server and this user's password. On a server without access lists, the user is `default`.
     #[must_use]
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
         Self { user: user.into(), password: password.into() }
@@ -43,7 +42,7 @@ impl fmt::Debug for Credentials {
 /// What a provider answers.
 type Provided = BoxFuture<'static, Result<Credentials, BoxError>>;
 
-/// The application's function that says who logs in.
+/// The application's function that returns the credentials.
 #[derive(Clone)]
 pub(crate) struct CredentialsProvider(Arc<dyn Fn() -> Provided + Send + Sync>);
 

@@ -1,9 +1,9 @@
-//! Options of one place where another says nothing.
+//! Options that fall back to those of another place.
 
 use super::HandlerOptions;
 
 impl HandlerOptions {
-    /// These options, and for each that is not set the one of `other`.
+    /// These options, with the value of `other` for each that is not set.
     pub(crate) fn or(self, other: &Self) -> Self {
         let limits = if self.has_limit() { &self } else { other };
         Self {

@@ -7,19 +7,19 @@ use super::{GroupOptions, HandlerOptions};
 use crate::model::done::KeepDone;
 
 impl GroupOptions {
-    /// For how long jobs that are done are noted, 1 s to 7 days; by default none is.
+    /// How long notes of jobs that are done are kept, 1 s to 7 days; by default no job is noted.
     ///
     /// [`Group::finished`](crate::stream::Group::finished) and the dashboard list them, and the page of an event says
-    /// when and where its job was done. A note has about 200 bytes on the server; each process writes those of its
-    /// jobs about five times a second and partition, up to 200 in one request. A process that dies right after an acknowledgement leaves no note
-    /// of its job. See `docs/finished.md`.
+    /// when and where its job was done. A note takes about 200 bytes on the server. Each process writes the notes of
+    /// its jobs about five times a second for each partition, up to 200 in one request. A process that dies right
+    /// after an acknowledgement leaves no note of its job. See `docs/finished.md`.
     pub fn keep_done(mut self, time: Duration) -> Self {
         self.options.keep_done = Some(time);
         self
     }
 
     /// How many notes of jobs that are done are kept for each group and partition, 10,000 by default, 1,000,000 at
-    /// most: the oldest go first. It has no effect without [`keep_done`](Self::keep_done).
+    /// most: the oldest are removed first. It has no effect without [`keep_done`](Self::keep_done).
     pub fn keep_done_max(mut self, most: NonZeroU32) -> Self {
         self.options.keep_done_max = Some(most);
         self

@@ -5,14 +5,14 @@ use std::num::NonZeroU32;
 use super::{GroupOptions, HandlerOptions};
 use crate::model::limit::{HoldRule, HoldScope};
 
-/// What the jobs behind a failed one of the same key do while it waits for its retry.
+/// What the jobs behind a failed job of the same key do while it waits for its retry.
 ///
 /// Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyOrder {
-    /// They wait until it is done or a dead letter.
+    /// They wait until the failed job is done or a dead letter.
     Block,
-    /// They go on at once, and it runs after those that wait by then.
+    /// They go on at once. When its retry is due, the failed job runs after the jobs that wait by then.
     Skip,
 }
 
@@ -20,11 +20,11 @@ impl GroupOptions {
     /// Runs the jobs of one key one after the other, in the order of the stream, over all processes; by default
     /// jobs run in any order.
     ///
-    /// The key is the event's own, set with `#[event(key = "…")]`; jobs without one have no order. Jobs of
-    /// other keys run beside them. The order holds through retries, crashes and deploys, not for
-    /// what runs again after the group was lost, and a redriven dead letter runs after those of its
-    /// key that wait. It costs the server about five times as much for each job as no order, and more for
-    /// jobs that have to wait. Only one of the three limits over all processes can be set.
+    /// The key is the event's own, set with `#[event(key = "…")]`; jobs without one have no order. Jobs of other keys
+    /// run beside them. The order holds through retries, crashes and deploys. It does not hold for jobs that run
+    /// again after the group was lost, and a redriven dead letter runs after the waiting jobs of its key. Each job
+    /// costs the server about five times as much as without order, and more if it has to wait. Only one of the three
+    /// limits over all processes can be set.
     pub fn order(mut self, order: KeyOrder) -> Self {
         self.options.order = Some(order);
         self
@@ -41,9 +41,9 @@ impl GroupOptions {
 
     /// Jobs of the group that may run at once in all processes; by default there is no limit.
     ///
-    /// A job that waits for its retry does not count. What the limit does not admit stays in the stream. It
-    /// costs as much as [`order`](Self::order), with which it cannot be combined, and it is refused for a
-    /// stream with several partitions.
+    /// A job that waits for its retry does not count. Jobs that the limit does not admit stay in the stream. It costs
+    /// as much as [`order`](Self::order), with which it cannot be combined, and it is refused for a stream with
+    /// several partitions.
     pub fn concurrency_total(mut self, limit: NonZeroU32) -> Self {
         self.options.concurrency_total = Some(limit);
         self
@@ -52,11 +52,10 @@ impl GroupOptions {
     /// Gives each key a fair share of the slots of all processes; by default jobs start in the order of the stream,
     /// so that a key with many events makes the others wait.
     ///
-    /// The next job is one of the key that has the fewest in flight, and of several such keys one of that which
-    /// was served least recently. No slot stays free while a job waits. Events without a key have one share
-    /// together. The stream is read ahead to find the keys, and what cannot run yet waits in lines: 10,000
-    /// jobs or 64 MiB at most; beyond, keys behind that wait too. It cannot be combined with the three
-    /// limits.
+    /// The next job comes from the key that has the fewest jobs in flight; of several such keys, from the one that
+    /// was served least recently. No slot stays free while a job waits. Events without a key share one share. The
+    /// stream is read ahead to find the keys, and jobs that cannot run yet wait in lines: at most 10,000 jobs or 64
+    /// MiB. Keys further back in the stream also wait then. It cannot be combined with the three limits.
     pub fn fair(mut self) -> Self {
         self.options.fair = Some(true);
         self
@@ -64,8 +63,8 @@ impl GroupOptions {
 }
 
 impl HandlerOptions {
-    /// Whether these options ask for a limit over all processes, or shares. They are one setting: where one is
-    /// set, it stands for all of them.
+    /// Whether these options ask for a limit over all processes, or shares. They count as one setting: where one is
+    /// set, it replaces all of them.
     pub(crate) fn has_limit(&self) -> bool {
         self.order.is_some()
             || self.concurrency_per_key.is_some()

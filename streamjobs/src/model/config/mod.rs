@@ -53,8 +53,8 @@ pub enum Start {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unhandled {
     /// The entry is acknowledged and counted: the job is dropped, also in a rolling deploy where
-    /// another process of the group has the handler. For groups that need some of a stream's event
-    /// types only.
+    /// another process of the group has the handler. It is for groups that need only some of a
+    /// stream's event types.
     Acknowledge,
     /// The job becomes a dead letter at once, also where another process of the group has the
     /// handler.
@@ -65,10 +65,10 @@ pub enum Unhandled {
     /// `max_deliveries`. It becomes a dead letter when no live process has declared the type for
     /// [`unhandled_after`](GroupOptions::unhandled_after).
     ///
-    /// A handler that takes every entry of its stream declares all types. A process of a version that
-    /// does not write its types may have any, so jobs wait as long as one lives. An entry of more
-    /// than 1,000 fields cannot wait in this way: it stays pending until its lease has expired, and
-    /// is a dead letter after `max_deliveries`.
+    /// A handler that takes every entry of its stream declares all types. A process of a version that does not write
+    /// its types may have any of them, so jobs wait as long as such a process lives. An entry of more than 1,000
+    /// fields cannot wait in this way: it stays pending until its lease has expired, and becomes a dead letter after
+    /// `max_deliveries`.
     #[default]
     Leave,
 }
@@ -78,7 +78,7 @@ pub enum Unhandled {
 /// Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
-    /// About this many entries, trimmed by running runtimes; an entry that some group has not
+    /// About this many entries, trimmed by running runtimes; an entry that a group has not
     /// acknowledged is never trimmed. The default, with 10,000 entries.
     History(NonZeroU64),
     /// About this many entries, trimmed at every append. Entries beyond are removed even if they were
@@ -121,7 +121,8 @@ pub struct HandlerOptions {
     pub start: Option<Start>,
     /// What happens to event types for which the group has no handler.
     pub unhandled: Option<Unhandled>,
-    /// For how long no live process has declared a type when its jobs become dead letters.
+    /// The jobs of a type become dead letters when no live process has declared the type for this
+    /// long.
     pub unhandled_after: Option<Duration>,
     /// Whether jobs of one key run one after the other, over all processes.
     pub order: Option<KeyOrder>,
@@ -131,20 +132,19 @@ pub struct HandlerOptions {
     pub concurrency_per_key: Option<NonZeroU32>,
     /// Jobs of the group that may run at once in all processes.
     pub concurrency_total: Option<NonZeroU32>,
-    /// How many jobs of the group may start in a time, over all processes.
+    /// How many jobs of the group may start in a period, over all processes.
     pub rate: Option<Rate>,
-    /// For how long jobs that are done are noted.
+    /// How long notes of jobs that are done are kept.
     pub keep_done: Option<Duration>,
     /// How many of these notes are kept at most.
     pub keep_done_max: Option<NonZeroU32>,
 }
 
-/// Settings of one group or of all: overrides of the handlers' attributes with
-/// [`RuntimeBuilder::group`](crate::RuntimeBuilder::group), or what holds where an attribute says nothing,
-/// with [`group_defaults`](crate::RuntimeBuilder::group_defaults) and
-/// [`defaults`](crate::RuntimeBuilder::defaults).
+/// Settings of one group or of all groups. With [`RuntimeBuilder::group`](crate::RuntimeBuilder::group) they override
+/// the handlers' attributes; with [`group_defaults`](crate::RuntimeBuilder::group_defaults) and
+/// [`defaults`](crate::RuntimeBuilder::defaults) they apply where an attribute sets no value.
 ///
-/// A setting that no place names has the default named below.
+/// A setting that is set nowhere has the default given below.
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct GroupOptions {
@@ -159,7 +159,7 @@ impl GroupOptions {
 
     /// Jobs of the group that may run at once in this process, for each stream: 16 by default.
     ///
-    /// Too many wait for each other; too few leave entries waiting.
+    /// With too many, jobs wait for each other; with too few, entries wait.
     pub fn concurrency(mut self, concurrency: NonZeroU32) -> Self {
         self.options.concurrency = Some(concurrency);
         self
@@ -187,12 +187,13 @@ impl GroupOptions {
     /// How long after its event was published a job may begin, 1 s to 365 days; by default there is no limit.
     ///
     /// A job that has not begun by then does not run: it becomes a dead letter with the reason
-    /// [`Expired`](crate::dead_letter::Reason::Expired). Retries of a job that began in time still run, and
-    /// an attempt that runs is not ended. The time is the server's, from when the event entered its stream;
-    /// for a redriven dead letter, from its redrive. A delivery after a crash counts as one that has not
-    /// begun.
+    /// [`Expired`](crate::dead_letter::Reason::Expired). Retries of a job that began in time still run, and an
+    /// attempt that runs is not ended. The time is measured by the server's clock from when the event entered its
+    /// stream; for a redriven dead letter, from its redrive. A job that is delivered again after a crash counts as
+    /// not begun.
     ///
-    /// Too short a time makes dead letters of a backlog, such as after an outage of all processes.
+    /// Too short a time turns a backlog into dead letters, for example after an outage of all
+    /// processes.
     pub fn expires(mut self, expires: Duration) -> Self {
         self.options.expires = Some(expires);
         self
@@ -226,23 +227,23 @@ impl GroupOptions {
         self
     }
 
-    /// With [`Unhandled::Leave`], how long no live process of the group may have declared an event
-    /// type before its jobs become dead letters: 10 min by default, 1 s to 30 days.
+    /// With [`Unhandled::Leave`], the jobs of an event type become dead letters when no live
+    /// process of the group has declared the type for this long: 10 min by default, 1 s to 30 days.
     ///
-    /// The time is measured by the server's clock, from the last declaration, or from when a process
-    /// first met the type if none has declared it. It goes on while processes restart. Too short a
-    /// time makes dead letters during a deploy whose publishers start before its handlers; too long
-    /// a time makes jobs that no process will ever run wait, each offered again every 10 s.
+    /// The time is measured by the server's clock, from the last declaration, or from when a process first met the
+    /// type if no process has declared it. It keeps running while processes restart. Too short a time makes dead
+    /// letters during a deploy whose publishers start before its handlers; with too long a time, jobs that no process
+    /// will ever run keep waiting, each offered again every 10 s.
     pub fn unhandled_after(mut self, unhandled_after: Duration) -> Self {
         self.options.unhandled_after = Some(unhandled_after);
         self
     }
 
-    /// How many jobs of the group may start in a time, over all processes; by default there is no limit.
+    /// How many jobs of the group may start in a period, over all processes; by default there is no limit.
     ///
-    /// What waits stays in the stream, and nothing is counted for it. Each of several streams of the group has
-    /// this rate; the partitions of one stream share it. Where processes have different rates, that of the
-    /// one which started last holds for all of them. See `docs/rate.md`.
+    /// Jobs that wait stay in the stream, and count neither as failures nor as deliveries. If the group reads several
+    /// streams, each has this rate; the partitions of one stream share it. Where processes have different rates, the
+    /// rate of the process that started last applies to all of them. See `docs/rate.md`.
     pub fn rate(mut self, rate: Rate) -> Self {
         self.options.rate = Some(rate);
         self
@@ -367,7 +368,7 @@ pub(crate) fn slots_of(concurrency: NonZeroU32) -> usize {
 
 const HISTORY: NonZeroU64 = NonZeroU64::new(10_000).unwrap();
 const CONCURRENCY: NonZeroU32 = NonZeroU32::new(16).unwrap();
-/// A process that needs more slots than this needs more processes.
+/// Work that needs more slots than this needs more processes.
 const CONCURRENCY_MAX: usize = 100_000;
 const ATTEMPTS_MAX: u32 = 5;
 const DELIVERIES_MAX: u32 = 5;
@@ -380,7 +381,7 @@ const EXPIRES: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
 const UNHANDLED_AFTER_MIN: Duration = Duration::from_secs(1);
 const UNHANDLED_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Time to clean up; a handler that needs longer has had its grace period.
+/// Time to clean up. A handler that needs longer has already had the grace period.
 const WINDOW_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

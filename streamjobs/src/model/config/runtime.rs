@@ -17,9 +17,9 @@ pub(crate) struct RuntimeConfig {
     pub(crate) watch_interval: Duration,
     pub(crate) dead_letters_max: Option<NonZeroU64>,
     pub(crate) alerts: AlertRules,
-    /// Whether metrics tell the partitions of a stream apart.
+    /// Whether metrics distinguish the partitions of a stream.
     pub(crate) partition_metrics: bool,
-    /// Whether what groups do is noted for charts.
+    /// Whether the work of groups is noted for charts.
     pub(crate) trends: bool,
 }
 
@@ -62,6 +62,5 @@ impl RuntimeConfig {
     }
 }
 
-/// With a client timeout closer to the block time than this, reads are cut off while the server
-/// still answers them.
+/// With a read margin below this, reads are cut off while the server still answers them.
 const READ_MARGIN_MIN: Duration = Duration::from_millis(100);

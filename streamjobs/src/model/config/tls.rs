@@ -1,12 +1,12 @@
-//! How a client checks the server's certificate, and which one it shows itself.
+//! How a client checks the server's certificate, and which certificate it presents itself.
 
 use std::fmt;
 
 /// How a connection to a `rediss://` address is secured.
 ///
-/// By default, the operating system's root certificates decide which servers are trusted, the host of
-/// the address is the name that the server's certificate must have, and the client shows no
-/// certificate. `Debug` never shows a key.
+/// By default, the operating system's root certificates decide which servers are trusted, the host of the address is
+/// the name that the server's certificate must have, and the client presents no certificate. `Debug` never shows a
+/// key.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -41,20 +41,22 @@ impl TlsOptions {
         Self::default()
     }
 
-    /// The certificates of the only authorities that are trusted, one or more in PEM form. By default
-    /// those of the operating system are.
+    /// The certificates of the only authorities that are trusted, one or more in PEM form. By default, those of the
+    /// operating system are trusted.
     ///
-    /// Connecting fails when it holds no certificate, or when none of them signed the server's.
+    /// Connecting fails when the text holds no certificate, or when none of them signed the
+    /// server's certificate.
     pub fn ca_pem(mut self, certificates: impl Into<Vec<u8>>) -> Self {
         self.ca = Some(certificates.into());
         self
     }
 
-    /// The certificate that the client shows, with the certificates between it and its authority
-    /// behind it, and its private key without a passphrase, both in PEM form. By default the client
-    /// shows none, and a server that asks for one (`tls-auth-clients yes`) refuses it.
+    /// The certificate that the client presents, followed by the intermediate certificates, and its
+    /// private key without a passphrase, both in PEM form. By default the client presents none, and
+    /// a server that requires one (`tls-auth-clients yes`) refuses the client.
     ///
-    /// Connecting fails when one of them is missing, or the key is not the certificate's.
+    /// Connecting fails when the certificate or the key is missing, or when the key does not belong
+    /// to the certificate.
     pub fn client_certificate_pem(
         mut self,
         certificate: impl Into<Vec<u8>>,
@@ -64,10 +66,10 @@ impl TlsOptions {
         self
     }
 
-    /// The host name or IP address that the server's certificate must have: by default the host of the
-    /// address. For addresses that the certificate does not name, such as those of a tunnel.
+    /// The host name or IP address that the server's certificate must have: by default the host of the address. It is
+    /// for addresses that the certificate does not name, such as the address of a tunnel.
     ///
-    /// Where to connect stays what the address says.
+    /// The client still connects to the address.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
         self

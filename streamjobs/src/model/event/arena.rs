@@ -1,7 +1,7 @@
-//! Memory for what events are encoded to: several of one thread share a piece of it.
+//! Memory for encoded events: several events of one thread share a piece of it.
 //!
-//! Publishing many events would else take and give back a few small allocations for each. A piece is given
-//! back when all events in it are gone, and it is small, because one event can keep it.
+//! Otherwise, publishing many events would make and free a few small allocations for each. A piece is freed when all
+//! events in it are gone. It is small, because one event can keep it alive.
 
 use std::cell::Cell;
 
@@ -11,16 +11,16 @@ thread_local! {
     static PIECE: Cell<BytesMut> = Cell::default();
 }
 
-/// What this writes.
+/// The bytes that this function writes.
 pub(super) fn written<E>(write: impl FnOnce(&mut BytesMut) -> Result<(), E>) -> Result<Bytes, E> {
-    // What encodes an event may encode another one meanwhile, which then begins a piece of its own.
+    // Encoding an event may encode another one meanwhile, which then begins a piece of its own.
     let mut piece = PIECE.try_with(Cell::take).unwrap_or_default();
     if piece.capacity() < LEFT_MIN {
         piece = BytesMut::with_capacity(PIECE_BYTES);
     }
     write(&mut piece)?;
     let written = piece.split().freeze();
-    // A large one has a piece to itself.
+    // A large event gets a piece of its own.
     if written.len() <= PIECE_BYTES {
         // The thread may be about to end.
         let _ended = PIECE.try_with(|kept| kept.set(piece)).is_err();
@@ -37,9 +37,9 @@ pub(super) fn copied(bytes: &[u8]) -> Bytes {
     written(copy).unwrap_or_default()
 }
 
-/// Enough for about twenty usual events.
+/// Enough for about twenty typical events.
 const PIECE_BYTES: usize = 4 * 1024;
-/// With less than this, the next event begins a new piece: most fit into it.
+/// With less than this left, the next event begins a new piece: most events fit into this much.
 const LEFT_MIN: usize = 256;
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub(crate) fn encode_result<T: Serialize>(value: &T) -> Result<Bytes, EncodeErro
         .map_err(|error| EncodeError { encoding: "JSON", source: json::described(&error).into() })
 }
 
-/// Decodes it.
+/// Decodes what [`encode_result`] wrote.
 pub(crate) fn decode_result<T: DeserializeOwned>(text: &[u8]) -> Result<T, DecodeError> {
     json::from_slice(text)
 }

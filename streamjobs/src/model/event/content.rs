@@ -101,7 +101,7 @@ impl<S: Serializer> Serializer for VariantContent<S> {
     }
 }
 
-/// The fields of a struct variant, written as those of a struct.
+/// The fields of a struct variant, written like the fields of a struct.
 pub(super) struct StructContent<S>(S);
 
 impl<S: SerializeStruct> SerializeStructVariant for StructContent<S> {

@@ -1,4 +1,4 @@
-//! The envelope: the fields of streamjobs beside a payload.
+//! The envelope: the fields that streamjobs adds to a payload.
 
 use bytes::Bytes;
 
@@ -7,7 +7,7 @@ use crate::model::event::{DecodeError, arena};
 use crate::model::name::{EventId, StreamName};
 use crate::model::trace::TraceContext;
 
-/// What an entry holds beside its payload.
+/// What an entry holds in addition to its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Envelope {
     /// The event id.
@@ -52,7 +52,7 @@ impl Envelope {
                 own if own == ORIGIN.as_bytes() => &mut origin,
                 _ => continue,
             };
-            // Of several with one name, the first counts.
+            // Of several fields with one name, the first counts.
             place.get_or_insert(value);
         }
         let own = id.and_then(|id| EventId::read(std::str::from_utf8(id).ok()?).ok());
@@ -72,7 +72,7 @@ impl Envelope {
     /// When the entry has two payloads, two types, or more fields than an event may have.
     pub(crate) fn payload(entry: &Entry) -> Result<Payload<'_>, DecodeError> {
         let fields = entry.fields();
-        // Those of the envelope do not count: a retry adds some.
+        // Fields of the envelope do not count: a retry adds some.
         let (mut count, mut own, mut data) = (0, [0_u32; 3], None);
         for (name, value) in fields {
             count += usize::from(is_payload(name));
@@ -128,8 +128,8 @@ pub(super) fn is_payload(name: &[u8]) -> bool {
     name != TYPE.as_bytes() && !name.starts_with(PREFIX.as_bytes())
 }
 
-/// The event id of an entry without one: the same for every delivery of the entry, and after it has waited
-/// in a line, where it has got the id of its entry as a field.
+/// The event id of an entry without one. It is the same for every delivery of the entry, and also after the job has
+/// waited in a line, where the id of its entry was added as a field.
 fn derived_id(stream: &StreamName, entry: &Entry) -> EventId {
     let mut content = Vec::new();
     let mut part = |bytes: &[u8]| {
@@ -154,9 +154,9 @@ const ID: &str = "sj-id";
 const KEY: &str = "sj-key";
 const ATTEMPT: &str = "sj-attempt";
 const ORIGIN: &str = "sj-origin";
-/// Beside the payload, an entry that is published has no more fields of its own than these.
+/// The most fields that publishing adds to a payload.
 pub(super) const FIELDS_ADDED: usize = 4;
-/// An entry with more fields is not an event, but was put into the stream by mistake.
+/// An entry with more fields is not an event: it was put into the stream by mistake.
 pub(super) const FIELDS_MAX: usize = 64;
 
 #[cfg(test)]

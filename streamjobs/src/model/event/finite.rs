@@ -1,5 +1,5 @@
-//! Numbers that JSON does not have: serde_json writes them as `null`, which a reader cannot read as a
-//! number. Here they are an error before anything is sent.
+//! Numbers that JSON does not have: serde_json writes them as `null`, which cannot be read back as a number. Here
+//! they are an error, before anything is sent.
 
 use serde::ser::{
     Error as _, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,

@@ -54,8 +54,8 @@ fn variant<'de, T: DeserializeOwned, R: Read<'de>>(
     Ok(value)
 }
 
-/// The document as text. To check all of it is cheaper than to check each string in it. One that is not
-/// text can still be read where the wrong bytes are in a part that the type does not have.
+/// The document as text. Checking all of it is cheaper than checking each string in it. A document that is not text
+/// can still be read if the wrong bytes are in a part that the type does not have.
 fn checked(text: &[u8]) -> Option<&str> {
     std::str::from_utf8(text).ok()
 }

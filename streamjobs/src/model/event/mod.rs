@@ -60,8 +60,8 @@ pub trait Event: Sized + Send + 'static {
         None
     }
 
-    /// The fields that say whether two publications are the same, if the event names some. See
-    /// [`Client::publish_unique`](crate::Client::publish_unique).
+    /// The fields that decide whether two publications count as the same, if the event names some.
+    /// See [`Client::publish_unique`](crate::Client::publish_unique).
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ pub trait Event: Sized + Send + 'static {
 
 /// Reads an entry as an event.
 pub(crate) fn read<E: Event>(entry: &Entry) -> Result<E, DecodeError> {
-    // One that is known is text.
+    // A known event type is text.
     let stored = entry.field("type");
     let known = stored.and_then(|stored| E::TYPES.iter().find(|known| *stored == **known));
     match known.copied().or_else(|| entry.event_type()) {

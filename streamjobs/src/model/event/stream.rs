@@ -6,11 +6,11 @@ use crate::model::event::Event;
 use crate::model::name::{NameError, StreamName};
 
 thread_local! {
-    /// The one that this thread asked for last, with the text that it was made of.
+    /// The name that this thread asked for last, with the text that it was made from.
     static LAST: Cell<Option<(&'static str, StreamName)>> = const { Cell::new(None) };
 }
 
-/// The stream that events of this type are published to. Who publishes one event after the other gets the
+/// The stream that events of this type are published to. A thread that publishes one event after the other gets the
 /// same name again, without checking and copying it.
 pub(crate) fn stream_of<E: Event>() -> Result<StreamName, NameError> {
     // The thread may be about to end.

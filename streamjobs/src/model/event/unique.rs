@@ -1,12 +1,12 @@
-//! The parts of an event that say whether two publications are the same.
+//! The parts of an event that decide whether two publications count as the same.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
 use crate::model::event::{EncodeError, json};
 
-/// The fields of an event that say whether two publications are the same, as `#[event(unique = "doc")]`
-/// names them.
+/// The fields of an event that decide whether two publications count as the same, as `#[event(unique = "doc")]` names
+/// them.
 ///
 /// `#[derive(Event)]` makes them. An event that implements the trait by hand makes them in
 /// [`Event::unique`](crate::Event::unique):
@@ -33,14 +33,14 @@ pub struct UniqueFields {
 }
 
 impl UniqueFields {
-    /// Without any field yet.
+    /// No fields yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a field. Its name, its value and its place count.
+    /// Adds a field. Its name, its value and its position all matter.
     ///
-    /// The value is that of its type's `Serialize`, as JSON; the order of the keys of a map makes no
+    /// The value counts as its type's `Serialize` writes it, in JSON; the order of the keys of a map makes no
     /// difference.
     ///
     /// # Errors

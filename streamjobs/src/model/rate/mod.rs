@@ -1,4 +1,4 @@
-//! The rate of a group: how many of its jobs may start in a time, over all processes. Pure.
+//! The rate of a group: how many of its jobs may start in a period, over all processes. Pure.
 
 #[cfg(any(test, feature = "testing"))]
 mod pace;
@@ -11,15 +11,15 @@ pub use self::text::SetRate;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// How many jobs of a group may start in a time, over all processes: for
+/// How many jobs of a group may start in a period, over all processes: for
 /// [`GroupOptions::rate`](crate::config::GroupOptions::rate) and
 /// [`Group::set_rate`](crate::stream::Group::set_rate).
 ///
-/// In any window of any length, at most `starts × window ÷ per + burst` jobs start, retries and jobs after a
-/// crash included. What waits stays in the stream. Starts are evenly spread, except for the burst: with 100
-/// in a minute there is one each 0.6 s, and after a quiet time as many at once as the burst allows. Where
-/// starts are late by some milliseconds, as networks and timers are, a burst absorbs that: without one, two
-/// starts can be closer together by as much as the first of them was late.
+/// In any window of any length, at most `starts × window ÷ per + burst` jobs start, retries and runs after a crash
+/// included. Jobs that wait stay in the stream. Starts are evenly spread, except for the burst: with 100 in a minute
+/// there is one every 0.6 s, and after a quiet time as many at once as the burst allows. Starts can be some
+/// milliseconds late, because of networks and timers, and a burst absorbs that: without one, two starts can be closer
+/// together by as much as the first of them was late.
 ///
 /// ```
 /// use streamjobs::Rate;
@@ -43,17 +43,17 @@ pub struct Rate {
 pub struct RateError(pub(super) String);
 
 impl Rate {
-    /// So many starts in this time, without a burst: evenly spread. `per` is 1 ms to 30 days, in whole
-    /// microseconds. What cannot be kept is refused where the rate is used.
+    /// This many starts in this time, without a burst: evenly spread. `per` is 1 ms to 30 days, in whole
+    /// microseconds. A rate that cannot be kept is refused where it is used.
     pub const fn new(starts: NonZeroU32, per: Duration) -> Self {
         Self { starts, per, burst: NonZeroU32::MIN }
     }
 
     /// How many jobs may start at once after a quiet time: 1 by default, at most a million.
     ///
-    /// Within a window of any length, the burst comes on top of the rate. A large one lets the other side see
-    /// more than the rate for a moment. A small one costs throughput where starts are late: with 500 in a
-    /// second, a burst of 50 makes up for a tenth of a second.
+    /// Within a window of any length, the burst comes on top of the rate. With a large burst, the other side can see
+    /// more than the rate for a moment. A small one costs throughput when starts are late: with 500 in a second, a
+    /// burst of 50 makes up for a tenth of a second.
     pub const fn burst(mut self, burst: NonZeroU32) -> Self {
         self.burst = burst;
         self
@@ -65,7 +65,7 @@ impl Rate {
         self.starts
     }
 
-    /// The time in which so many jobs may start.
+    /// The period in which [`starts`](Self::starts) jobs may start.
     #[must_use]
     pub const fn per(&self) -> Duration {
         self.per
@@ -77,12 +77,12 @@ impl Rate {
         self.burst
     }
 
-    /// Whether it can be kept.
+    /// Checks that the rate can be kept.
     ///
     /// # Errors
     ///
-    /// When the time is not 1 ms to 30 days, when there are more than 100,000 starts in a second, and when
-    /// the burst is above a million or is worth more than 365 days.
+    /// When the time is not 1 ms to 30 days, when there are more than 100,000 starts in a second, and when the burst
+    /// is above a million or is worth more than 365 days of starts.
     pub fn check(&self) -> Result<(), RateError> {
         let fault = |text: String| Err(RateError(text));
         if self.per < PER_MIN || self.per > PER_MAX {

@@ -1,14 +1,14 @@
 //! How starts are granted: the generic cell rate algorithm, the same arithmetic as in `reserve_starts.lua`.
 //!
-//! One number says all: the theoretical arrival time (TAT), in microseconds of the server's clock, until
-//! which the starts that were granted are worth. It moves on by the interval `T` for each start. With a
-//! burst of `B`, a start may be granted when the TAT is at most `T × (B − 1)` ahead of its time.
+//! One number is the whole state: the theoretical arrival time (TAT), in microseconds of the server's clock, up to
+//! which the granted starts use the rate. It moves forward by the interval `T` for each start. With a burst of `B`, a
+//! start may be granted when the TAT is at most `T × (B − 1)` ahead of its time.
 //!
-//! A start may be late: the answer travels, the entry is read, the task begins. So a part of the burst is
-//! kept back as the *slack* `D`, half of `T × (B − 1)` and at most a quarter of a second: start `i` is granted
-//! for `TAT + i × T − T × (B − 1) + D` at the earliest, and is valid until `D` later. Between the times of any
-//! two starts, however late each is within its slack, there is then at least `(j − i) × T − T × (B − 1)`. That
-//! is why in any window `w` at most `w ÷ T + B` jobs start.
+//! A start may be late: the answer travels, the entry is read, the task begins. So a part of the burst is held in
+//! reserve as the *slack* `D`, half of `T × (B − 1)` and at most a quarter of a second: start `i` is granted for
+//! `TAT + i × T − T × (B − 1) + D` at the earliest, and is valid until `D` later. Then any two starts, however late
+//! each is within its slack, are apart by at least `(j − i) × T − T × (B − 1)`. That is why in any window `w` at most
+//! `w ÷ T + B` jobs start.
 
 use super::Rate;
 
@@ -23,28 +23,28 @@ pub(crate) struct Pace {
     pub(crate) slack: f64,
 }
 
-/// A reservation as it is asked for, in microseconds of the server's clock.
+/// A request for a reservation, in microseconds of the server's clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub(crate) now: f64,
     pub(crate) wanted: u32,
 }
 
-/// What a reservation has given.
+/// The result of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reserved {
     /// How many starts.
     pub(crate) granted: u32,
-    /// When the first may be, from now on. Below zero it may be now, and so may those after it as long as
-    /// their times, each an interval later, are.
+    /// When the first start is allowed, relative to now. If this is below zero, it is allowed now, and so are the
+    /// starts after it, each an interval later, whose times are not after now.
     pub(crate) offset: f64,
-    /// The TAT from now on.
+    /// The TAT, relative to now.
     pub(crate) tat: f64,
-    /// With nothing granted, how long to wait until it makes sense to ask again.
+    /// If nothing was granted, how long to wait before asking again.
     pub(crate) wait: f64,
 }
 
-/// The TAT after starts were given back that were not used.
+/// The TAT after unused starts were given back.
 pub(crate) fn given_back(tat: f64, starts: u32, interval: f64) -> f64 {
     f64::from(starts).mul_add(-interval, tat).ceil()
 }
@@ -59,13 +59,13 @@ impl Pace {
 
     /// Grants starts within the horizon.
     ///
-    /// A TAT that is further ahead than any reservation under this rate leaves it was made under a lower
-    /// rate, or before the server's clock was set back: it is cut back.
+    /// No reservation under this rate leaves a TAT further ahead than a certain bound. A TAT beyond it comes from a
+    /// lower rate, or from before the server's clock was set back: it is cut back to the bound.
     pub(crate) fn reserve(&self, tat: f64, asked: Asked) -> Reserved {
         let Self { interval, tolerance, .. } = *self;
         let Asked { now, wanted } = asked;
         let ahead = tolerance + HORIZON_MICROS;
-        // Rounded up, a reservation may leave it a microsecond beyond.
+        // Because of rounding up, a reservation may leave the TAT a microsecond further ahead.
         let tat = tat.max(now).min(now + ahead + interval + 1.0);
         let room = ((now + ahead - tat) / interval).floor() + 1.0;
         let granted = room.clamp(0.0, f64::from(wanted));
@@ -79,7 +79,7 @@ impl Pace {
     }
 }
 
-/// How far ahead starts are granted: so much a process that dies has reserved for nothing.
+/// How far ahead starts are granted: a process that dies wastes at most this much of the rate.
 const HORIZON_MICROS: f64 = 500_000.0;
 const SLACK_MAX_MICROS: f64 = 250_000.0;
 

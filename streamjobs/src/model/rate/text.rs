@@ -1,4 +1,4 @@
-//! A rate as text: as people write it, and as the server keeps it.
+//! A rate as text: as people write it, and as the server stores it.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use super::{Rate, RateError};
 
-/// What an operator has set in the place of the code's rate. Exhaustive: adding a variant is a breaking
-/// change.
+/// What an operator has set in place of the rate in the code. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetRate {
     /// This rate.

@@ -1,4 +1,4 @@
-//! What is stored of a job that leaves its entry: its retry, its dead letter, or its redrive.
+//! What is stored for a job that leaves its entry: its retry, its dead letter, or its redrive.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,7 +29,7 @@ pub(crate) struct Attempted<'a> {
     pub(crate) run: Option<Run<'a>>,
 }
 
-/// A run of a handler that did not end its job well.
+/// A run of a handler after which its job is not done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run<'a> {
     pub(crate) end: AttemptEnd,
@@ -39,9 +39,9 @@ pub(crate) struct Run<'a> {
 }
 
 impl Attempted<'_> {
-    /// The entry that the lane holds when the retry is due. Without an error of this attempt, the
-    /// previous error stays. `due` is the server's clock in milliseconds.
-    /// With `held`, the job keeps the place in its group's limit that its entry had.
+    /// The entry that the lane gets when the retry is due. If this attempt has no error, the
+    /// previous error stays. `due` is the server's clock in milliseconds. With `held`, the job
+    /// keeps the place in its group's limit that its entry had.
     pub(crate) fn retry(&self, error: Option<&str>, due: Option<u64>, held: bool) -> Fields {
         let entry = &self.delivery.entry;
         let mut fields = carried(entry.fields());
@@ -101,8 +101,8 @@ impl Attempted<'_> {
         }
         let forged = |(name, _): &(Bytes, Bytes)| name.starts_with(PREFIX.as_bytes());
         if entry.fields().len() > FIELDS_CARRIED_MAX || entry.fields().iter().any(forged) {
-            // A script can pass on a bounded number of values only, and fields with the names of a
-            // dead letter's own fields would be read as those: such entries travel as one value.
+            // A script can pass on only a bounded number of values, and fields named like a dead
+            // letter's own fields would be read as these: such entries travel as one value.
             push(&mut letter, "sj-dead-raw", pack(entry.fields()));
         } else {
             // An older release would carry the time on into a redrive.
@@ -112,7 +112,7 @@ impl Attempted<'_> {
         letter
     }
 
-    /// What is written of this attempt, with the error that is known of it.
+    /// The record of this attempt, with its error if that is known.
     fn ended<'e>(&'e self, error: Option<&'e str>, retry_at: Option<u64>) -> Option<Ended<'e>> {
         let Run { end, took, process } = self.run?;
         Some(Ended {
@@ -176,7 +176,7 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// Where it is, for what acts on it.
+    /// Its address, for calls that act on it.
     #[must_use]
     pub fn address(&self) -> EntryAddress {
         EntryAddress { id: self.id, partition: self.partition }
@@ -201,9 +201,9 @@ impl DeadLetter {
     /// One short name for all failures of one kind: 16 characters, the same for dead letters whose
     /// errors differ only in numbers, ids, quoted values, addresses and paths.
     ///
-    /// A dead letter without an error, or whose error says nothing about its job, is named by its
-    /// reason and event type. A release may change the rule; then new dead letters no longer match
-    /// old ones.
+    /// If a dead letter has no error, or its error says nothing about its job, the name comes from
+    /// its reason and event type. A release may change this rule; new dead letters then no longer
+    /// match old ones.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         fingerprint(self.reason, self.event_type(), self.error.as_deref())
@@ -272,7 +272,7 @@ pub(crate) fn redriven(
         return None;
     }
     let mut fields = carried(fields);
-    // The job has freed its lock, which may be another event's now.
+    // The job has freed its lock, which another event may have now.
     fields.retain(|(name, _)| name != REDRIVEN.as_bytes() && name != LOCK);
     if let Some(event_id) = event_id {
         push(&mut fields, "sj-id", event_id.as_str().to_owned());
@@ -283,8 +283,8 @@ pub(crate) fn redriven(
     Some(fields)
 }
 
-/// How long a job has waited for its first attempt, at this time of the server's clock in milliseconds;
-/// `None` if it began before. The time of a redriven job begins with the redrive.
+/// How long a job has waited for its first attempt, at this time of the server's clock in milliseconds; `None` if it
+/// began before. For a redriven job, the wait begins with the redrive.
 pub(crate) fn waited(delivery: &Delivery, envelope: &Envelope, now: u64) -> Option<Duration> {
     let since = waits_since(delivery, envelope)?;
     Some(Duration::from_millis(now.saturating_sub(since)))
@@ -317,7 +317,8 @@ fn has_event_id(entry: &Entry) -> bool {
     entry.text("sj-id").is_some_and(|id| !id.is_empty())
 }
 
-/// The number of the last mark that does not cancel the job, because it was redriven since.
+/// The number of the last mark that no longer cancels the job, because the job was redriven after
+/// it.
 pub(crate) fn redriven_after(entry: &Entry) -> u64 {
     entry.text(REDRIVEN).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
@@ -354,7 +355,7 @@ const SINCE: &str = "sj-since";
 const FIRST: &str = "sj-first";
 const ERROR: &str = "sj-error";
 const DUE: &str = "sj-due";
-/// Which entry had the place in a limit that the job keeps while it waits for its retry.
+/// The entry whose place in a limit the job keeps while it waits for its retry.
 const HELD: &str = "sj-held";
 const REDRIVEN: &str = "sj-redriven";
 /// The attempt after which a job became a dead letter.

@@ -178,7 +178,7 @@ fn a_retry_and_a_dead_letter_carry_what_became_of_each_attempt() {
         [(1, "failed", 77, 1, Some(99), "no"), (2, "timed_out", 99, 0, None, "too late")];
     assert_eq!(told.collect::<Vec<_>>(), expected);
     assert_eq!(letter.fields, second.entry.fields(), "the fields stay byte for byte");
-    // A redriven job goes on with them.
+    // A redriven job continues its history.
     let back = Entry::new(EntryId::new(10, 0), letter.redriven().unwrap());
     assert_eq!(back.text(HISTORY), Some(letter.history.as_text()));
     assert_eq!(letter.summary().payload_bytes, letter_bytes_without_history(&letter));
@@ -189,8 +189,8 @@ fn letter_bytes_without_history(letter: &DeadLetter) -> u64 {
     given.map(|(name, value)| (name.len() + value.len()) as u64).sum()
 }
 
-/// A release that does not know the field carries it on as it is, as this one does where no handler ran; and its
-/// records have none.
+/// A release that does not know the field passes it on unchanged, as this one does where no handler ran. The records
+/// that such a release writes itself do not have it.
 #[test]
 fn records_of_another_release_are_read_and_theirs_stay_readable() {
     fn retry(delivery: &Delivery, run: Option<Run<'_>>, failures: u32) -> Fields {

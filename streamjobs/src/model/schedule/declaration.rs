@@ -1,4 +1,4 @@
-//! The schedule of a handler, as its attribute says it.
+//! The schedule of a handler, as its attribute declares it.
 
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ pub enum DeclaredTiming {
     Every {
         /// The time between two occurrences.
         period: Duration,
-        /// How long after each multiple of the period they are.
+        /// How long after each multiple of the period an occurrence is.
         offset: Duration,
     },
 }
 
-/// The schedule of a handler: one that publishes a [`Tick`](super::Tick) to the handler's stream.
+/// The schedule of a handler, which publishes a [`Tick`](super::Tick) to the handler's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScheduleDeclaration {
     /// The name of the schedule.
@@ -35,7 +35,7 @@ pub struct ScheduleDeclaration {
     pub timing: DeclaredTiming,
     /// What is done about missed occurrences.
     pub missed: Missed,
-    /// The group whose unfinished job keeps other occurrences from being published; see [`Schedule::overlap`].
+    /// While a job of this group is unfinished, no other occurrence is published; see [`Schedule::overlap`].
     pub skip_while: Option<&'static str>,
     /// The longest constant delay; see [`Schedule::jitter`].
     pub jitter: Duration,

@@ -36,7 +36,7 @@ pub enum ScheduleError {
     Every {
         /// The schedule.
         name: String,
-        /// Which bound is not kept.
+        /// Which bound is violated.
         source: EveryError,
     },
     /// The expression has no occurrence within eight years.
@@ -47,7 +47,7 @@ pub enum ScheduleError {
         /// What was found.
         source: CheckError,
     },
-    /// A setting does not go with the others.
+    /// A setting cannot be combined with the others.
     #[error("schedule {name}: {fault}")]
     Setting {
         /// The schedule.
@@ -64,7 +64,7 @@ pub enum ScheduleError {
         #[source]
         source: EncodeError,
     },
-    /// The event has more fields than one that is published by a schedule can have.
+    /// The event has more fields than a schedule can publish.
     #[error(
         "the event of schedule {name} has {fields} fields, which exceeds the limit of {fields_max}"
     )]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What is done about occurrences that were missed: all processes were down, or none that declares the
-/// schedule lived.
+/// What is done about missed occurrences: those that were due while all processes were down, or while no process that
+/// declares the schedule lived.
 ///
 /// | Policy | Published | Counted as missed |
 /// |---|---|---|
@@ -14,21 +14,22 @@ use serde::{Deserialize, Serialize};
 /// | `None` | those that are at most a minute old | the others |
 /// | `All` | each, the oldest first: the newest `max`, and none older than `within` | the others |
 ///
-/// A schedule that is seen for the first time starts after now under each of them. So does one whose
-/// expression, zone, interval or payload has changed, and one that was resumed after a pause.
+/// Under each policy, a schedule that is seen for the first time begins after now. So does a schedule whose
+/// expression, zone, interval or payload has changed, or that was resumed after a pause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missed {
-    /// The latest missed occurrence alone.
+    /// Only the latest missed occurrence.
     #[default]
     One,
     /// No missed occurrence.
     None,
     /// Each missed occurrence, within bounds.
     All {
-        /// How many at most: the newest of them. A number above 10,000 counts as 10,000.
+        /// How many are published at most, the newest of them. A number above 10,000 counts as
+        /// 10,000.
         max: NonZeroU32,
-        /// How old one may be.
+        /// The greatest age of an occurrence that is still published.
         within: Duration,
     },
 }
@@ -43,7 +44,7 @@ impl Missed {
         }
     }
 
-    /// How old they may be, in milliseconds.
+    /// The greatest age of an occurrence that is still published, in milliseconds.
     pub(super) fn age_max(self) -> u64 {
         match self {
             Self::One => u64::MAX,
@@ -85,5 +86,5 @@ impl From<StoredMissed> for Missed {
 }
 
 const COUNT_MAX: usize = 10_000;
-/// What is so old has been missed, in milliseconds.
+/// An occurrence of this age has been missed, in milliseconds.
 const LATE: u64 = 60_000;

@@ -9,12 +9,12 @@ pub enum Overlap {
     /// It is published.
     #[default]
     Allow,
-    /// It is skipped and counted, while this group has not ended the job of the last occurrence that was
-    /// published: the job waits to be read, runs, or waits for a retry or for its place in a limit.
+    /// It is skipped and counted while this group's job of the last published occurrence has not ended: the job waits
+    /// to be read, runs, or waits for a retry or for its place in a limit.
     ///
-    /// A job has ended when it is done or a dead letter, however that has come about, when its entry was trimmed
-    /// from the stream, and when the group does not exist. Of several occurrences that are due at once, the
-    /// first is published.
+    /// A job has ended when it is done or a dead letter, for whatever reason; when its entry was trimmed from the
+    /// stream; and when the group does not exist. Of several occurrences that are due at once, the first is
+    /// published.
     Skip {
         /// The group.
         group: GroupName,
@@ -22,7 +22,7 @@ pub enum Overlap {
 }
 
 impl Overlap {
-    /// Skips occurrences while this group has not ended the job of the last one.
+    /// Skips occurrences while this group's job of the last one has not ended.
     ///
     /// # Errors
     ///
@@ -31,7 +31,7 @@ impl Overlap {
         Ok(Self::Skip { group: GroupName::new(group)? })
     }
 
-    /// The group whose job keeps others from being published.
+    /// The group whose unfinished job suppresses other occurrences.
     #[must_use]
     pub fn group(&self) -> Option<&GroupName> {
         match self {

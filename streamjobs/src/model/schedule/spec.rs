@@ -50,23 +50,22 @@ pub struct Schedule {
 enum Content {
     /// A [`Tick`] under this event type.
     Tick(String),
-    /// An event of this type, as the fields of its entry but for the event id. They are empty where they were
-    /// not read.
+    /// An event of this type: the fields of its entry without the event id. They are empty where they were not read.
     Event(String, Fields),
 }
 
 /// A schedule as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredContent {
-    /// What tells it from every other.
+    /// The digest that distinguishes it from every other definition.
     pub(crate) digest: String,
     /// When it is due and what is published, in JSON.
     pub(crate) about: String,
-    /// The fields of each event but for its id, if they are fixed.
+    /// The fields of each event without its id, if they are fixed.
     pub(crate) fields: Fields,
 }
 
-/// The JSON. A version that does not know a field of it does not fire the schedule.
+/// The JSON form. A version that does not know one of its fields does not fire the schedule.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct About {
@@ -74,7 +73,7 @@ struct About {
     cron: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     zone: Option<String>,
-    /// In milliseconds, as all that follow.
+    /// In milliseconds, as all following durations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     every: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,7 +81,7 @@ struct About {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     jitter: Option<u64>,
     missed: StoredMissed,
-    /// The group whose unfinished job keeps other occurrences from being published.
+    /// While a job of this group is unfinished, no other occurrence is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     skip_while: Option<String>,
     /// The event type of a [`Tick`].
@@ -128,8 +127,8 @@ impl Schedule {
         Ok(Self { name, stream, trigger, jitter, missed, overlap, content })
     }
 
-    /// The time zone in which the expression is read, by its name, such as `Europe/Berlin`: UTC by default,
-    /// and never that of the machine. Intervals know no zone.
+    /// The time zone in which the expression is read, by its name, such as `Europe/Berlin`: UTC by default, never the
+    /// zone of the machine. Intervals have no zone.
     ///
     /// # Errors
     ///
@@ -144,12 +143,12 @@ impl Schedule {
         Ok(self)
     }
 
-    /// How long after each multiple of the period the occurrences of an interval are: nothing by default, and
-    /// less than the period.
+    /// How long after each multiple of the period an interval's occurrences are: zero by default, and less than the
+    /// period.
     ///
     /// # Errors
     ///
-    /// When it is not less than the period, or the schedule has a cron expression.
+    /// When the offset is not less than the period, or the schedule has a cron expression.
     pub fn offset(mut self, offset: Duration) -> Result<Self, ScheduleError> {
         let Trigger::Every(every) = self.trigger else {
             return Err(self.fault("a cron expression has no offset"));
@@ -179,8 +178,8 @@ impl Schedule {
         Self { overlap, ..self }
     }
 
-    /// Delays all occurrences by a constant that follows from the schedule's name, and is less than this:
-    /// nothing by default, at most a day. With it, schedules of one time do not all fire at once.
+    /// Delays all occurrences by a constant, which is derived from the schedule's name and is less than this: zero by
+    /// default, at most a day. So schedules with the same times do not all fire at once.
     #[must_use]
     pub fn jitter(self, jitter: Duration) -> Self {
         Self { jitter: jitter.min(JITTER_MAX), ..self }
@@ -208,7 +207,7 @@ impl Schedule {
         Ok(self)
     }
 
-    /// Publishes to this stream: by default to that of the event, which is `ticks` for a [`Tick`].
+    /// Publishes to this stream instead of the event's own, which is `ticks` for a [`Tick`].
     ///
     /// # Errors
     ///
@@ -266,8 +265,8 @@ impl Schedule {
         &self.overlap
     }
 
-    /// The first time after `after` at which it is due, with its delay; `None` if it never is within eight
-    /// years. Both are milliseconds since 1970.
+    /// The first time after `after` at which it is due, with its delay; `None` if it is not due within eight years.
+    /// Both are milliseconds since 1970.
     ///
     /// # Errors
     ///
@@ -278,7 +277,8 @@ impl Schedule {
         Ok(next.map(|next| next.saturating_add(delay)))
     }
 
-    /// Refuses what has no occurrence after this time, or is too large for a client.
+    /// Refuses a schedule that has no occurrence after this time, or whose event is too large for a
+    /// client.
     pub(crate) fn check(&self, now: u64, bytes_max: usize) -> Result<(), ScheduleError> {
         let name = || self.name.to_string();
         let never = |source| ScheduleError::Never { name: name(), source };
@@ -315,7 +315,7 @@ impl Schedule {
         fields
     }
 
-    /// The same of a run by hand at this time.
+    /// The fields of the entry of a run by hand at this time.
     pub(crate) fn entry_by_hand(&self, id: &EventId, now: u64) -> Fields {
         self.entry(id, now.saturating_add(self.delay()), 0, 0)
     }
@@ -395,7 +395,7 @@ impl Schedule {
         Some(Self { stream: stream.clone(), content, ..schedule })
     }
 
-    /// How long each occurrence is delayed, in milliseconds: a constant of the name.
+    /// How long each occurrence is delayed, in milliseconds: a constant that depends on the name.
     pub(super) fn delay(&self) -> u64 {
         let hash = u64::from(crc32fast::hash(self.name.as_str().as_bytes()));
         hash.checked_rem(milliseconds(self.jitter)).unwrap_or(0)
@@ -425,7 +425,7 @@ fn interval(name: &str, period: Duration, offset: Duration) -> Result<Every, Sch
         .map_err(|source| ScheduleError::Every { name: name.to_owned(), source })
 }
 
-/// The same for the same definition, in each process and version.
+/// A digest that is the same for the same definition, in each process and version.
 fn digest(about: &str, fields: &Fields) -> String {
     let mut content = Vec::new();
     let mut part = |bytes: &[u8]| {

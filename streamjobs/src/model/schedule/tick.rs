@@ -8,7 +8,7 @@ use crate::model::entry::Fields;
 use crate::model::event::codec::{decode, encode_json};
 use crate::model::event::{DecodeError, EncodeError, Event, Payload};
 
-/// What a schedule without an event of its own publishes: one occurrence of it.
+/// The event that a schedule without an event of its own publishes: one occurrence.
 ///
 /// ```
 /// use streamjobs::schedule::Tick;
@@ -22,19 +22,19 @@ use crate::model::event::{DecodeError, EncodeError, Event, Payload};
 ///
 /// # Delivery
 ///
-/// The event id is derived from the stream, the schedule and the occurrence, so that an occurrence that a
-/// failover of the server has undone and that is published again has the same one.
+/// The event id is derived from the stream, the schedule and the occurrence. So an occurrence that a failover of the
+/// server has undone, and that is published again, has the same event id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Tick {
     /// The name of the schedule.
     pub schedule: String,
-    /// The time of the occurrence, in milliseconds since 1970. Of a run by hand it is the time of that run.
+    /// The time of the occurrence, in milliseconds since 1970. For a run by hand, the time of that run.
     pub at: u64,
     /// How many occurrences before this one were missed and are not published.
     #[serde(default)]
     pub missed: u64,
-    /// How late it was published, in milliseconds, as the process saw the server's clock.
+    /// How late it was published, in milliseconds, by the process's estimate of the server's clock.
     #[serde(default)]
     pub late: u64,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use streamjobs_cron::{Cron, Every, NextError, Zone};
 
-/// What names the occurrences.
+/// What determines the occurrences.
 #[derive(Clone, Debug)]
 pub(crate) enum Trigger {
     /// An expression on the clock of a zone.

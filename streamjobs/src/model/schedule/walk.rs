@@ -6,16 +6,17 @@ use super::missed::Missed;
 
 /// The occurrences of a schedule that are due, walked through one by one.
 ///
-/// It can be interrupted, since there may be very many of them: the caller's thread has other work.
+/// The walk can be interrupted, because there may be very many occurrences and the caller's thread
+/// has other work.
 #[derive(Debug)]
 pub(crate) struct Walk {
     missed_policy: Missed,
     now: u64,
-    /// The newest that are due, as many as may be published.
+    /// The newest occurrences that are due, as many as may be published.
     newest: VecDeque<u64>,
     missed: u64,
     steps: u32,
-    /// The occurrence that is looked at.
+    /// The current occurrence.
     at: u64,
 }
 
@@ -23,9 +24,9 @@ pub(crate) struct Walk {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FirePlan {
     pub(crate) occurrences: Vec<u64>,
-    /// Occurrences before these that are not published.
+    /// How many occurrences before these are not published.
     pub(crate) missed: u64,
-    /// When the schedule is due next. That may be before now, where there are more than one firing takes.
+    /// When the schedule is due next. That is before now if one firing cannot take all occurrences.
     pub(crate) next: u64,
 }
 
@@ -36,11 +37,11 @@ impl Walk {
         Self { missed_policy: missed, now, newest, missed: 0, steps: 0, at: expected }
     }
 
-    /// Walks on for a number of steps; the plan, once the next occurrence is after now.
+    /// Walks on for a number of steps; returns the plan once the next occurrence is after now.
     ///
     /// # Errors
     ///
-    /// That of `next`, which then has no successor to be found.
+    /// As `next`: no successor can be found then.
     pub(crate) fn advance<E>(
         &mut self,
         steps: u32,
@@ -65,7 +66,7 @@ impl Walk {
         Ok(None)
     }
 
-    /// All occurrences are known.
+    /// The plan when all occurrences are known.
     fn plan(&mut self) -> FirePlan {
         let oldest = self.now.saturating_sub(self.missed_policy.age_max());
         while self.newest.front().is_some_and(|at| *at < oldest) {
@@ -77,16 +78,17 @@ impl Walk {
         FirePlan { occurrences, missed: self.missed, next }
     }
 
-    /// There are more than are counted at once: none is published before all are known.
+    /// The plan when there are more occurrences than one walk counts: none is published before all
+    /// are known.
     fn part(&mut self) -> FirePlan {
         let next = self.newest.front().copied().unwrap_or(self.at);
         FirePlan { occurrences: Vec::new(), missed: self.missed, next }
     }
 }
 
-/// Occurrences of one firing.
+/// The most occurrences of one firing.
 const PUBLISHED_MAX: usize = 100;
-/// Of a schedule of seconds, more than eleven days.
+/// With an occurrence every second, more than eleven days.
 const STEPS_MAX: u32 = 1_000_000;
 
 #[cfg(test)]

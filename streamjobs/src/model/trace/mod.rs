@@ -46,7 +46,8 @@ pub struct TraceContextError(&'static str);
 impl TraceContext {
     /// Reads a `traceparent`: version, trace id, span id and flags in hexadecimal.
     ///
-    /// Of a version that is newer than this crate, only the parts that every version has are read.
+    /// If the version is newer than this crate knows, only the parts that every version has are
+    /// read.
     ///
     /// # Errors
     ///
@@ -148,8 +149,8 @@ impl TraceContext {
         self.baggage.as_deref()
     }
 
-    /// Reads the context of an entry. A field that cannot be read counts as absent, because an entry
-    /// written by another client must not fail for its trace.
+    /// Reads the context of an entry. A field that cannot be read counts as absent, because an entry of another
+    /// client must not fail because of its trace.
     pub(crate) fn of(entry: &Entry) -> Option<Self> {
         let mut context = Self::new(entry.text(TRACE)?).ok()?;
         let kept = |name, bytes_max| header(entry.text(name)?, bytes_max).ok();

@@ -1,10 +1,10 @@
-//! The spans of this crate: a short one for those who read logs, and those by OpenTelemetry's
+//! The spans of this crate: a short one for readers of logs, and others that follow OpenTelemetry's
 //! conventions for messaging.
 //!
-//! The short one, `job`, is of level info. The usual subscriber puts the fields of all spans in front of
-//! each line that a handler logs, so it has three of them. The others are of level debug and have the
-//! target `streamjobs::trace`: a collector enables them for itself. Without a subscriber that
-//! enables it, a span costs one comparison: nothing is formatted or allocated.
+//! The short one, `job`, is of level info. The usual subscriber puts the fields of all spans in front of each line
+//! that a handler logs, so it has only three. The others have the level debug and the target `streamjobs::trace`: a
+//! collector enables them for itself. Without a subscriber that enables it, a span costs one comparison: nothing is
+//! formatted or allocated.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(crate) fn send(stream: &StreamName, events: usize, id: Option<&EventId>) -> 
     )
 }
 
-/// Covers one run of a handler, for those who read what it logs. The event type is cut after 100
+/// Covers one run of a handler, for readers of its log lines. The event type is cut after 100
 /// letters: any client may have written it.
 pub(crate) fn job(entry: &Entry, event_id: &EventId, attempt: u32) -> Span {
     if !is_heard(Level::INFO) {
@@ -50,7 +50,7 @@ pub(crate) fn job(entry: &Entry, event_id: &EventId, attempt: u32) -> Span {
     )
 }
 
-/// Covers one run of a handler for several jobs. It belongs to none of them: each has a span of its own.
+/// Covers one run of a handler for several jobs. It belongs to none of the jobs: each has a span of its own.
 pub(crate) fn batch(event_type: Option<&str>, jobs: usize) -> Span {
     info_span!(target: JOB_TARGET, parent: None, "batch", event_type = event_type.map(cut), jobs)
 }
@@ -121,8 +121,8 @@ pub(crate) fn settle(
     )
 }
 
-/// Whether there is a subscriber that takes spans of this level. Where another crate has switched on
-/// `tracing`'s own lines for loggers without spans, a span that is not heard costs much more than this.
+/// Whether a subscriber takes spans of this level. Where another crate has enabled `tracing`'s own log lines for
+/// loggers without spans, a span that no subscriber takes costs much more than this check.
 fn is_heard(level: Level) -> bool {
     level <= LevelFilter::current()
 }

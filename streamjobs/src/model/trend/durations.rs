@@ -7,7 +7,7 @@ use std::time::Duration;
 ///
 /// They are counted in 61 buckets from 125 µs to 37 hours, each of which ends at 1.41 times its beginning. So a
 /// percentile is exact to within 41 %, and to within a fifth where durations are spread over its bucket. Shorter
-/// ones count as up to 125 µs and longer ones as 37 hours.
+/// durations count as up to 125 µs, longer ones as 37 hours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DurationCounts(BTreeMap<usize, u64>);
 
@@ -18,8 +18,8 @@ impl DurationCounts {
         self.0.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// The duration that this part of them does not exceed, from 0 to 1: `percentile(0.95)` is what 95 % of them
-    /// stayed below. `None` without any.
+    /// The duration that this part of all durations, from 0 to 1, does not exceed: 95 % of them stayed below
+    /// `percentile(0.95)`. `None` without any.
     #[must_use]
     pub fn percentile(&self, part: f64) -> Option<Duration> {
         let rank = exact(self.count()) * part.clamp(0.0, 1.0);
@@ -35,7 +35,7 @@ impl DurationCounts {
         value
     }
 
-    /// Adds those of another one.
+    /// Adds the counts of another one.
     pub fn add(&mut self, other: &Self) {
         for (bucket, count) in &other.0 {
             self.put(*bucket, *count);
@@ -63,7 +63,7 @@ impl DurationCounts {
         self.0.retain(|_, count| *count > 0);
     }
 
-    /// As `bucket:count` with commas, and `-` without any.
+    /// The counts as text: `bucket:count` separated by commas, or `-` without any.
     pub(super) fn write(&self) -> String {
         if self.0.is_empty() {
             return "-".to_owned();
@@ -72,7 +72,7 @@ impl DurationCounts {
         words.collect::<Vec<_>>().join(",")
     }
 
-    /// What cannot be read is left out.
+    /// Reads such a text; parts that cannot be read are left out.
     pub(super) fn read(text: &str) -> Self {
         let mut counts = Self::default();
         for word in text.split(',') {
@@ -100,7 +100,7 @@ pub(crate) fn bucket_of(duration: Duration) -> usize {
     ENDS.partition_point(|end| *end < micros).min(BUCKETS - 1)
 }
 
-/// The duration that far into a bucket, by its logarithm.
+/// The duration at a relative place within a bucket, on a logarithmic scale.
 fn place(bucket: usize, within: f64) -> Duration {
     let end = ENDS.get(bucket).copied().map_or(0.0, exact);
     let start = bucket.checked_sub(1).and_then(|before| ENDS.get(before)).copied().map(exact);

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 pub use self::durations::DurationCounts;
 pub(crate) use self::durations::{BUCKETS, bucket_of};
 
-/// How far back a trend goes, and in which steps. It may get more variants.
+/// How far back a trend goes, and in which steps. Variants may be added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TrendRange {
@@ -53,7 +53,7 @@ impl TrendRange {
     /// When a step began.
     fn began(self, number: u64) -> SystemTime {
         let seconds = number.saturating_mul(self.step().as_secs());
-        // Another client can have written any number; one that no clock has is not among the last steps.
+        // Another client can have written any number; a number beyond any clock is not among the last steps.
         SystemTime::UNIX_EPOCH
             .checked_add(Duration::from_secs(seconds))
             .unwrap_or(SystemTime::UNIX_EPOCH)
@@ -67,7 +67,7 @@ pub struct TrendNote {
     pub done: u64,
     /// Attempts that failed.
     pub failed: u64,
-    /// The most entries that a look found undelivered.
+    /// The most entries that one reading found undelivered.
     pub waiting: u64,
     /// The longest time that the oldest of them had waited.
     pub oldest: Duration,
@@ -78,7 +78,7 @@ pub struct TrendNote {
 }
 
 impl TrendNote {
-    /// Whether it says nothing.
+    /// Whether nothing happened.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -105,7 +105,7 @@ impl TrendNote {
         self.run_time.add(&other.run_time);
     }
 
-    /// What these totals have in addition to earlier ones. The backlog is no total.
+    /// What these totals have in addition to earlier ones. The backlog is not a total.
     pub(crate) fn since(mut self, earlier: &Self) -> Self {
         self.done = self.done.saturating_sub(earlier.done);
         self.failed = self.failed.saturating_sub(earlier.failed);
@@ -114,7 +114,7 @@ impl TrendNote {
         self
     }
 
-    /// Its words, as scripts take them and as they are stored.
+    /// The note as words, as scripts take them and as they are stored.
     pub(crate) fn words(&self) -> [String; 6] {
         let oldest = u64::try_from(self.oldest.as_millis()).unwrap_or(u64::MAX).min(WHOLE_MAX);
         let [done, failed, waiting] =
@@ -134,8 +134,8 @@ pub struct TrendStep {
 }
 
 impl TrendStep {
-    /// Reads a stored step; `None` for what no version has written. Words behind those that are known belong to a
-    /// later version.
+    /// Reads a stored step; `None` for a text that no version has written. Further words after the known ones belong
+    /// to a later version.
     pub(crate) fn read(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let mut next = || words.next();
@@ -162,20 +162,20 @@ pub struct TrendPoint {
     pub done: u64,
     /// Attempts that failed.
     pub failed: u64,
-    /// The most entries that a look found undelivered; of several partitions or groups, the sum of what each of them
-    /// had at most.
+    /// The most entries that one reading found undelivered; for several partitions or groups, the sum of each one's
+    /// maximum.
     pub waiting: u64,
     /// The longest time that the oldest of them had waited.
     pub oldest: Duration,
-    /// From publishing to the start of the first attempt, by the server's clock, and for a scheduled event from when
-    /// it entered the stream: of jobs that no process had begun before, and that did not wait in a line for their key
-    /// or their group's limit.
+    /// The time from publishing, or for a scheduled event from when it entered the stream, to the start of the first
+    /// attempt, by the server's clock. It covers jobs that no process had begun before, and that did not wait in a
+    /// line for their key or their group's limit.
     pub queue_time: DurationCounts,
-    /// How long handlers ran, of all attempts.
+    /// How long handlers ran, in all attempts.
     pub run_time: DurationCounts,
 }
 
-/// What one group did, or several in sum, step by step.
+/// What one group did, or several groups together, step by step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Trend {
@@ -183,7 +183,7 @@ pub struct Trend {
     pub range: TrendRange,
     /// The server's clock when it was read.
     pub now: SystemTime,
-    /// The steps in which any process noted something, oldest first. The last one may still go on.
+    /// The steps in which any process noted something, oldest first. The last step may not be over yet.
     pub points: Vec<TrendPoint>,
 }
 
@@ -200,7 +200,7 @@ impl Trend {
         Self { range, now, points: points.collect() }
     }
 
-    /// This and that of another group, in sum. Both have to be of the same range; otherwise nothing is added.
+    /// The sum of this trend and another group's. Both must have the same range; otherwise nothing is added.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         if self.range != other.range {
@@ -225,8 +225,8 @@ fn point(range: TrendRange, number: u64, note: TrendNote) -> TrendPoint {
     TrendPoint { began, done, failed, waiting, oldest, queue_time, run_time }
 }
 
-/// The steps of a range that ended or go on at this time of the server, of all that are stored. A clock that was set
-/// back has left some of the future, which are not shown until it is there again.
+/// Of all stored steps, the steps of the range that have begun by this time of the server. If the server's clock was
+/// set back, some stored steps are in the future: they are shown only when the clock has reached them again.
 pub(crate) fn shown(range: TrendRange, now: u64, steps: &mut Vec<TrendStep>) {
     let last = range.number(now);
     steps.retain(|step| step.number <= last && step.number.saturating_add(range.points()) > last);

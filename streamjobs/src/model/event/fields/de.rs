@@ -31,7 +31,7 @@ impl<'a> FieldsDeserializer<'a> {
     }
 }
 
-/// What a payload and a field read alike: an option is there, and a unit needs no value.
+/// Parts that a payload and a field read alike: an option is present, and a unit needs no value.
 macro_rules! wrappers_and_units {
     () => {
         fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {

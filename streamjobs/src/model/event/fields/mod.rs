@@ -1,7 +1,7 @@
 //! Flat fields: a payload whose parts are entry fields, as other clients write them.
 //!
 //! Strings and bytes are written unchanged, numbers and booleans as text, nested parts as JSON.
-//! `None` and the unit value have no field.
+//! `None` and the unit value get no field.
 
 mod de;
 mod ser;

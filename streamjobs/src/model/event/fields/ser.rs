@@ -167,7 +167,7 @@ impl SerializeMap for Writer {
     }
 }
 
-/// Writes a value that fits into one field, and nothing for `None` and the unit value.
+/// Writes a value that fits into one field; writes nothing for `None` and the unit value.
 struct Scalar;
 
 /// Why a value is not a field by itself.
