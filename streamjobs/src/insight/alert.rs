@@ -1,4 +1,4 @@
-//! When an alert begins and ends: thresholds with hysteresis, decided from what was read. Pure.
+//! When an alert begins and ends: thresholds with hysteresis, decided from samples. Pure.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -46,17 +46,17 @@ pub(crate) struct EventCounts {
     pub(crate) trimmed_unread: u64,
 }
 
-/// What was read of a queue at one time.
+/// A sample of a queue: what was read at one time.
 #[derive(Debug)]
 pub(crate) struct QueueSample<'a> {
     pub(crate) happened: EventCounts,
     /// What the last blocked attempt needs.
     pub(crate) blocked_cause: &'a str,
-    /// None where the server did not answer.
+    /// `None` if the server did not answer.
     pub(crate) group: Option<&'a GroupInfo>,
-    /// Whether the reading connection reads.
+    /// Whether reads succeed on the reading connection.
     pub(crate) reads: bool,
-    /// How long the stream is, and how long it may be.
+    /// The length of the stream, and the greatest that it may have.
     pub(crate) length: Option<u64>,
     pub(crate) length_max: Option<u64>,
     /// The group that keeps the stream from being trimmed, if the stream is too long.
@@ -96,7 +96,7 @@ impl AlertState {
         }
     }
 
-    /// Takes a sample: what begins with it and what is over.
+    /// Takes a sample, and returns the conditions that begin with it and those that are over.
     pub(crate) fn update(&mut self, now: Instant, sample: &QueueSample<'_>) -> Vec<Alert> {
         let mut alerts = Vec::new();
         for (condition, level) in self.levels(now, sample) {

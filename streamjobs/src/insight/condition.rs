@@ -1,5 +1,5 @@
 //! The conditions that a stream or a group can be in when something is wrong: one table of words
-//! for diagnosis and alerts, and for what shows them.
+//! for diagnosis, for alerts, and for the pages and commands that show them.
 
 use std::fmt;
 
@@ -7,9 +7,8 @@ macro_rules! conditions {
     ($($(#[$docs:meta])* $condition:ident: $word:literal, $advice:literal;)*) => {
         /// What is wrong with a stream or a group.
         ///
-        /// [`Diagnosis`](crate::stream::Diagnosis) finds it when it is asked; an
-        /// [`Alert`](crate::runtime::Alert) reports it when it begins and when it is over. `Display`
-        /// shows the word.
+        /// [`Diagnosis`](crate::stream::Diagnosis) finds it on request; an [`Alert`](crate::runtime::Alert) reports
+        /// it when it begins and when it is over. `Display` shows the word.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Condition {
@@ -92,7 +91,7 @@ conditions! {
     TooFewConsumers: "too_few_consumers", "add processes or raise the concurrency";
     /// The oldest entry waits for too long although slots are free.
     NotReading: "not_reading", "check the health of the processes, which do not read";
-    /// Jobs wait for their start, by the rate of the group or a limit of the other side.
+    /// Jobs wait for their start because of the group's rate or a limit of the other side.
     RateLimited: "rate_limited",
         "wait: the jobs start when their time comes; raise the rate if the other side allows more";
     /// Processes of the group have different rates.

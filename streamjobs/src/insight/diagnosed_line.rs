@@ -1,11 +1,11 @@
-//! A diagnosis that says for which job others wait.
+//! A diagnosis that names the job for which others wait.
 
 use crate::insight::diagnosis::Diagnosis;
 use crate::insight::line_holder::LineHolder;
 use crate::insight::problem::Problem;
 
 impl Diagnosis {
-    /// Whether it would say more with [`Group::line_holder`](crate::stream::Group::line_holder).
+    /// Whether [`Group::line_holder`](crate::stream::Group::line_holder) would add something to it.
     #[must_use]
     pub fn has_line(&self) -> bool {
         let has_line = |problem: &Problem| {
@@ -14,7 +14,7 @@ impl Diagnosis {
         self.problems.iter().any(has_line)
     }
 
-    /// Says of a limit that is reached which job has the place for which others wait.
+    /// Adds, to a limit that is reached, the job that has the place for which others wait.
     #[must_use]
     pub fn with_line_holder(mut self, found: Option<LineHolder>) -> Self {
         for problem in &mut self.problems {

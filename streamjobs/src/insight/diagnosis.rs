@@ -85,7 +85,7 @@ fn not_acknowledging(group: &GroupInfo) -> Option<Problem> {
 
 /// Work waits: either the consumers are busy, or they do not read.
 fn waiting(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Option<Problem> {
-    // What waited during a pause waits for the consumers since its end only.
+    // Entries that waited during a pause have waited for the consumers only since its end.
     let since = group.resumed.unwrap_or(Duration::MAX);
     let oldest = group.oldest_waiting.filter(|oldest| since.min(*oldest) >= WAITING_MAX)?;
     if let Some(rate) = group.rate.filter(RateInfo::holds_back) {
@@ -106,7 +106,7 @@ fn waiting(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Option<Problem> {
     })
 }
 
-/// Work waits although slots are free, because of the limit that processes have.
+/// Work waits although slots are free, because of the processes' limit.
 fn limit_reached(
     group: &GroupInfo,
     consumers: &[ConsumerInfo],
@@ -131,7 +131,7 @@ fn limit_reached(
     })
 }
 
-/// The rates of the code of all processes, if there are several.
+/// The rates in the code of all processes, if they differ.
 fn rates_differ(consumers: &[ConsumerInfo]) -> Option<Problem> {
     let alive = consumers.iter().filter(|consumer| consumer.liveness == Liveness::Alive);
     let shown =
@@ -141,8 +141,8 @@ fn rates_differ(consumers: &[ConsumerInfo]) -> Option<Problem> {
     (rates.len() > 1).then(|| Problem::RatesDiffer { rates: rates.into_iter().collect() })
 }
 
-/// Consumers of other software that took running jobs. What an operator gave to a process of this crate
-/// was not taken.
+/// Consumers of other software that took running jobs. Jobs that an operator gave to a process of this crate do not
+/// count.
 fn claimed_early(consumers: &[ConsumerInfo]) -> Vec<Problem> {
     let alive = consumers.iter().filter(|consumer| consumer.liveness == Liveness::Alive);
     let named = alive.filter_map(|consumer| consumer.claimed_early_by.as_ref());
@@ -185,15 +185,15 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-/// Entries in flight are renewed at a third of their lease; an older one has no live owner.
+/// Entries in flight are renewed at a third of their lease; an entry with a longer idle time has no live owner.
 const PENDING_MAX: Duration = Duration::from_secs(60);
-/// A job that waits longer than this waits for too long.
+/// The longest time that a job may wait.
 const WAITING_MAX: Duration = Duration::from_secs(10);
 /// From this percentage of taken slots on, the consumers count as busy.
 const BUSY_PERCENT: u64 = 80;
-/// Fewer failures than this are no share.
+/// With fewer failures than this, the share is not judged.
 const FAILED_MIN: u64 = 5;
-/// From one failure in so many attempts on, too many fail.
+/// One failure in this many attempts is too many.
 const FAILING_ONE_IN: u64 = 20;
 
 #[cfg(test)]

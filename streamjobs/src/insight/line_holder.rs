@@ -1,4 +1,4 @@
-//! Which job has the place for which others of its key wait.
+//! The job that has the place for which other jobs of its key wait.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,19 +7,19 @@ use crate::model::cause::bounded_text;
 use crate::model::entry::EntryId;
 use crate::store::{HeldPlace, LineFacts};
 
-/// The job that has the place for which the longest line of a group waits. `Display` says what is known of it.
+/// The job whose place the longest line of a group waits for. `Display` says what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LineHolder {
     /// The key of the line.
     pub key: String,
-    /// Jobs that wait in it.
+    /// Jobs that wait in the line.
     pub jobs: u64,
-    /// The job; of several, the one that has its place for the longest time. `None` if none was found.
+    /// The job; of several, the one that has had its place for the longest time. `None` if none was found.
     pub holder: Option<Holder>,
-    /// At how many places of the group was looked, on the partition of the line.
+    /// How many places of the group were examined, on the partition of the line.
     pub looked: u64,
-    /// Whether these are all of them.
+    /// Whether these are all places of the group there.
     pub complete: bool,
 }
 
@@ -33,13 +33,14 @@ pub struct Holder {
     pub entry: EntryId,
     /// Whether it waited in a line, or for a retry, before it got this place.
     pub waited: bool,
-    /// For how long it has the place at most: the time since its entry was written, by the server's clock.
+    /// The longest time for which it can have had the place: the time since its entry was written, by the server's
+    /// clock.
     pub since: Duration,
     /// Where it is.
     pub state: HolderState,
 }
 
-/// Where a job is that has a place.
+/// Where a job with a place is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HolderState {
@@ -47,7 +48,7 @@ pub enum HolderState {
     Pending {
         /// The consumer.
         consumer: String,
-        /// For how long it was not renewed; `None` where another client released it.
+        /// How long it has not been renewed; `None` if another client released it.
         idle: Option<Duration>,
     },
     /// It is released: the next claim takes it.
@@ -57,7 +58,7 @@ pub enum HolderState {
         /// How long until it is due.
         due_in: Duration,
     },
-    /// It is between two places, or gone: the next sweep frees a place without a job.
+    /// It is moving from one list to another, or is gone: a place without a job is soon freed.
     Moving,
 }
 
@@ -132,7 +133,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Entries in flight are renewed at a third of their lease; longer than this is worth a word.
+/// Entries in flight are renewed at a third of their lease; a longer time than this is mentioned.
 const IDLE_MIN: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The state of a whole stream and its groups, from that of its partitions: pure.
+//! The state of a whole stream and its groups, computed from its partitions: pure.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(crate) fn infos(one: StreamInfo, other: StreamInfo) -> StreamInfo {
     }
 }
 
-/// What trimming each partition did.
+/// The sum of what was trimmed in each partition.
 pub(crate) fn trimmed(partitions: Vec<Trimmed>) -> Trimmed {
     let mut all = Trimmed::default();
     for one in partitions {
@@ -108,7 +108,7 @@ fn both(one: GroupInfo, other: GroupInfo) -> GroupInfo {
         new_dead_letters: (one.new_dead_letters + other.new_dead_letters).min(LETTERS_MAX),
         dead_letter_error: one.dead_letter_error.or(other.dead_letter_error),
         retry_error: one.retry_error.or(other.retry_error),
-        // Only the first partition knows of it.
+        // Only the first partition has it.
         rate: one.rate.or(other.rate),
         stream: one.stream,
         group: one.group,
@@ -172,7 +172,7 @@ fn of_both(one: ConsumerInfo, other: ConsumerInfo) -> ConsumerInfo {
 
 /// The most event types without a handler that are named.
 const TYPES_MAX: usize = 20;
-/// So many new dead letters stand for more.
+/// This many new dead letters stand for this many or more.
 const LETTERS_MAX: u64 = 100;
 
 /// The longer of two lines.

@@ -1,4 +1,4 @@
-//! How measured facts read in a diagnosis and in an alert.
+//! The wording of measured facts in a diagnosis and in an alert.
 
 use std::time::Duration;
 

@@ -38,12 +38,12 @@ pub enum Problem {
         /// The event types, at most 20 of them.
         types: Vec<String>,
     },
-    /// Some partitions do not have the group: no process of it reads them, because it was told of fewer,
-    /// or the group was lost there. What they hold is in no figure.
+    /// Some partitions do not have the group: no process of the group reads them, because the processes were told of
+    /// fewer, or the group was lost there. Entries there are not in any figure.
     PartitionsUnread {
         /// How many.
         without_group: u16,
-        /// Of how many.
+        /// How many partitions there are.
         partitions: u16,
     },
     /// The group is paused in every process.
@@ -91,34 +91,34 @@ pub enum Problem {
         /// How long the oldest entry has waited.
         oldest: Duration,
     },
-    /// The oldest entry waits because of the group's limit over all processes: as many jobs run as it admits, or so
-    /// many wait for their key that the stream is not read further.
+    /// The oldest entry waits because of the group's limit over all processes: as many jobs run as the limit admits,
+    /// or so many jobs wait for their key that the stream is not read further.
     LimitReached {
         /// The limit, in words.
         limits: String,
         /// Jobs that wait for their key.
         parked: u64,
-        /// The key that most of them wait for, and how many do.
+        /// The key with the most waiting jobs, and their number.
         longest_line: Option<(String, u64)>,
-        /// Which job has the place that they wait for; `None` where that was not asked.
+        /// The job that has the place for which they wait; `None` if this was not looked up.
         holder: Option<LineHolder>,
         /// How long the oldest entry has waited.
         oldest: Duration,
     },
-    /// Processes of the group have different rates, or some have none: those that have none start jobs without
-    /// a limit.
+    /// Processes of the group have different rates, or some have none: processes without a rate start jobs without a
+    /// limit.
     RatesDiffer {
         /// Each rate, or `none`, with a consumer that has it.
         rates: Vec<(String, String)>,
     },
-    /// A consumer that is not of this crate, and sends no heartbeat, took a running job within the last
-    /// minutes although its lease lasted: the job runs twice.
+    /// A consumer that is not of this crate, and sends no heartbeat, took a running job within the last minutes
+    /// although the job's lease had not ended: the job runs twice.
     ClaimedEarly {
         /// Its name.
         consumer: String,
     },
-    /// At least five attempts, and one in twenty, failed within the last five minutes in the processes
-    /// that are alive now. Processes of an older version do not say it, and are not counted.
+    /// At least five attempts, and one in twenty, failed within the last five minutes in the processes that are alive
+    /// now. Processes of an older version do not report this, and are not counted.
     Failing {
         /// Attempts that failed.
         failed: u64,
@@ -145,7 +145,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// How severe it is: critical if jobs are lost or none is done, else a warning.
+    /// How severe it is: critical if jobs are lost or none is done; otherwise a warning.
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {

@@ -9,22 +9,22 @@ use crate::store::RateFacts;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RateInfo {
-    /// The rate of the code that holds: of the process that started last. `None` if it has none, or if no
-    /// process has asked for a start for some minutes.
+    /// The rate in the code of the process that started last. `None` if that code has none, or if no process has
+    /// asked for a start for some minutes.
     pub declared: Option<Rate>,
     /// What an operator has set in its place.
     pub set: Option<SetRate>,
-    /// How long until the next start that is not granted yet; zero for at once.
+    /// How long until the earliest start that is not granted yet; zero if that is possible at once.
     pub next: Duration,
-    /// How long no job starts, because one has met a limit of the other side
+    /// How long no job starts, because a job has met a limit of the other side
     /// ([`JobError::limited`](crate::JobError::limited)).
     pub limited: Option<Duration>,
-    /// Whether starts were granted that are worth until now or later.
+    /// Whether the starts granted so far use the rate up to now or later.
     pub(crate) is_used: bool,
 }
 
 impl RateInfo {
-    /// `None` if there is nothing to tell.
+    /// `None` if there is nothing to show.
     pub(crate) fn of(facts: &RateFacts) -> Option<Self> {
         let RateFacts { declared, set, next, ahead, limited } = *facts;
         let is_used = !ahead.is_zero();
@@ -32,7 +32,7 @@ impl RateInfo {
         told.then_some(Self { declared, set, next, limited, is_used })
     }
 
-    /// The rate that holds; `None` if there is no limit.
+    /// The rate that is in force; `None` if there is no limit.
     #[must_use]
     pub fn in_force(&self) -> Option<Rate> {
         match self.set {

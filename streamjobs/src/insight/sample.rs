@@ -1,4 +1,4 @@
-//! What was read of a group in each partition, together: pure.
+//! Samples of a group in each partition, combined: pure.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use crate::insight::view::GroupInfo;
 use crate::model::name::StreamName;
 use crate::store::inspect::StreamSizes;
 
-/// What was read of a group in one partition, or of one whose stream has only one.
+/// A sample of a group in one partition, or on a stream that has only one.
 #[derive(Debug)]
 pub(crate) struct PartSample {
     pub(crate) happened: EventCounts,
     /// What the last blocked attempt needs; empty if none was blocked.
     pub(crate) blocked_cause: String,
-    /// None where the server did not answer.
+    /// `None` if the server did not answer.
     pub(crate) group: Option<GroupInfo>,
-    /// Whether the reading connection reads.
+    /// Whether reads succeed on the reading connection.
     pub(crate) reads: bool,
-    /// None where the server did not answer, or another queue watches the stream.
+    /// `None` if the server did not answer, or if another queue watches the stream.
     pub(crate) sizes: Option<StreamSizes>,
     /// The group that keeps the stream from being trimmed, if the stream is too long.
     pub(crate) blocked_by: Option<String>,
@@ -29,8 +29,8 @@ pub(crate) struct PartSample {
 pub(crate) struct Samples(BTreeMap<StreamName, PartSample>);
 
 impl Samples {
-    /// Takes the sample of a partition. Where its server did not answer, what is known of the partition
-    /// stays: it says more of the whole than nothing.
+    /// Takes the sample of a partition. If its server did not answer, the last known values of the partition stay:
+    /// they describe the whole better than none.
     pub(crate) fn take(&mut self, partition: StreamName, mut sample: PartSample) {
         if let Some(known) = self.0.remove(&partition) {
             sample.group = sample.group.or(known.group);
@@ -51,8 +51,8 @@ impl Samples {
         self.0.values().filter_map(|sample| sample.sizes).reduce(merge::sizes)
     }
 
-    /// All of them as one. `group` and `length` are those of the whole, and `length_max` is how long it
-    /// may be.
+    /// All samples combined into one. `group` and `length` describe the whole stream, and `length_max` is its
+    /// greatest allowed length.
     pub(crate) fn whole<'s>(
         &'s self,
         group: Option<&'s GroupInfo>,

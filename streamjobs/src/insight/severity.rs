@@ -1,4 +1,4 @@
-//! How severe something is that was found.
+//! The severity of a finding.
 
 use crate::insight::words::words;
 

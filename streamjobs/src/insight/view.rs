@@ -1,4 +1,4 @@
-//! The state of groups and consumers as it is shown, computed from what the server reports.
+//! The state of groups and consumers as it is shown, computed from the server's reports.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::store::{Queue, Store, StoreError};
 
 /// Entries of a stream that were not delivered to a group yet.
 ///
-/// Zero if the group's cursor is at the stream's last entry; the stream's length if it is before the
-/// first; the server's lag where its version computes that correctly (7.4.4 and newer in that line,
-/// 8.0 and newer); otherwise a count of at most 1,000 entries, which takes a few milliseconds.
+/// It is zero if the group's cursor is at the stream's last entry, and the stream's length if the cursor is before
+/// the first. Between them, it is the server's lag where its version computes that correctly (7.4.4 and newer in that
+/// line, 8.0 and newer); otherwise a count of at most 1,000 entries, which takes a few milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backlog {
@@ -40,68 +40,69 @@ pub struct GroupInfo {
     pub stream: String,
     /// The group.
     pub group: String,
-    /// The partitions of which this is the state: 1 for a stream that is not spread. What counts
-    /// something is a sum over them, and what says how long is of the one where it is longest.
+    /// How many partitions this state covers: 1 for a stream that is not spread. Counts are sums
+    /// over the partitions; times are those of the partition where they are longest.
     pub partitions: u16,
-    /// Partitions without the group, of which nothing is included: no process of the group has read them
-    /// yet, or it was lost there.
+    /// Partitions without the group, which are not included: no process of the group has read them yet, or the group
+    /// was lost there.
     pub without_group: u16,
-    /// The last entry that was delivered to the group, by its id; of several partitions the latest.
+    /// The id of the last entry that was delivered to the group; the latest one if there are several partitions.
     pub cursor: EntryId,
     /// Entries that were not delivered to the group yet.
     pub backlog: Backlog,
     /// The lag as the server reports it; `None` where it reports none or a negative one. It can be
-    /// wrong on Redis before 7.4.4 and on Valkey; [`backlog`](Self::backlog) is right on all.
+    /// wrong on Redis before 7.4.4 and on Valkey; [`backlog`](Self::backlog) is right on all
+    /// servers.
     pub lag: Option<u64>,
     /// How long the oldest undelivered entry has waited, by the server's clock.
     pub oldest_waiting: Option<Duration>,
-    /// Entries delivered and not acknowledged, those of the lane included, without released ones.
+    /// Entries delivered and not acknowledged, including those of the lane, but not released entries.
     pub pending: u64,
-    /// Entries that a process or an operator released: they belong to no process, and the next claim of
-    /// any takes them. The server counts them as pending for a consumer `streamjobs-released`.
+    /// Entries that a process or an operator released: they belong to no process, and the next claim by any process
+    /// takes them. The server counts them as pending for a consumer `streamjobs-released`.
     pub released: u64,
-    /// The idle time of the oldest pending entry that is not released. Entries in flight are renewed, so one that is idle
-    /// for longer than the lease has no live owner.
+    /// The idle time of the oldest pending entry that is not released. Entries in flight are renewed, so an entry
+    /// that is idle for longer than the lease has no live owner.
     pub oldest_pending: Option<Duration>,
     /// Jobs that wait for a retry, and undelivered entries of the lane.
     pub retrying: u64,
     /// Jobs that wait for a place in the group's limit over all processes; `None` where the key of their
     /// lines holds another type. They are neither in the backlog nor pending.
     pub parked: Option<u64>,
-    /// The key that most of them wait for, in one partition, and how many do. Of a limit that counts all
-    /// jobs, the key is `*`.
+    /// The key with the most waiting jobs in one partition, and their number. With a limit that counts all jobs, the
+    /// key is `*`.
     pub longest_line: Option<(String, u64)>,
     /// Dead letters; `None` where their key holds another type.
     pub dead_letters: Option<u64>,
-    /// Entries that were trimmed before they were delivered to the group, as far as the server's
-    /// counts show it: the group has lost them. Undelivered entries that were deleted one by one are
-    /// included. Redis 7.0 and 7.2 may lose the count at a failover: what was lost since the last heartbeat
-    /// of a process is not included there until the next.
+    /// Entries that were trimmed before they were delivered to the group, as far as the server's counts show: the
+    /// group has lost them. Undelivered entries that were deleted one by one are included. Redis 7.0 and 7.2 may lose
+    /// the count at a failover: entries lost since the last heartbeat of a process are then included only after the
+    /// next one.
     pub trimmed_unread: u64,
     /// How long the group has been paused, in any partition.
     pub paused: Option<Duration>,
     /// In how many partitions it is paused.
     pub paused_in: u16,
-    /// How long ago its last pause ended, in any partition; `None` if it was never paused. What waited meanwhile is
-    /// read from then on.
+    /// How long ago its last pause ended, in any partition; `None` if it was never paused. Entries that waited
+    /// meanwhile are read from then on.
     pub resumed: Option<Duration>,
-    /// The stream's last id, if the cursor is so far beyond it that new entries are not delivered
-    /// either: beyond the server's clock, from which their ids are made.
+    /// The stream's last id, if the cursor is so far beyond it that even new entries are not
+    /// delivered: it is beyond the server's clock, from which new ids are made.
     pub beyond: Option<EntryId>,
-    /// Event types whose jobs wait, because no live process of the group declares a handler for them:
-    /// the first 20 by name.
+    /// Event types whose jobs wait because no live process of the group declares a handler for the type: the first 20
+    /// by name.
     pub unhandled: Vec<String>,
-    /// Dead letters of the last hour that are still there; 100 stands for 100 or more, and fewer are
-    /// counted if they are large.
+    /// Dead letters of the last hour that are still stored; 100 stands for 100 or more, and fewer are counted if they
+    /// are large.
     pub new_dead_letters: u64,
-    /// The error of the last of them that was counted, or its reason, cut to 300 bytes. An error may
-    /// quote a payload.
+    /// The error, or else the reason, of the last of these that was counted, cut to 300 bytes. An error may quote a
+    /// payload.
     pub dead_letter_error: Option<String>,
     /// Its rate; `None` without one, or if nothing is known of it.
     pub rate: Option<RateInfo>,
-    /// The last error of a job that waits for a retry after a failure, cut to 300 bytes; `None` if there
-    /// seems to be no such job: the five that are due first and the five that are due last are looked
-    /// at. An error may quote a payload.
+    /// The last error of a job that waits for a retry after a failure, cut to 300 bytes; Only the five jobs that are
+    /// due first and the five that are due last are examined; `None` if none of them has failed. An error may quote a
+    /// payload.
     pub retry_error: Option<String>,
 }
 
@@ -185,15 +186,15 @@ impl GroupInfo {
 
 /// The stream's last id, if the cursor is beyond it and beyond the server's clock.
 ///
-/// A group that was recreated at its floor on a stream that was deleted has a cursor beyond the last
-/// id too, but the ids of new entries are higher.
+/// The cursor of a group that was recreated at its floor on a deleted stream is beyond the last id too, but the ids
+/// of new entries will be higher.
 pub(crate) fn beyond(facts: &GroupFacts) -> Option<EntryId> {
     let last_id = facts.ends?.last_id;
     let is_beyond = facts.cursor > last_id && facts.cursor.milliseconds() > facts.now.0;
     is_beyond.then_some(last_id)
 }
 
-/// The number of entries after the cursor, where the facts give it.
+/// The number of entries after the cursor, if the facts tell it.
 fn undelivered(facts: &GroupFacts) -> Option<u64> {
     if facts.next.is_none() {
         return Some(0);
@@ -216,8 +217,8 @@ fn trimmed_undelivered(facts: &GroupFacts) -> u64 {
 }
 
 words! {
-    /// Whether a consumer is alive. Its heartbeat decides, never the server's idle time, which on servers
-    /// before 7.2 says nothing about a consumer of an idle stream.
+    /// Whether a consumer is alive. Its heartbeat decides. The server's idle time does not, because before version
+    /// 7.2 it says nothing about a consumer of an idle stream.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     #[non_exhaustive]
     pub enum Liveness {
@@ -230,8 +231,8 @@ words! {
     }
 }
 
-/// A consumer of a group. Of one that reads several partitions, figures are sums, except for its slots,
-/// which the partitions share; and it is alive if it is in any of them.
+/// A consumer of a group. If it reads several partitions, figures are sums, except for its slots, which the
+/// partitions share; and it is alive if it is alive in any of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConsumerInfo {
@@ -239,10 +240,10 @@ pub struct ConsumerInfo {
     pub name: String,
     /// Its pending entries, those of the lane included.
     pub pending: u64,
-    /// How long it has been idle by the server: since its last successful read on servers before 7.2,
+    /// How long it has been idle, according to the server: since its last successful read on servers before 7.2,
     /// since its last attempt to read on newer ones.
     pub idle: Duration,
-    /// How long ago an entry was last delivered to it; `None` where the server does not say, or never.
+    /// How long ago an entry was last delivered to it; `None` if that never happened, or the server does not say.
     pub inactive: Option<Duration>,
     /// Whether it is alive.
     pub liveness: Liveness,
@@ -250,8 +251,8 @@ pub struct ConsumerInfo {
     pub last_heartbeat: Option<Duration>,
     /// Jobs in flight at its last heartbeat, each with its slot.
     pub in_flight: Option<u64>,
-    /// Jobs beside them whose retry or dead letter the server refused by then, as at its memory limit:
-    /// they wait in the process without a slot.
+    /// Further jobs, whose retry or dead letter the server had refused by then, for example at its memory limit: they
+    /// wait in the process without a slot.
     pub refused: Option<u64>,
     /// Jobs that it may have in flight at once.
     pub slots: Option<u64>,
@@ -263,12 +264,13 @@ pub struct ConsumerInfo {
     /// Jobs that it has done within the last five minutes, as of its last heartbeat; `None` for an
     /// older version, which does not write it.
     pub recent_done: Option<u64>,
-    /// Its attempts that failed within the same time.
+    /// Its attempts that failed within the last five minutes.
     pub recent_failed: Option<u64>,
-    /// Entries that it claimed from other consumers: of those that stopped renewing, and released ones.
+    /// Entries that it claimed from other consumers: released entries, and entries of consumers that stopped
+    /// renewing.
     pub claimed: Option<u64>,
-    /// The consumer that, within five minutes before the last heartbeat, took a running job of this one
-    /// although its lease lasted.
+    /// The consumer that, within five minutes before the last heartbeat, claimed a running job of this one although
+    /// the job's lease had not ended.
     pub claimed_early_by: Option<String>,
     /// The host that it runs on.
     pub host: Option<String>,
@@ -276,7 +278,7 @@ pub struct ConsumerInfo {
     pub process: Option<u32>,
     /// The version of this crate that it runs.
     pub version: Option<String>,
-    /// The rate of its code; `None` without one, or for an older version.
+    /// The rate in its code; `None` without one, or for an older version.
     pub rate: Option<Rate>,
     /// How it limits the jobs of the group over all processes, in words; `None` without a limit.
     pub limits: Option<String>,
@@ -285,7 +287,7 @@ pub struct ConsumerInfo {
 }
 
 impl ConsumerInfo {
-    /// A consumer that says nothing about itself.
+    /// A consumer that writes nothing about itself.
     #[cfg(test)]
     pub(crate) fn named(name: &str, liveness: Liveness) -> Self {
         let facts = ConsumerFacts {
@@ -340,7 +342,7 @@ impl ConsumerInfo {
     }
 }
 
-/// The most entries that are counted where the facts do not give the backlog.
+/// The most entries that are counted if the facts do not tell the backlog.
 const COUNTED_MAX: usize = 1_000;
 
 #[cfg(test)]

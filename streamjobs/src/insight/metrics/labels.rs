@@ -32,7 +32,7 @@ impl Labels {
         Self(labels)
     }
 
-    /// These, and those that OpenTelemetry's conventions ask of each metric of an operation on messages.
+    /// These labels, and those that OpenTelemetry's conventions require on each metric of an operation on messages.
     pub(super) fn of_operation(&self, operation: &'static str) -> Self {
         let mut labels = self.and("messaging.system", "redis").and(OPERATION_NAME, operation);
         for (name, conventional) in CONVENTIONAL {
@@ -43,8 +43,8 @@ impl Labels {
         labels
     }
 
-    /// As [`of_operation`](Self::of_operation), of requests: their type is a label as well, also under the name that
-    /// this crate gives it.
+    /// As [`of_operation`](Self::of_operation), for requests: the type of the request is a label as well, also under
+    /// this crate's own name for it.
     pub(super) fn of_type(&self, kind: &'static str) -> Self {
         self.and("operation", kind).and("messaging.operation.type", kind)
     }
@@ -77,7 +77,7 @@ impl Family {
         Self(values.into_iter().map(counter).collect())
     }
 
-    /// Of counters whose labels differ in more than one.
+    /// A family of counters that differ in more than one label.
     pub(super) fn of(counters: impl IntoIterator<Item = Counter>) -> Self {
         Self(counters.into_iter().collect())
     }
@@ -103,12 +103,12 @@ impl Durations {
         Self { succeeded: labels.histogram(metric), failed: Some((labels, metric)) }
     }
 
-    /// Those of something that is not measured.
+    /// The durations of an operation that is not measured.
     pub(crate) fn noop() -> Self {
         Self { succeeded: Histogram::noop(), failed: None }
     }
 
-    /// An operation took so long, and failed with an error of this kind, if it did: one of a few words.
+    /// Records how long an operation took, and the kind of its error if it failed: one of a few words.
     pub(crate) fn record(&self, took: Duration, error: Option<&'static str>) {
         match (error, &self.failed) {
             (Some(kind), Some((labels, metric))) => {
@@ -121,7 +121,7 @@ impl Durations {
 
 pub(super) const ERROR_TYPE: &str = "error.type";
 const OPERATION_NAME: &str = "messaging.operation.name";
-/// Labels that OpenTelemetry's conventions have under another name.
+/// Labels that have another name in OpenTelemetry's conventions.
 const CONVENTIONAL: [(&str, &str); 3] = [
     ("stream", "messaging.destination.name"),
     ("partition", "messaging.destination.partition.id"),

@@ -8,7 +8,7 @@ use super::table::{OBSERVATIONS_DROPPED, OBSERVER_PANICS};
 /// The handles of a runtime's observers.
 #[derive(Debug)]
 pub(crate) struct ObserverMetrics {
-    /// Observations that they were not told.
+    /// Observations that were dropped before an observer got them.
     pub(crate) dropped: Counter,
     /// Calls that panicked.
     pub(crate) panicked: Counter,

@@ -11,7 +11,7 @@ use super::table::{OPERATION, REPLACED, SENT, UNIQUE_REFUSED};
 use super::words::Sending;
 use crate::model::name::StreamName;
 
-/// The handles of a client, made for each stream when it is first published to.
+/// The handles of a client, made for each stream at the first publication to it.
 #[derive(Debug, Default)]
 pub(crate) struct PublishMetrics {
     streams: RwLock<HashMap<StreamName, Arc<StreamMetrics>>>,
@@ -58,7 +58,7 @@ impl StreamMetrics {
         }
     }
 
-    /// Events were sent in one call.
+    /// Counts the events of one call.
     pub(crate) fn sent(&self, outcomes: impl IntoIterator<Item = Sending>, took: Duration) {
         let mut failed = None;
         for outcome in outcomes {

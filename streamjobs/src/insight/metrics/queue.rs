@@ -26,7 +26,7 @@ use crate::model::policy::Reason;
 #[derive(Debug)]
 pub(crate) struct QueueMetrics {
     labels: Labels,
-    /// Whether they are those of one of several partitions.
+    /// Whether they belong to one of several partitions.
     pub(crate) of_partition: bool,
     slots: Gauge,
     slots_now: AtomicUsize,
@@ -159,7 +159,7 @@ impl QueueMetrics {
         Durations::new(PROCESS, self.labels.of_operation("process").and("handler", handler))
     }
 
-    /// A request that settled jobs took so long, and failed with an error of this kind, if it did.
+    /// Records how long a request that settled jobs took, and the kind of its error if it failed.
     pub(crate) fn settled(
         &self,
         operation: &'static str,
@@ -198,17 +198,17 @@ impl QueueMetrics {
         move_gauge(&self.slots, before, slots);
     }
 
-    /// Entries are in flight from now on.
+    /// Counts entries that are in flight from now on.
     pub(crate) fn add_in_flight(&self, entries: usize) {
         move_gauge(&self.buffered, 0, entries);
     }
 
-    /// Entries are no longer in flight.
+    /// Counts entries that are no longer in flight.
     pub(crate) fn remove_in_flight(&self, entries: usize) {
         move_gauge(&self.buffered, entries, 0);
     }
 
-    /// A handler is running until the guard is dropped.
+    /// Counts a handler as running until the guard is dropped.
     pub(crate) fn run(&self) -> Running<'_> {
         self.buffered.decrement(1.0);
         self.running.increment(1.0);
@@ -242,5 +242,5 @@ fn move_gauge(gauge: &Gauge, before: usize, after: usize) {
     }
 }
 
-/// What requests that settle jobs are called, as in their spans.
+/// The names of requests that settle jobs, as in their spans.
 const SETTLE: [&str; 4] = ["ack", "retry", "dead_letter", "release"];

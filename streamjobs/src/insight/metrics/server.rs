@@ -1,5 +1,6 @@
 //! Gauges of what the server reports about a group and its stream. Every process reports the same
-//! values, so these gauges are set, while gauges of what a process does are moved.
+//! values, so these gauges are set to a value, while gauges of a process's own work are raised and
+//! lowered.
 
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ impl ServerGauges {
         self.scheduled.set(whole(waiting));
     }
 
-    /// How many schedules no living process declares.
+    /// How many schedules no live process declares.
     pub(crate) fn set_undeclared_schedules(&self, schedules: u64) {
         self.undeclared_schedules.set(whole(schedules));
     }

@@ -61,7 +61,7 @@ words! {
     ClaimReason {
         /// Its consumer stopped renewing.
         Idle = "idle",
-        /// Their consumer had released them.
+        /// Its consumer had released it.
         Released = "released",
         /// It was delivered to this consumer, and the answer was lost.
         LostReply = "lost_reply",
