@@ -1,4 +1,4 @@
-//! Which wall clock times an expression names, without any zone.
+//! The wall clock times that an expression names, without any zone.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -7,8 +7,8 @@ use jiff::tz::Offset;
 use crate::expression::Expression;
 use crate::field::{Field, Item};
 
-/// The first wall clock time that the expression names, from `from` on and before `until`. All are seconds
-/// that a clock in UTC would show at that instant. `None` also where the calendar ends.
+/// The first wall clock time that the expression names, from `from` on and before `until`. Each wall clock time is
+/// given in seconds, as if it were a time in UTC. `None` also where the calendar ends.
 pub(crate) fn first(cron: &Expression, from: i64, until: i64) -> Option<i64> {
     // Times are whole minutes.
     let minute = from.div_euclid(60) + i64::from(from.rem_euclid(60) > 0);
@@ -38,7 +38,7 @@ fn date(day: i64) -> Option<Date> {
     Some(Offset::UTC.to_datetime(midnight).date())
 }
 
-/// The first minute of the day from this one on.
+/// The first minute of the day that matches, from this one on.
 fn time_of_day(cron: &Expression, earliest: u16) -> Option<u16> {
     let hour = u8::try_from(earliest / 60).ok()?;
     let minute = u8::try_from(earliest % 60).ok()?;
@@ -54,7 +54,7 @@ fn month_matches(cron: &Expression, date: Date) -> bool {
     u8::try_from(date.month()).is_ok_and(|month| cron.months.has(month))
 }
 
-/// Both day fields other than `*`: either of them is enough.
+/// If both day fields are other than `*`, a match of either is enough.
 fn day_matches(cron: &Expression, date: Date) -> bool {
     match (cron.days.is_star(), cron.weekdays.is_star()) {
         (true, true) => true,

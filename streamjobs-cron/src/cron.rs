@@ -25,12 +25,11 @@ use crate::{next, words};
 ///
 /// # Nights on which clocks change
 ///
-/// The hour field decides. With `*`, a step over all hours or all 24 hours, the line **repeats**: it
-/// follows the clock, so times that the clock leaves out do not exist, and times that it shows twice are two
-/// occurrences. With any other hours, the line is **fixed**: each of its times occurs once a day. Times that
-/// the clock shows twice occur in the first pass. Times that it leaves out occur when the gap ends, the first
-/// of them at once and the others as long after it as they are apart. Two times that come to the same
-/// instant are one occurrence.
+/// The hour field decides. With `*`, a step over all hours or all 24 hours, the expression **repeats**: it follows
+/// the clock, so times that the clock skips do not exist, and times that it shows twice are two occurrences. With any
+/// other hours, the expression is **fixed**: each of its times occurs once a day. Times that the clock shows twice
+/// occur in the first pass. Times that it skips occur when the gap ends: the first of them at once, the others at
+/// their usual distance from it. Two times that fall on the same instant are one occurrence.
 ///
 /// ```
 /// use streamjobs_cron::{Cron, Zone};
@@ -48,7 +47,7 @@ pub struct Cron {
 }
 
 impl Cron {
-    /// Reads an expression of at most 256 bytes. Space around it is left out.
+    /// Reads an expression of at most 256 bytes. Space around it is ignored.
     ///
     /// # Errors
     ///
@@ -61,7 +60,7 @@ impl Cron {
 
     /// The first occurrence that is later than this time. Both are milliseconds since 1970.
     ///
-    /// `None` means that there is no occurrence within eight years, as of 31 February.
+    /// `None` means that there is no occurrence within eight years, as for 31 February.
     ///
     /// # Errors
     ///
@@ -74,7 +73,7 @@ impl Cron {
     ///
     /// # Errors
     ///
-    /// No occurrence was found, or it could not be computed.
+    /// When no occurrence was found, or it could not be computed.
     pub fn check(&self, zone: &Zone, now_ms: u64) -> Result<(), CheckError> {
         match self.next_after(zone, now_ms) {
             Ok(Some(_)) => Ok(()),

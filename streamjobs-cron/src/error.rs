@@ -17,7 +17,8 @@ pub struct ZoneError {
     message: String,
 }
 
-/// Why the next occurrence could not be computed. It never means that no further one exists.
+/// Why the next occurrence could not be computed. It never means that there is no further
+/// occurrence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextError {
     after_ms: u64,
@@ -41,7 +42,7 @@ pub enum EveryError {
     TooShort,
     /// The period is longer than 365 days.
     TooLong,
-    /// The period or the offset has a part of a millisecond.
+    /// The period or the offset is not a whole number of milliseconds.
     Fraction,
     /// The offset is not less than the period.
     Offset,
@@ -60,7 +61,7 @@ impl CronError {
 
     /// The text, and below it a line of carets under the fault, for terminals and compilers.
     ///
-    /// `text` is what was read. Control characters are shown as spaces.
+    /// `text` is the text that was read. Control characters are shown as spaces.
     ///
     /// ```
     /// let text = "0 25 * * *";

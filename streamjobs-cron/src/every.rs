@@ -8,7 +8,7 @@ use crate::error::EveryError;
 /// An interval: occurrences at each multiple of the period since 1970, plus an offset.
 ///
 /// The grid does not depend on when a process started, so restarts and the clocks of several
-/// processes do not move it. It knows no zone: a period of a day is 24 hours.
+/// processes do not move it. It has no zone: a period of a day is 24 hours.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,7 +31,7 @@ impl Every {
     ///
     /// # Errors
     ///
-    /// Names which of these bounds is not kept.
+    /// Names the bound that is violated.
     pub fn new(period: Duration, offset: Duration) -> Result<Self, EveryError> {
         if period < PERIOD_MIN {
             return Err(EveryError::TooShort);
@@ -49,7 +49,7 @@ impl Every {
     #[must_use]
     pub fn next_after(&self, after_ms: u64) -> u64 {
         let Some(since) = after_ms.checked_sub(self.offset_ms) else { return self.offset_ms };
-        // The offset is below the period, so this is the distance to the point before.
+        // The offset is below the period, so this is the distance to the previous point.
         let past = since % self.period_ms;
         after_ms.saturating_add(self.period_ms - past)
     }
@@ -97,7 +97,7 @@ fn milliseconds(duration: Duration) -> Result<u64, EveryError> {
     milliseconds.ok_or(EveryError::Fraction)
 }
 
-/// In the largest unit that divides it.
+/// The duration in the largest unit that divides it.
 fn short(milliseconds: u64) -> String {
     let unit = UNITS.iter().find(|(length, ..)| milliseconds.is_multiple_of(*length));
     let (length, short, _) = unit.copied().unwrap_or((1, "ms", "millisecond"));

@@ -38,7 +38,7 @@ impl Expression {
         })
     }
 
-    /// Whether the line follows the clock through the nights on which it changes. The others run each of
+    /// Whether the expression follows the clock through nights on which it changes. Other expressions run each of
     /// their times once a day.
     pub(crate) fn is_repeating(&self) -> bool {
         let all =
@@ -61,7 +61,7 @@ fn words_of(text: &str) -> Vec<(usize, &str)> {
     words
 }
 
-/// The fields that a shorthand stands for; they all have its place.
+/// The fields that a shorthand stands for; all have the shorthand's position.
 fn shorthand(at: usize, word: &str) -> Result<Vec<(usize, &str)>, CronError> {
     let known = SHORTHANDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word));
     let Some((_, fields)) = known else {

@@ -2,7 +2,7 @@
 
 use crate::error::CronError;
 
-/// Which of the five fields.
+/// One of the five fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Minute,
@@ -33,7 +33,7 @@ pub(crate) enum Item {
     LastWeekday(u8),
 }
 
-/// A field: what was written, and the plain values of it.
+/// A field: its items as written, and their plain values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Field {
     items: Vec<Item>,
@@ -42,7 +42,7 @@ pub(crate) struct Field {
 }
 
 impl Kind {
-    /// What the field is called in messages.
+    /// The field's name in messages.
     const fn name(self) -> &'static str {
         match self {
             Self::Minute => "minute",
@@ -63,7 +63,7 @@ impl Kind {
         }
     }
 
-    /// The lowest value, and the highest that `*` has.
+    /// The lowest value of `*`, and the highest.
     const fn bounds(self) -> (u8, u8) {
         match self {
             Self::Minute => (0, 59),
@@ -109,7 +109,7 @@ impl Field {
         let mut start = at;
         for part in text.split(',') {
             if part.is_empty() {
-                // The comma that has nothing on one of its sides.
+                // The comma that has nothing on one side.
                 let comma = if start > at { start - 1 } else { start };
                 let message = format!("a list of the {} field has an empty item", kind.name());
                 return Err(CronError::new(comma..comma + 1, message));
@@ -130,7 +130,7 @@ impl Field {
         &self.items
     }
 
-    /// Whether the field is `*`, which leaves the choice to others.
+    /// Whether the field is `*`, which leaves the choice to other fields.
     pub(crate) fn is_star(&self) -> bool {
         self.items == [Item::All { step: 1 }]
     }
@@ -153,7 +153,7 @@ impl Field {
     }
 }
 
-/// The plain values of an item; those that depend on the month have none.
+/// The plain values of an item; items that depend on the month have none.
 fn bits(kind: Kind, item: Item) -> u64 {
     let (min, max) = kind.bounds();
     let (first, last, step) = match item {
@@ -184,7 +184,7 @@ impl<'a> Word<'a> {
         Some((Self { text: before, ..self }, Self { text: after, at, ..self }))
     }
 
-    /// The text without a letter at its end, in either case.
+    /// The text without a letter at its end, in upper or lower case.
     fn without_suffix(self, letter: char) -> Option<Self> {
         let (last, rest) = self.text.char_indices().next_back().map(|(at, last)| (last, at))?;
         let text = self.text.get(..rest)?;
@@ -322,9 +322,9 @@ fn range(word: Word<'_>, from: Word<'_>, to: Word<'_>) -> Result<(u8, u8), CronE
     Err(word.error(message))
 }
 
-/// How a range that wraps is written as a list.
+/// The list that expresses a range that wraps around.
 fn unwrapped(from: Word<'_>, to: Word<'_>, first: u8, last: u8) -> String {
-    // The week goes from Monday to Sunday, as its last number is 7.
+    // The week goes from Monday to Sunday, because its last number is 7.
     let (start, end) = match from.kind {
         Kind::Weekday => (1, 7),
         kind => kind.bounds(),

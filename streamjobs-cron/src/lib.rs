@@ -1,4 +1,4 @@
-//! When is the next occurrence: cron expressions, time zones and intervals of
+//! When the next occurrence is: cron expressions, time zones and intervals of
 //! [streamjobs](https://docs.rs/streamjobs).
 //!
 //! Nothing here reads a clock, does I/O or waits: times are arguments, in milliseconds since 1970. The

@@ -1,4 +1,4 @@
-//! The next occurrence: wall clock times made instants, and what happens where the clock changes.
+//! The next occurrence: converts wall clock times to instants, and handles changes of the clock.
 
 use crate::calendar;
 use crate::error::NextError;
@@ -22,7 +22,8 @@ pub(crate) fn after(
     Ok(next.map(|next| next * 1_000))
 }
 
-/// A line that follows the clock: each instant at which the clock shows one of its times.
+/// For an expression that follows the clock: each instant at which the clock shows one of its
+/// times.
 fn repeating(cron: &Expression, zone: &Zone, after: i64) -> Option<i64> {
     let end = after + SEARCH;
     for stretch in zone.stretches(after).take_while(|stretch| stretch.start < end) {
@@ -35,10 +36,10 @@ fn repeating(cron: &Expression, zone: &Zone, after: i64) -> Option<i64> {
     None
 }
 
-/// A line of which each time occurs once a day, however the clock changes.
+/// For an expression whose times each occur once a day, however the clock changes.
 ///
-/// `done` is the wall clock time up to which all times have had their occurrence. A stretch that begins
-/// below it is a second pass. One that begins above it ends a gap, and the times in between occur then.
+/// `done` is the wall clock time up to which all times have had their occurrence. A stretch that begins below it is a
+/// second pass. A stretch that begins above it ends a gap, and the times in between occur then.
 fn fixed(cron: &Expression, zone: &Zone, after: i64) -> Option<i64> {
     let end = after + SEARCH;
     // No clock changes by more than about a day, so earlier times have had their occurrences.
@@ -63,8 +64,8 @@ fn fixed(cron: &Expression, zone: &Zone, after: i64) -> Option<i64> {
     moved.filter(|moved| *moved < end)
 }
 
-/// Of the times in a gap of the wall clock, the first that occurs later than `after` seconds after the gap's
-/// end, as seconds after that end.
+/// Of the times in a gap of the wall clock, the first that occurs more than `after` seconds after the gap's end; in
+/// seconds after that end.
 fn first_moved(cron: &Expression, gap_start: i64, gap_end: i64, after: i64) -> Option<i64> {
     let first = calendar::first(cron, gap_start, gap_end)?;
     let from = first.max(first + after + 1);
@@ -75,11 +76,11 @@ fn earlier(one: Option<i64>, other: Option<i64>) -> Option<i64> {
     one.into_iter().chain(other).min()
 }
 
-/// The first second of the year 9990, before the calendar's end by more than the search.
+/// The first second of the year 9990. The calendar ends later than the search from here.
 const AFTER_MAX: i64 = 253_086_768_000;
 /// Eight years, so that 29 February is found on both sides of a year such as 2100.
 const SEARCH: i64 = 8 * 366 * 86_400;
-/// Longer than any change of a clock, twice.
+/// More than twice the largest change of a clock.
 const MEMORY: i64 = 4 * 86_400;
 
 #[cfg(test)]

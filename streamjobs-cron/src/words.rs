@@ -138,7 +138,7 @@ fn month(month: u8) -> String {
     index.and_then(|index| MONTHS.get(index)).copied().unwrap_or_default().to_owned()
 }
 
-/// More times of a day than these are not listed.
+/// The most times of a day that are listed.
 const TIMES_MAX: usize = 6;
 const NTH: [&str; 6] = ["", "first", "second", "third", "fourth", "fifth"];
 const WEEKDAYS: [&str; 7] =

@@ -9,7 +9,7 @@ use crate::error::ZoneError;
 
 /// A time zone of the IANA database, whose data is compiled into the program.
 ///
-/// Two builds may know different rules of a zone; all machines that run one build know the same. The zone
+/// Two builds may have different rules for a zone; all machines that run the same build have the same rules. The zone
 /// of the machine is never used.
 #[derive(Clone)]
 pub struct Zone {
@@ -31,7 +31,7 @@ impl Zone {
     ///
     /// # Errors
     ///
-    /// There is no such zone. The message names one that is written nearly so, if there is one.
+    /// There is no such zone. The message names a zone with a similar name, if there is one.
     pub fn parse(name: &str) -> Result<Self, ZoneError> {
         let database = TimeZoneDatabase::bundled();
         let known = database.get(name).ok().filter(|_| name.len() <= NAME_BYTES_MAX);
@@ -57,7 +57,7 @@ impl Zone {
         &self.name
     }
 
-    /// The stretches from this second on, the first of which begins there.
+    /// The stretches from this second on; the first one begins there.
     pub(crate) fn stretches(&self, from: i64) -> impl Iterator<Item = Stretch> {
         let first = Timestamp::from_second(from).unwrap_or(Timestamp::MIN);
         let changes = self.zone.following(first);

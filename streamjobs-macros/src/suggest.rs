@@ -1,4 +1,4 @@
-//! What an unknown option was probably meant to be.
+//! The option that an unknown one was probably meant to be.
 
 /// The error for an option that does not exist: the one that was meant, or all that exist.
 pub(crate) fn unknown_option(name: &str, known: &[&str], elsewhere: &[(&str, &str)]) -> String {
@@ -11,7 +11,7 @@ pub(crate) fn unknown_option(name: &str, known: &[&str], elsewhere: &[(&str, &st
     }
 }
 
-/// The option that is called this in other systems, or the one whose name needs the fewest changes.
+/// The option that has this name in other systems, or the one whose name needs the fewest changes.
 pub(crate) fn meant<'a>(
     name: &str,
     known: &[&'a str],
@@ -23,7 +23,7 @@ pub(crate) fn meant<'a>(
         return Some(option);
     }
     let near = known.iter().map(|option| (distance(&name, option), *option));
-    // A third of the letters may be wrong, so that a short name is no guess.
+    // At most a third of the letters may be wrong, so that a short name is not a wild guess.
     let near = near.filter(|(changes, option)| *changes * 3 <= option.len().max(3));
     near.min_by_key(|(changes, _)| *changes).map(|(_, option)| option)
 }

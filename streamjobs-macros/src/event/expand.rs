@@ -137,7 +137,8 @@ fn key(shape: &Shape, paths: &Paths) -> TokenStream {
     }
 }
 
-/// The method for the fields that say whether two publications are the same, if some are named.
+/// The method for the fields that decide whether two publications count as the same, if some are
+/// named.
 fn unique(shape: &Shape, paths: &Paths) -> TokenStream {
     let [fields, error] = ["UniqueFields", "EncodeError"].map(|name| paths.private(name));
     let named = |parts: Vec<(String, TokenStream)>| match parts.is_empty() {

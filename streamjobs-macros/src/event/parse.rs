@@ -27,7 +27,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Whether the option is named with any value, or may be named in what could not be parsed.
+    /// Whether the option is named with any value, or may be named in a part that could not be
+    /// parsed.
     pub(crate) fn names(&self, option: &str) -> bool {
         let mut all = self.named.iter().chain(&self.meant);
         self.unreadable || all.any(|named| named == option)
@@ -121,7 +122,7 @@ fn read(attributes: &[Attribute], known: &[&str], errors: &mut Errors) -> Option
     options
 }
 
-/// What options are called in other systems.
+/// The names of options in other systems.
 const ELSEWHERE: [(&str, &str); 10] = [
     ("codec", "encoding"),
     ("deduplicate", "unique"),

@@ -8,7 +8,7 @@ pub(crate) struct SerdeView {
 }
 
 impl SerdeView {
-    /// Reads every `#[serde(...)]`. What cannot be parsed is an error of serde's.
+    /// Reads every `#[serde(...)]`. Serde itself reports attributes that cannot be parsed.
     pub(crate) fn new(attributes: &[Attribute]) -> Self {
         let serde = attributes.iter().filter(|attribute| attribute.path().is_ident("serde"));
         let options = serde.filter_map(|attribute| {
@@ -23,7 +23,8 @@ impl SerdeView {
         self.options.iter().find(named)
     }
 
-    /// The value of an option for serialization: its own, or that of `serialize`.
+    /// The value of an option for serialization: the option's own value, or the one of its
+    /// `serialize`.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         match self.find(&[name])? {
             Meta::NameValue(pair) => literal(&pair.value),

@@ -13,7 +13,7 @@ use super::signature::{self, Argument};
 use crate::paths::{Paths, at};
 
 /// The steps: event, arguments, begin of resources, handler, and commit of resources in the same order. A run for
-/// several jobs has the same ones, and its events last: those that were done before are left out.
+/// several jobs has the same steps, but takes its events last, because events that were done before are left out.
 pub(super) fn run(function: &Function, handler: &Handler, paths: &Paths) -> TokenStream {
     let span = Span::mixed_site();
     let is_batch = handler.batch.is_some();
@@ -71,7 +71,7 @@ fn body_step(handler: &Handler) -> &'static str {
     }
 }
 
-/// A function that has a job run with others.
+/// A function that runs a job together with others.
 fn in_batch(
     ty: &Type,
     (input, batch): (&str, Batch),
@@ -87,7 +87,7 @@ fn in_batch(
     }
 }
 
-/// What each job gives to the handler.
+/// The type that each job gives to the handler.
 pub(super) fn item(ty: &Type, batch: Option<Batch>, paths: &Paths) -> TokenStream {
     let span = at(ty.span());
     let input = paths.private_at(span, "BatchInput");
@@ -177,7 +177,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// What the functions for several jobs are generic over beside the rest: the type of the events.
+    /// The additional type parameter of the functions for several jobs: the type of the events.
     fn more(&self, span: Span) -> TokenStream {
         match self.is_batch {
             true => quote_spanned!(span=> , _),

@@ -37,5 +37,5 @@ fn wait(text: &LitStr) -> syn::Result<Duration> {
     duration::parse(&text.value()).map_err(|message| Error::new(text.span(), message))
 }
 
-/// Long enough for what one answer of the server brings, and short beside most work.
+/// Long enough for the entries of one server answer, and short compared with most work.
 const WAIT: Duration = Duration::from_millis(50);

@@ -40,7 +40,7 @@ pub(crate) fn handler(function: &Function, handler: &Handler, paths: &Paths) -> 
     item(function, paths, &rest, &quote_spanned!(Span::mixed_site()=> #submit! { #name }))
 }
 
-/// A placeholder item, so that lists which name the function cause no further errors.
+/// A placeholder item, so that lists that name the function cause no further errors.
 pub(crate) fn placeholder(function: &Function, paths: &Paths) -> TokenStream {
     let has_own_item = function.attributes.iter().any(signature::is_handler);
     if has_own_item || function.signature.receiver().is_some() {

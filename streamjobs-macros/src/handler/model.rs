@@ -21,9 +21,9 @@ pub(crate) struct Handler {
     pub(crate) group: Name,
     pub(crate) source: Source,
     pub(crate) settings: Settings,
-    /// How many jobs share a run; `None` for a run for each.
+    /// How many jobs share a run; `None` if each job has its own.
     pub(crate) batch: Option<Batch>,
-    /// For how long what it returns is kept, if it is.
+    /// How long its result is kept, if it is kept.
     pub(crate) result: Option<Duration>,
     /// The middleware around it.
     pub(crate) wrap: Option<Path>,
@@ -43,7 +43,7 @@ pub(crate) enum Source {
 /// The stream of a handler's ticks.
 pub(crate) enum TickStream {
     Named(Name),
-    /// That of the group which this constant names.
+    /// The tick stream of the group that this constant names.
     OfGroup(Path),
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Settings {
     pub(crate) unhandled_after: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) rate: Option<Rate>,
-    /// For how long jobs that are done are noted.
+    /// How long notes of jobs that are done are kept.
     pub(crate) keep_done: Option<Duration>,
 }
 
@@ -174,7 +174,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
 }
 
 fn expires(text: &str) -> Result<Duration, String> {
-    // Longer ones are no durations.
+    // A longer time is not a valid duration.
     match duration::parse(text)? {
         expires if expires >= EXPIRES_MIN => Ok(expires),
         _ => Err(String::from("`expires` is at least 1s: omit the option for no limit")),
@@ -255,7 +255,7 @@ fn unhandled_after(text: &str) -> Result<Duration, String> {
 
 type Check = fn(&Name) -> syn::Result<()>;
 
-/// The least time to begin in the core crate's settings.
+/// The shortest `expires` in the core crate's settings.
 const EXPIRES_MIN: Duration = Duration::from_secs(1);
 /// The bounds of the lease in the core crate's settings.
 const KEEP_DONE_MIN: Duration = Duration::from_secs(1);

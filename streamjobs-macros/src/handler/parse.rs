@@ -306,7 +306,7 @@ const EXAMPLES: [(&str, &str); 34] = [
     ("crate", "::streamjobs"),
 ];
 
-/// What options are called in other systems.
+/// The names of options in other systems.
 const ELSEWHERE: [(&str, &str); 27] = [
     ("attempts", "max_attempts"),
     ("batch_size", "batch"),

@@ -1,4 +1,4 @@
-//! The options `rate` and `burst`: how many jobs of the group may start in a time.
+//! The options `rate` and `burst`: how many jobs of the group may start in a period.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use super::parse::Options;
 use crate::duration;
 use crate::errors::Errors;
 
-/// For how long what the handler returns is kept; `None` without the option.
+/// How long the handler's result is kept; `None` without the option.
 pub(super) fn kept_for(
     options: &Options,
     output: &ReturnType,
@@ -70,7 +70,8 @@ fn result_of(ty: &Type) -> Option<&Type> {
     })
 }
 
-/// Short times are over before anyone asks; results are no archive, and take the server's memory.
+/// A shorter time is over before anyone asks. A longer one would make an archive of results, which
+/// take the server's memory.
 const KEEP_MIN: Duration = Duration::from_secs(1);
 const KEEP_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 

@@ -1,4 +1,4 @@
-//! The schedule of a handler: `cron` or `every`, and the options that go with them.
+//! The schedule of a handler: `cron` or `every`, and their companion options.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::parse::{Options, ScheduleOptions};
 use crate::errors::Errors;
 use crate::{count, duration};
 
-/// A schedule whose parts go together.
+/// A schedule whose options are compatible.
 pub(crate) struct Schedule {
     pub(crate) name: String,
     pub(crate) timing: Timing,
@@ -141,8 +141,8 @@ fn cron(expression: &LitStr, zone: Option<&LitStr>, errors: &mut Errors) -> Opti
     Some(Timing::Cron { expression: cron.to_string(), zone })
 }
 
-/// Whether there is no occurrence in any of 32 years. Weekdays and leap years come again after 28, so the
-/// answer does not depend on when the program is compiled.
+/// Whether there is no occurrence in any of 32 years. Weekdays and leap years repeat after 28 years, so the answer
+/// does not depend on when the program is compiled.
 fn never_occurs(cron: &Cron) -> bool {
     let starts = (0..4).map(|count| YEAR_2026 + count * EIGHT_YEARS);
     let mut checks = starts.map(|start| cron.check(&Zone::utc(), start));

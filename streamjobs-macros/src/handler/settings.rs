@@ -84,7 +84,7 @@ pub(super) fn schedule(source: &Source, group: &TokenStream, paths: &Paths) -> T
     }
 }
 
-/// For how long what the handler returns is kept, if it is.
+/// How long the handler's result is kept, if it is kept.
 pub(super) fn result(keep: Option<Duration>) -> TokenStream {
     optional(keep, duration::tokens)
 }

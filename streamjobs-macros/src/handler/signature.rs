@@ -113,7 +113,7 @@ fn check_input(input: &PatType, errors: &mut Errors) {
     }
 }
 
-/// Refuses several events where the handler runs for each.
+/// Refuses several events if the handler runs for one event at a time.
 pub(crate) fn single(event: &Type) -> syn::Result<()> {
     let Type::Path(path) = event else { return Ok(()) };
     let is_batch = |last: &syn::PathSegment| last.ident == "Batch" && !last.arguments.is_none();
