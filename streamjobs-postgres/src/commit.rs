@@ -1,4 +1,4 @@
-//! Commits on which a job depends, and whose reply may not come.
+//! Commits on which a job depends, and whose reply may never come.
 
 use std::future::Future;
 use std::io;
@@ -10,16 +10,16 @@ use tracing::warn;
 
 use crate::metrics;
 
-/// Waits for the reply to a commit, no longer than `limit`. After that the error is a transient one
-/// and the commit may be stored: the next attempt at the job finds its row then, and waits for it
-/// while the server has not decided.
+/// Waits for the reply to a commit, no longer than `limit`. After that it returns a transient
+/// error, and the commit may be stored: the next attempt at the job then finds its row, or waits
+/// for it while the server has not decided.
 ///
-/// No setting of Postgres bounds a commit that waits for a synchronous standby. This one gives up
-/// the wait and not the commit: a request to cancel it would make it visible without the standby,
-/// the next attempt would acknowledge the job, and a failover would lose it. The connection counts
-/// as used until the server replies, and returns to its pool then. To close it would not end the
-/// wait of its session, and the pool would open another one for each job, until the server has no
-/// session left for anyone.
+/// No setting of Postgres bounds a commit that waits for a synchronous standby. This function gives
+/// up only the wait, not the commit: a request to cancel the commit would make it visible without
+/// the standby, the next attempt would acknowledge the job, and a failover would lose the commit.
+/// The connection counts as used until the server replies, and then returns to its pool. Closing it
+/// would not end the wait of its session, and the pool would open another connection for each job,
+/// until the server has no session left for any client.
 pub(crate) async fn confirmed<T>(
     job: &Job,
     limit: Duration,
@@ -30,7 +30,7 @@ pub(crate) async fn confirmed<T>(
         .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, LATE).into()))
 }
 
-/// As [`confirmed`], of any library: `None` if no reply came.
+/// As [`confirmed`], for any library: `None` if no reply came.
 pub(crate) async fn reply<T>(
     job: &Job,
     limit: Duration,

@@ -39,8 +39,8 @@ pub(crate) fn job_error(error: sqlx::Error) -> JobError {
     if is_transient(&error) { later(error) } else { JobError::retry(error) }
 }
 
-/// The error of a statement on the tables of this crate: as [`job_error`], but what an operator has
-/// to repair is no failure of the job.
+/// The error of a statement on the tables of this crate: as [`job_error`], but a fault that an
+/// operator has to repair does not count as a failure of the job.
 pub(crate) fn own_error(error: sqlx::Error) -> JobError {
     if needs_repair(&error) { blocked(Unusable(error)) } else { job_error(error) }
 }
@@ -50,9 +50,9 @@ pub(crate) fn blocked(cause: impl Into<BoxError>) -> JobError {
     JobError::blocked(repair_pause(), cause)
 }
 
-/// Whether a statement of this crate fails whatever the job is, until something is repaired: a right,
-/// row-level security, a table, a schema, or the role itself. Its statements are constant, so the
-/// server can find nothing wrong with their text.
+/// Whether a statement of this crate fails for every job until something is repaired: a right, row-level security, a
+/// table, a schema, or the role itself. Its statements are constant, so the server can find nothing wrong with their
+/// text.
 pub(crate) fn needs_repair(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| needs_repair_code(&code)),
@@ -66,7 +66,7 @@ fn needs_repair_code(code: &str) -> bool {
     ["42", "28", "3D", "3F"].iter().any(|class| code.starts_with(class))
 }
 
-/// As [`own_error`], of another library, by the server's code.
+/// As [`own_error`], for an error of another library, by the server's code.
 pub(crate) fn own_code(code: &str, error: BoxError) -> JobError {
     if needs_repair_code(code) {
         blocked(error)
@@ -83,8 +83,8 @@ pub(crate) fn snoozed(error: JobError) -> JobError {
 }
 
 /// The error of a handler: snoozed if a transient database error, or an outbox that needs to be
-/// repaired, is among its causes and the handler did not decide otherwise. The handler's own tables
-/// are its own affair.
+/// repaired, is among its causes and the handler did not decide otherwise. Faults of the handler's
+/// own tables are left to the handler.
 pub(crate) fn judge(error: JobError) -> JobError {
     if !error.is_retry() {
         return error;
@@ -93,7 +93,7 @@ pub(crate) fn judge(error: JobError) -> JobError {
     if find_cause(error.cause(), transient).is_some() {
         return snoozed(error);
     }
-    // Alerts show the cause. The handler's own words may quote the payload.
+    // Alerts show the cause, because the handler's own text may quote the payload.
     find_cause(error.cause(), unusable_outbox).map_or(error, blocked)
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn later(cause: impl Into<BoxError>) -> JobError {
 
 /// Waits for the database no longer than `limit`.
 ///
-/// The server enforces limits of its own. This one is for a server that cannot be reached at all,
+/// The server enforces limits of its own. This limit is for a server that cannot be reached at all,
 /// which a connection may not notice for a quarter of an hour.
 pub(crate) async fn within<T>(
     limit: Duration,
@@ -118,9 +118,9 @@ pub(crate) async fn within<T>(
 
 pub(crate) type Cause = dyn Error + 'static;
 
-/// What the first cause is that is one of those wanted.
+/// The first cause for which `wanted` returns something.
 pub(crate) fn find_cause<T>(error: &Cause, wanted: impl Fn(&Cause) -> Option<T>) -> Option<T> {
-    // The error may be the handler's, and some name themselves as their cause.
+    // The error may be the handler's own, and some errors name themselves as their cause.
     let mut next = Some(error);
     for _ in 0..CAUSES_MAX {
         let error = next?;
@@ -143,8 +143,8 @@ fn unusable_outbox(cause: &Cause) -> Option<String> {
     }
 }
 
-/// How long a job is snoozed until something is repaired: 5 s to 15 s, drawn evenly, since many may
-/// wait for a long time.
+/// How long a job is snoozed until something is repaired: 5 s to 15 s, drawn evenly, because many
+/// jobs may wait for a long time.
 fn repair_pause() -> Duration {
     REPAIR_PAUSE + REPAIR_PAUSE.mul_f64(2.0 * fastrand::f64())
 }
@@ -177,10 +177,10 @@ pub(crate) fn is_transient_code(code: &str) -> bool {
 /// The shortest time for which a job is snoozed.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
-/// The shortest time for which a job is snoozed that waits for a repair.
+/// The shortest time for which a job that waits for a repair is snoozed.
 const REPAIR_PAUSE: Duration = Duration::from_secs(5);
 
-/// Causes of an error that are followed; an error may be its own cause.
+/// How many causes of an error are followed; an error may be its own cause.
 const CAUSES_MAX: usize = 32;
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub(crate) async fn are_rows_hidden(
     postgres.query_scalar(HIDDEN).fetch_one(transaction).await
 }
 
-/// Counts and logs a duplicate whose payload differs from the one that was done.
+/// Counts and logs a duplicate whose payload differs from the payload of the job that was done.
 pub(crate) fn report_mismatch(job: &Job) {
     metrics::payload_mismatch(job.stream(), job.group());
     warn!(

@@ -72,7 +72,7 @@ impl Marks for Postgres {
                     }
                     Some(found) => Some(Marked::Running { rest: found.remaining }),
                     None if are_rows_hidden(&postgres, &mut transaction).await? => None,
-                    // The row that caused the conflict was deleted since.
+                    // The row that caused the conflict has been deleted since.
                     None => Some(Marked::Running { rest: Duration::ZERO }),
                 };
             Ok((marked, None))
@@ -131,7 +131,7 @@ impl Marks for Postgres {
 }
 
 /// Returns one row, which says whether the work was begun before, or no row if the work must not
-/// begin. A row of the same entry belongs to this job: since the entry was delivered again, the
+/// begin. A row of the same entry belongs to this job: the entry was delivered again, so the former
 /// owner has lost it.
 ///
 /// The limits are set as for a guarded transaction. Without them, each attempt at a job whose mark
@@ -152,7 +152,7 @@ ON CONFLICT (group_name, key) DO UPDATE
             OR (mark.stream = EXCLUDED.stream AND mark.entry_id = EXCLUDED.entry_id))
 RETURNING xmax <> 0";
 
-/// Marks the work as done, whichever attempt began it, and also if its row was pruned.
+/// Marks the work as done, whichever attempt began it, even if its row was pruned.
 const DONE: &str = "\
 INSERT INTO streamjobs.once AS mark
     (group_name, key, stream, entry_id, published_at, payload_hash, done_at)

@@ -1,26 +1,26 @@
-//! The end of members of batches: within the transaction that ends their jobs.
+//! Ends members of batches, within the transaction that ends their jobs.
 //!
 //! # Locks
 //!
-//! Members first, then their batches, each in the order of their ids: two transactions do not wait for each other.
-//! The row of a batch is locked by each end of a member, and by its close, until the transaction ends. So of two
-//! members that end at the same time, the second sees the end of the first, and exactly one of them finds that none
-//! is left.
+//! Members are locked first, then their batches, each in the order of their ids: so two transactions never wait for
+//! each other. Each end of a member, and the close of the batch, locks the row of the batch until the transaction
+//! ends. So of two members that end at the same time, the second sees the end of the first, and only one of them
+//! finds that no member is left.
 //!
-//! Every transaction here is `READ COMMITTED`: each statement sees what was committed before it began, so that what
-//! follows a lock sees what its last owner did.
+//! Every transaction here is `READ COMMITTED`: each statement sees what was committed before it began, so a statement
+//! after a lock sees the changes of the lock's last owner.
 
 use sqlx::PgConnection;
 use streamjobs::GroupName;
 
 use crate::postgres::Postgres;
 
-/// Ends the jobs of a group on these events, each with whether it is a dead letter, in every batch that has them as
-/// members. Publishes what is due then.
+/// Ends a group's jobs on these events, in every batch that has them as members; the flag of each says whether it is
+/// a dead letter. Publishes the events of batches that this completes.
 ///
-/// Before: some of them may be members, have ended before, or be dead. After: those that are members have ended; as
-/// dead ones only if they had not ended before. A dead one that is done now is dead no more. A repetition changes
-/// nothing.
+/// Before: some jobs may be members, have ended before, or be dead. After: all jobs that are members have ended. A
+/// job is marked dead only if it had not ended before; a dead job that is done now is no longer dead. A repetition
+/// changes nothing.
 pub(crate) async fn end(
     postgres: &Postgres,
     connection: &mut PgConnection,
@@ -30,7 +30,7 @@ pub(crate) async fn end(
     end_of(postgres, connection, (None, group), ends).await.map(drop)
 }
 
-/// As [`end`], in one batch alone if one is named: whether it changed anything.
+/// As [`end`], but only in one batch if one is named. Returns whether it changed anything.
 pub(crate) async fn end_of(
     postgres: &Postgres,
     connection: &mut PgConnection,
@@ -54,8 +54,8 @@ pub(crate) async fn end_of(
     Ok(true)
 }
 
-/// Completes those of these batches that are closed and have no member left, whose rows this transaction has locked
-/// in a statement before: their events are written into the outbox.
+/// Completes those of these batches that are closed and have no unfinished member: their events are written into the
+/// outbox. An earlier statement of this transaction must have locked the rows of the batches.
 pub(crate) async fn settle(
     postgres: &Postgres,
     connection: &mut PgConnection,
@@ -86,9 +86,10 @@ RETURNING member.batch_id";
 const LOCK: &str =
     "SELECT FROM streamjobs.batches WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
 
-/// Both times only begin to exist. The members are looked at once, and not again for each use of what was found;
-/// and by a range with an order, which the partial indexes have: with `=` or `EXISTS`, a plan from statistics of a table
-/// with many unfinished members reads all of them under the lock of the batch. The notification goes out with the commit, once for each transaction.
+/// Both times are set once and never change. The members are read only once, not again for each use of the result.
+/// They are read as an ordered range, which the partial indexes serve: with `=` or `EXISTS`, a plan from the
+/// statistics of a table with many unfinished members would read all of them while the batch is locked. The
+/// notification goes out with the commit, once for each transaction.
 const SETTLE: &str = "\
 WITH facts AS MATERIALIZED (
     SELECT id, completed_at, succeeded_at,

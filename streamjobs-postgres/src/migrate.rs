@@ -232,10 +232,10 @@ fn reject_other(schema: &SchemaName, applied: &[Applied]) -> Result<(), SchemaEr
 
 /// Applies the missing migrations in one transaction.
 ///
-/// Its lock ends with the transaction: a session's lock would stay with the pool's connection after
+/// Its lock ends with the transaction: a session lock would stay with the pool's connection after
 /// an error, and would not work behind a pooler. The transaction is `READ COMMITTED`, so that a
-/// process that waited for the lock sees what the one before it has applied. sqlx's own migrator is
-/// not used, because its statements are named: see `statement.rs`.
+/// process that waited for the lock sees the migrations that the previous owner applied. sqlx's own
+/// migrator is not used, because its statements are named: see `statement.rs`.
 async fn apply(pool: &PgPool, schema: &SchemaName) -> Result<(), MigrationError> {
     let failed = |source| MigrationError::Database { schema: schema.clone(), source };
     let mut transaction = statement::begin_own(pool).await.map_err(failed)?;

@@ -37,8 +37,8 @@ use crate::turns::Turns;
 /// ```
 ///
 /// A guarded handler uses one connection of the pool for as long as it runs, and a relay uses up to
-/// two all the time. Size the pool for the slots of the guarded groups plus what the application
-/// needs.
+/// two all the time. Size the pool for the slots of the guarded groups plus the needs of the
+/// application.
 #[derive(Clone)]
 pub struct Postgres {
     inner: Arc<Inner>,
@@ -129,7 +129,7 @@ impl Postgres {
         statement::begin_reading(self.pool()).await
     }
 
-    /// Begins a transaction that only reads, within limits, for a reader that may leave.
+    /// Begins a transaction that only reads, within limits, for a reader that may stop waiting.
     pub(crate) async fn begin_bounded(&self) -> Result<BoundedReading, sqlx::Error> {
         statement::begin_bounded(self.pool()).await
     }
@@ -145,7 +145,7 @@ impl Postgres {
         &self.inner.views
     }
 
-    /// Begins a transaction without limits, or whose first statement sets limits of its own.
+    /// Begins a transaction without limits, or one whose first statement sets limits of its own.
     pub(crate) async fn begin_own(&self) -> Result<PgTransaction, sqlx::Error> {
         statement::begin_own(self.pool()).await
     }
@@ -202,8 +202,8 @@ impl Postgres {
         connection.saturating_add(self.inner.limits.timeout())
     }
 
-    /// As [`timeout`](Self::timeout), and less where the handler's deadline is near: a handler's
-    /// timeout counts as a failure, and waiting for the database or for other attempts must not.
+    /// As [`timeout`](Self::timeout), but shorter if the handler's deadline is near: a handler's
+    /// timeout counts as a failure, while waiting for the database or for other attempts must not.
     pub(crate) fn timeout_before(&self, job: &Job) -> Duration {
         let rest = job.deadline().map(|at| at.saturating_duration_since(Instant::now()) * 9 / 10);
         rest.map_or(self.timeout(), |rest| rest.min(self.timeout()))
@@ -249,9 +249,9 @@ impl PostgresBuilder {
     /// How long one statement of a guarded transaction may take: 60 s by default, at least 1 ms.
     /// After that, the attempt fails.
     ///
-    /// The reply to the commit is waited for 5 s longer than that, by the process: the server has no
-    /// limit for a commit that waits for a synchronous standby. After that the job is snoozed, and
-    /// no failure is counted. Its connection counts as used until the server replies.
+    /// The process waits 5 s longer than that for the reply to the commit: the server has no limit for a commit that
+    /// waits for a synchronous standby. After that the job is snoozed, and no failure is counted. The job's
+    /// connection counts as used until the server replies.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.limits.statement = Limit::new(timeout);
         self
@@ -261,18 +261,18 @@ impl PostgresBuilder {
     /// handler calls another system: 60 s by default, at least 1 ms. After that, the database ends
     /// the transaction, and the attempt fails.
     ///
-    /// It bounds how long a process that hangs keeps its rows locked. A handler that calls other
+    /// This limits how long a process that hangs keeps its rows locked. A handler that calls other
     /// systems for longer should do so before its first statement, or without a guard.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.limits.idle = Limit::new(timeout);
         self
     }
 
-    /// Opens with a role that has only some of the rights on the tables, or sees only some of their
-    /// rows, on purpose: such as one for a page that shows dead letters. By default, that is refused.
+    /// Accepts a role that deliberately has only some of the rights on the tables, or sees only some of their rows,
+    /// such as a role for a page that shows dead letters. By default, such a role is refused.
     ///
-    /// What the role may not do then fails when it is done. Jobs of guarded handlers wait, and the
-    /// alert [`JobsBlocked`](streamjobs::stream::Condition::JobsBlocked) says so.
+    /// An operation without the needed right then fails when it is used. Jobs of guarded handlers
+    /// wait, and the alert [`JobsBlocked`](streamjobs::stream::Condition::JobsBlocked) says so.
     pub fn partial_rights(mut self) -> Self {
         self.partial_rights = true;
         self
@@ -322,7 +322,7 @@ async fn synchronous_commit(pool: &PgPool) -> Result<String, sqlx::Error> {
     statement::query_scalar("SHOW synchronous_commit").fetch_one(&mut *reading).await
 }
 
-/// How many views of the archive use a connection at once.
+/// How many views of the archive may use a connection at once.
 const VIEWS_MAX: usize = 2;
 
 const LIMIT: &str = "SELECT set_config('lock_timeout', $1, true),

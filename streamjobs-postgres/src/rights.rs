@@ -1,4 +1,4 @@
-//! Which rights the role has on the tables, checked before a handle exists.
+//! The rights of the role on the tables, checked before a handle exists.
 
 use sqlx::PgPool;
 
@@ -12,7 +12,7 @@ pub(crate) struct Rights {
     schema: SchemaName,
     /// The role's name, quoted where SQL needs that.
     role: String,
-    /// Whether it may look into the schema.
+    /// Whether it has `USAGE` on the schema.
     usage: bool,
     tables: Vec<TableRights>,
 }
@@ -51,7 +51,7 @@ impl Rights {
         self.granted(&[(HISTORY, &["SELECT"])])
     }
 
-    /// Whether everything can be done that this crate does, and all rows are seen.
+    /// Checks that the role has every right that this crate needs, and sees all rows.
     pub(crate) fn suffice(&self) -> Result<(), SchemaError> {
         for (table, _) in NEEDED {
             if self.table(table).is_none() {

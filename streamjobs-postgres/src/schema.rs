@@ -102,8 +102,8 @@ pub(crate) fn commit(durability: Durability) -> SqlStr {
 /// The first part of [`commit`], for a transaction that another library commits.
 ///
 /// A handler may have ended the transaction with a statement of its own. `SET LOCAL` outside of one is only a
-/// warning, and so is the `COMMIT` that follows. `SAVEPOINT` fails there (25P01), also in the implicit transaction
-/// of one request.
+/// warning, and so is the `COMMIT` that follows. `SAVEPOINT` fails there (25P01), even in the implicit transaction of
+/// one request.
 pub(crate) fn before_commit(durability: Durability) -> &'static str {
     match durability {
         Durability::Here => "SET LOCAL synchronous_commit = on; SAVEPOINT streamjobs_commit",

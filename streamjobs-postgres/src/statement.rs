@@ -1,10 +1,11 @@
 //! How statements of this crate are sent: unnamed, and each within a transaction.
 //!
-//! A pooler such as PgBouncer may give every transaction another server connection. A named
-//! prepared statement belongs to one server connection, so the next client that gets it finds a
-//! name taken or missing. An unnamed statement is parsed and executed in two requests: outside of a
-//! transaction, another client's statement can come between them, and its answer is returned
-//! instead. Within a transaction the server connection is the same, and nothing comes between.
+//! A pooler such as PgBouncer may give every transaction a different server connection. A named
+//! prepared statement belongs to one server connection, so the next client that gets this
+//! connection finds the name taken or missing. An unnamed statement is parsed and executed in two
+//! requests: outside of a transaction, another client's statement can come between them, and its
+//! answer is returned instead. Within a transaction the server connection stays the same, and
+//! nothing comes between.
 //!
 //! `tests/tests/tidy` checks that no other module makes statements or begins transactions.
 
@@ -58,14 +59,14 @@ pub(crate) async fn begin_reading(pool: &PgPool) -> Result<PgTransaction, sqlx::
     begin(pool, SNAPSHOT).await
 }
 
-/// Begins a transaction in a task of its own, which goes on if the caller is dropped.
+/// Begins a transaction in a task of its own, which continues if the caller is dropped.
 ///
-/// sqlx sends `BEGIN`, waits for the reply, and only then counts the transaction. If it is dropped
-/// in between, it gives the connection back to the pool in a transaction that it does not know of:
-/// what others write with that connection then looks committed and is not.
+/// sqlx sends `BEGIN`, waits for the reply, and only then records the transaction. If the future is
+/// dropped in between, the connection returns to the pool inside a transaction that sqlx does not
+/// know of: writes of others on that connection then look committed but are not.
 #[expect(clippy::disallowed_methods, reason = "it ends with the reply to one statement")]
 async fn begin(pool: &PgPool, statement: &'static str) -> Result<PgTransaction, sqlx::Error> {
-    // Not in the task: a caller that left must not keep its place among those that wait.
+    // Not in the task: a caller that was dropped must not keep its place in the pool's queue.
     let connection = pool.acquire().await?;
     let begun = tokio::spawn(Transaction::begin(connection, Some(statement.into_sql_str())));
     match begun.await {
@@ -78,9 +79,9 @@ async fn begin(pool: &PgPool, statement: &'static str) -> Result<PgTransaction, 
     }
 }
 
-/// A transaction as of [`begin_reading`] for a reader that may leave at any time: the server ends
-/// its statements, and a connection whose answer was not read is closed, so that the pool has room
-/// for another one at once.
+/// A transaction as from [`begin_reading`], for a reader that may stop waiting at any time: the
+/// server ends its statements, and a connection whose answer was not read is closed, so that the
+/// pool has room for another one at once.
 pub(crate) struct BoundedReading {
     connection: PoolConnection<Postgres>,
     is_over: bool,
@@ -109,17 +110,19 @@ impl BoundedReading {
 impl Drop for BoundedReading {
     fn drop(&mut self) {
         if !self.is_over {
-            // Else the pool would wait for the answer before it gives the connection to others.
+            // Otherwise the pool would wait for the answer before it gives the connection to
+            // others.
             self.connection.close_on_drop();
         }
     }
 }
 
-/// Begins a transaction like [`begin_own`] on the caller's connection, which must be in none.
+/// Begins a transaction like [`begin_own`] on the caller's connection, which must not be in a
+/// transaction.
 ///
 /// # Cancel safety
 ///
-/// Not cancel safe: if it is dropped before the reply, the caller's connection may be in a
+/// Not cancel safe: if the future is dropped before the reply, the caller's connection may be in a
 /// transaction that sqlx does not know of.
 pub(crate) async fn begin_on(
     connection: &mut PgConnection,
@@ -127,7 +130,7 @@ pub(crate) async fn begin_on(
     connection.begin_with(READ_COMMITTED).await
 }
 
-/// Whether the caller's connection is in a transaction, also in one that it began with SQL of its
+/// Whether the caller's connection is in a transaction, including one that it began with SQL of its
 /// own, which sqlx does not know about.
 pub(crate) async fn is_in_transaction(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     if Connection::is_in_transaction(connection) {
@@ -139,8 +142,8 @@ pub(crate) async fn is_in_transaction(connection: &mut PgConnection) -> Result<b
     begun.fetch_one(connection).await?.try_get(0)
 }
 
-/// Begins a transaction that sees what concurrent transactions have committed, and does not fail
-/// because of it, whatever isolation level the session has.
+/// Begins a transaction that sees the commits of concurrent transactions and does not fail because
+/// of them, whatever isolation level the session has.
 ///
 /// It does not say `READ WRITE`: a standby rejects that with an error that looks permanent, while
 /// it rejects a write with 25006, which is transient.

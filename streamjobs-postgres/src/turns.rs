@@ -1,4 +1,4 @@
-//! A small share of the connections, for readers that may leave at any time.
+//! A small share of the connections, for readers that may stop waiting at any time.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-/// How many readers use a connection at once, so that the others stay for the jobs.
+/// Limits how many readers use a connection at once, so that the other connections stay free for
+/// jobs.
 pub(crate) struct Turns {
     free: Semaphore,
-    /// The turns of readers that left in the middle of a statement, and when the server has ended
-    /// that statement at the latest.
+    /// For each reader that left in the middle of a statement, the latest time at which the server
+    /// ends that statement.
     left: Mutex<Vec<Instant>>,
     statement_max: Duration,
 }
@@ -23,7 +24,7 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turns {
-    /// So many turns, for statements that the server ends after a time.
+    /// This many turns, for statements that the server ends after a time.
     pub(crate) fn new(number: usize, statement_max: Duration) -> Self {
         Self { free: Semaphore::new(number), left: Mutex::default(), statement_max }
     }
@@ -48,7 +49,8 @@ impl Turns {
         }
     }
 
-    /// Gives back the turns whose statements have ended by now; returns when the next one has.
+    /// Gives back the turns whose statements have ended by now; returns when the next statement
+    /// ends.
     fn restore(&self) -> Option<Instant> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, before) = (Instant::now(), left.len());
@@ -59,7 +61,7 @@ impl Turns {
 }
 
 impl Turn<'_> {
-    /// Says that a statement is on its way, or that it was answered.
+    /// Notes that a statement was sent, or that it was answered.
     pub(crate) fn asks(&mut self, is_asking: bool) {
         self.is_asking = is_asking;
     }

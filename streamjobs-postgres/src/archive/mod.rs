@@ -153,7 +153,8 @@ impl Archive {
     }
 }
 
-/// Each partition of the queues, once, with its whole stream: an archived job belongs to one.
+/// Each partition of the queues once, with its whole stream: an archived job belongs to one
+/// partition.
 fn partitions(
     client: &Client,
     queues: &[(StreamName, GroupName)],

@@ -1,4 +1,4 @@
-//! What moving dead letters into the table came to, and why it failed.
+//! The result of moving dead letters into the table, and why it failed.
 
 use streamjobs::error::DeadLetterError;
 use thiserror::Error;

@@ -72,8 +72,8 @@ impl LetterRow {
         }
     }
 
-    /// The row without what a database may refuse although the dead letter is valid: without the
-    /// payload and the past attempts as JSON, and with text that every encoding can store.
+    /// The row without the parts that a database may refuse although the dead letter is valid: it
+    /// has no payload and no past attempts as JSON, and only text that every encoding can store.
     pub(super) fn plain(&self) -> Self {
         let plain = |text: &Option<String>, bytes_max| {
             text.as_deref().map(|text| text::plain(text, bytes_max))

@@ -15,7 +15,7 @@ pub(super) enum Change<'a> {
         id: &'a BatchId,
         group: &'a GroupName,
         events: Vec<&'a str>,
-        /// The member that adds, if it is one.
+        /// The member that adds, if a member does.
         by: Option<&'a Job>,
     },
     Close(&'a BatchId),
@@ -29,7 +29,8 @@ pub(super) enum Change<'a> {
 }
 
 impl Change<'_> {
-    /// Makes the change, in a transaction of its own if the connection is in none: how many rows it is about.
+    /// Makes the change, in a transaction of its own if the connection is in none, and returns how many rows it
+    /// affects.
     pub(super) async fn make(
         &self,
         postgres: &Postgres,
@@ -75,10 +76,11 @@ impl Change<'_> {
         }
     }
 
-    /// Locks what keeps the batch from completing meanwhile, and refuses what cannot be.
+    /// Takes the lock that keeps the batch from completing meanwhile, and refuses changes that are not possible.
     ///
-    /// An unfinished or dead member locks its own row, which no other transaction can end then. What else adds shares the
-    /// batch's row with others that add and with ends, and keeps it from a close, which locks it alone.
+    /// When an unfinished or dead member adds, its own row is locked, so that no other transaction can end this
+    /// member. Any other addition locks the batch's row in a mode that it shares with other additions and with ends
+    /// of members, but not with a close, which locks the row alone.
     async fn check(
         &self,
         postgres: &Postgres,
@@ -179,12 +181,13 @@ const OPEN: &str = "INSERT INTO streamjobs.batches (id) VALUES ($1) ON CONFLICT 
 const WRITE_EVENT: &str = "INSERT INTO streamjobs.batch_events
     (batch_id, kind, stream, event_id, field_names, field_values) VALUES ($1, $2, $3, $4, $5, $6)";
 
-/// A dead one may run again, and keeps its batch from success.
+/// A dead member counts too: it may run again, and its batch cannot succeed before.
 const MEMBER: &str = "SELECT ended_at IS NULL OR dead FROM streamjobs.batch_members
     WHERE batch_id = $1 AND group_name = $2 AND event_id = $3 FOR UPDATE";
 
-/// It keeps a close waiting and waits for one, and then sees it. It goes together with the lock of an end: a member that
-/// has added and ends would otherwise wait for others that have added as well and wait for it.
+/// A close waits for this lock; this lock waits for a close, and then sees it. The lock is compatible with the lock
+/// of an end. Otherwise a member that has added members and then ends would wait for others that have done the same
+/// and wait for it.
 const LOCK_SHARED: &str =
     "SELECT closed_at IS NOT NULL FROM streamjobs.batches WHERE id = $1 FOR KEY SHARE";
 

@@ -25,11 +25,11 @@ use crate::postgres::Postgres;
 /// # Delivery
 ///
 /// At least once: the end is a transaction of its own, after the work and before the acknowledgement. If the process
-/// dies before it, it fails, or the attempt's time is over before it, the job runs again, and ends then. An end that is
-/// repeated changes nothing.
+/// dies or the attempt's time is over before the end, or if the end fails, the job runs again and ends then.
+/// Repeating an end changes nothing.
 ///
-/// Middleware outside of this one runs after the end: an error of it fails a job whose member has ended as done, and a
-/// batch may complete before the job does. Of several in `wrap`, put this one first.
+/// Middleware around this one runs after the end: its error fails a job whose member has ended as done, and a batch
+/// may complete before the job does. If `wrap` has several, put this one first.
 #[derive(Clone, Copy, Debug)]
 pub struct EndMember;
 

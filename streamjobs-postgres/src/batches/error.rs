@@ -12,13 +12,13 @@ pub enum BatchError {
         /// The batch.
         id: String,
     },
-    /// Members were to be added to a batch that is closed, by something else than one of its unfinished or dead members.
+    /// Members were to be added to a closed batch, but not by one of its unfinished or dead members.
     #[error("batch {id} is closed: only its unfinished members may add members")]
     Closed {
         /// The batch.
         id: String,
     },
-    /// The transaction has another isolation level, in which it does not see what it has to see.
+    /// The transaction has an isolation level in which it does not see all commits that it has to see.
     #[error("batch {id} can be changed only in a transaction that is READ COMMITTED")]
     Isolation {
         /// The batch.

@@ -15,9 +15,9 @@ use crate::{fault, members};
 
 /// A handle to the batches of a schema. It is cheap to clone.
 ///
-/// What ends with `_in` takes the caller's connection: `&mut transaction`, or the `&mut Once` of a handler. The
-/// transaction has to be `READ COMMITTED`, Postgres' default. On a connection without a transaction, each call
-/// commits by itself.
+/// Functions whose names end with `_in` take the caller's connection: `&mut transaction`, or the `&mut Once` of a
+/// handler. The transaction has to be `READ COMMITTED`, Postgres' default. On a connection without a transaction,
+/// each call commits by itself.
 #[derive(Clone, Debug)]
 pub struct Batches {
     postgres: Postgres,
@@ -50,14 +50,15 @@ impl Batches {
         Ok(Change::Open(batch).make(&self.postgres, connection).await? == 1)
     }
 
-    /// Adds the jobs of a group on these events to an open batch, and returns how many were no members before. An
-    /// event may be published before or after, or never: a member that never ends keeps its batch from completing.
+    /// Adds a group's jobs on these events to an open batch, and returns how many were not members before. An event
+    /// may be published before or after this call. If it is never published, its member never ends, and the batch
+    /// does not complete.
     ///
     /// **Add members before their jobs can run**: before their events are published, or in the same transaction with
-    /// [`Publisher`](crate::Publisher). The end of a job that is no member yet is not noted.
+    /// [`Publisher`](crate::Publisher). The end of a job that is not a member yet is not recorded.
     ///
-    /// Transactions that add to one batch do not wait for each other, nor for members that end. A close waits until
-    /// they have ended.
+    /// Transactions that add to one batch do not wait for each other, or for members that end. A close waits until
+    /// these transactions have ended.
     ///
     /// # Errors
     ///
@@ -78,15 +79,15 @@ impl Batches {
         Change::Add { id, group, events, by: None }.make(&self.postgres, connection).await
     }
 
-    /// As [`add_in`](Self::add_in), by a job that is itself a member and has not ended: also to a batch that is
-    /// closed, which cannot complete before this job has ended. Call it in the job's own transaction, or before its
-    /// end. A dead member that is redriven adds members as well: its batch may have completed, and does not succeed before
-    /// these have ended.
+    /// As [`add_in`](Self::add_in), for a job that is itself a member and has not ended. It also adds to a closed
+    /// batch, which cannot complete before this job has ended. Call it in the job's own transaction, or before its
+    /// end. A dead member that is redriven can add members too: its batch may have completed, but does not succeed
+    /// before the new members have ended.
     ///
     /// # Errors
     ///
-    /// As [`add_in`](Self::add_in); [`Closed`](BatchError::Closed) if the batch is closed and the job is no unfinished or
-    /// dead member of it.
+    /// As [`add_in`](Self::add_in); [`Closed`](BatchError::Closed) if the batch is closed and the job is not an
+    /// unfinished or dead member of it.
     ///
     /// # Cancel safety
     ///
@@ -103,11 +104,12 @@ impl Batches {
         Change::Add { id, group, events, by: Some(job) }.make(&self.postgres, connection).await
     }
 
-    /// Closes a batch: from now on, only its unfinished members add members, and it completes when the last of them
-    /// has ended. If none is left, it completes with this transaction. `false` if it was closed before.
+    /// Closes a batch: from now on, only its unfinished members can add members, and it completes when the last of
+    /// them has ended. If no unfinished member is left, it completes with this transaction. `false` if it was closed
+    /// before.
     ///
-    /// It waits for transactions that have added members or ended one. Close it last: its members wait in turn until the
-    /// transaction has ended.
+    /// It waits for transactions that have added members or ended one. Call it last in your transaction: until that
+    /// has ended, ends of members wait.
     ///
     /// # Errors
     ///
@@ -125,8 +127,9 @@ impl Batches {
         Ok(Change::Close(id).make(&self.postgres, connection).await? == 1)
     }
 
-    /// Ends the membership of a job that is done, in a transaction of its own: for handlers without a guard, as the last
-    /// thing that they do. [`EndMember`](super::EndMember) does so around a handler. It may be repeated.
+    /// Ends the membership of a job that is done, in a transaction of its own: for handlers without a guard, which
+    /// call it as the last thing. [`EndMember`](super::EndMember) does this around a handler. The call may be
+    /// repeated.
     ///
     /// # Errors
     ///
@@ -147,15 +150,15 @@ impl Batches {
         fault::within(self.postgres.timeout_before(job), ended).await.map_err(fault::own_error)
     }
 
-    /// Ends a member by hand, in this batch alone: one whose job cannot end it any more, because its payload was trimmed,
-    /// its scheduled event was cancelled, its dead letter was purged before an archive stored it, or no such job ever
-    /// comes. `dead` says that its work is not done, as of a dead letter: the batch completes without it, and does not
-    /// succeed before the member is ended again as done, by a run or by this.
+    /// Ends a member by hand, in this batch alone. It is for a member whose job cannot end it any more: the payload
+    /// was trimmed, the scheduled event was cancelled, the dead letter was purged before an archive stored it, or no
+    /// such job ever comes. `dead` says that the work is not done, as for a dead letter: the batch completes without
+    /// it, but does not succeed before the member is ended again as done, by a run or by this call.
     ///
-    /// `false` if it changed nothing: there is no such member, or it had ended so before, or as done. A job that runs all
-    /// the same is not kept from it, and changes nothing of an end as done.
+    /// `false` if it changed nothing: there is no such member, or it had already ended in this way or as done. This
+    /// does not keep the job from running; if it runs, that does not change an end as done.
     ///
-    /// It locks the row of the batch, as an end does: call it last in its transaction.
+    /// It locks the row of the batch, as every end does: call it last in its transaction.
     ///
     /// # Errors
     ///
@@ -176,7 +179,7 @@ impl Batches {
         Ok(change.make(&self.postgres, connection).await? == 1)
     }
 
-    /// How far a batch is; `None` if there is no such batch.
+    /// The status of a batch; `None` if there is no such batch.
     ///
     /// # Errors
     ///

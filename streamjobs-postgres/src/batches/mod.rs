@@ -1,8 +1,8 @@
-//! Batches with completion: sets of jobs, and an event when all of them have ended.
+//! Batches with completion: sets of jobs that publish an event when all of the jobs have ended.
 //!
-//! A batch is opened, gets its members, and is closed; each in a transaction of the application. A member is a job:
-//! one group's work on one event. The end of the last member publishes the batch's event through the outbox, in the
-//! transaction that ends the member, over any streams.
+//! A batch is opened, gets its members, and is closed, each in a transaction of the application. A member is a job:
+//! one group's work on one event. Members may be on any streams. The end of the last member publishes the batch's
+//! event through the outbox, in the transaction that ends the member.
 //!
 //! ```no_run
 //! # use streamjobs::{Client, Event, EventId, GroupName};

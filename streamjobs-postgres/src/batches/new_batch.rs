@@ -9,8 +9,8 @@ use streamjobs::{EncodedEvent, Event, EventId, NameError};
 /// The identity of a batch: an id of the application's, or a generated one. The events of the batch have ids that are
 /// derived from it.
 ///
-/// An id is for one batch: another one that is opened under it after the first was pruned would publish its events under
-/// the same event ids, which guards and consumers take for those of the first.
+/// Use an id for one batch only. A second batch that is opened under it after the first was pruned would publish its
+/// events under the same event ids, and guards and consumers would take them for the events of the first.
 ///
 /// It has the form of an event id: at most 128 bytes without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,11 +65,11 @@ impl FromStr for BatchId {
     }
 }
 
-/// A batch that is about to be opened, with the events that it publishes. Without any, its
-/// [status](super::Batches::status) says how far it is.
+/// A batch that is about to be opened, with the events that it publishes. If it publishes none, its
+/// [status](super::Batches::status) shows its progress.
 ///
-/// The events are encoded now: what they say cannot depend on how the members end. A handler of them asks for the
-/// [status](super::Batches::status) where it needs that.
+/// The events are encoded now, so their content cannot depend on how the members end. A handler that needs to know
+/// reads the [status](super::Batches::status).
 #[derive(Clone, Debug)]
 #[must_use = "a batch does not exist before it is opened"]
 pub struct NewBatch {
@@ -94,9 +94,9 @@ impl NewBatch {
         Ok(self)
     }
 
-    /// Publishes this event once the batch has completed and none of its members is dead: with its completion, or
-    /// later, when the last dead one was redriven and is done. It never comes for a batch whose dead members are left
-    /// as they are.
+    /// Publishes this event once the batch has completed and none of its members is dead: at its completion, or
+    /// later, when the last dead member was redriven and is done. The event never comes for a batch whose dead
+    /// members are left as they are.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl NewBatch {
     }
 }
 
-/// Far above the numbers that jobs give to the events that they publish, should a batch have the id of an event.
+/// Far above the numbers that jobs give to the events that they publish, in case a batch has the id of an event.
 const COMPLETED: u64 = u64::MAX;
 const SUCCEEDED: u64 = u64::MAX - 1;
 

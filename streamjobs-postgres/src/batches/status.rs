@@ -1,10 +1,10 @@
-//! How far a batch is.
+//! The status of a batch.
 
 use std::time::SystemTime;
 
 use crate::time::Timestamp;
 
-/// How far a batch is, at one moment.
+/// The status of a batch, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchStatus {
@@ -18,13 +18,13 @@ pub struct BatchStatus {
     pub closed_at: Option<SystemTime>,
     /// When it was closed and every member had ended.
     pub completed_at: Option<SystemTime>,
-    /// When that was so and no member was dead.
+    /// When it was closed, every member had ended, and no member was dead.
     pub succeeded_at: Option<SystemTime>,
     /// How many members it has, ended or not.
     pub members: u64,
-    /// How many of them have not ended.
+    /// How many members have not ended.
     pub unfinished: u64,
-    /// How many are dead letters that were not done since.
+    /// How many members are dead letters and have not been done since.
     pub dead: u64,
 }
 

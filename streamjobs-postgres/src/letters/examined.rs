@@ -10,7 +10,7 @@ use super::selection::{Path, matching};
 pub(super) struct Statements {
     /// Dead letters, at most $15.
     pub(super) list: &'static str,
-    /// The last one that is looked at, if there are as many as are looked at.
+    /// The last dead letter that is examined, if there are at least as many as the limit.
     pub(super) end: &'static str,
     pub(super) kinds: &'static str,
     pub(super) plan: &'static str,
@@ -27,7 +27,7 @@ impl Statements {
     }
 }
 
-/// The dead letters that are looked at.
+/// The dead letters that are examined.
 macro_rules! examined {
     ($columns:literal, $where:expr, $order:literal) => {
         concat!(
@@ -101,7 +101,7 @@ macro_rules! if_open {
     };
 }
 
-/// Few by themselves, so they are sorted when they were found.
+/// Few by themselves, so they are sorted after they are found.
 const NAMED: Statements = statements!(
     "($13::bigint[] IS NULL OR l.id = ANY ($13)) AND ($6::text IS NULL OR l.event_id = $6)
      AND ($14::bigint IS NULL OR l.id < $14)",
@@ -109,8 +109,8 @@ const NAMED: Statements = statements!(
     "ORDER BY l.id DESC"
 );
 
-/// With an equation instead of the ranges, the server could as well scan the table in the order of
-/// the ids, for one fingerprint among thousands.
+/// With an equality instead of the ranges, the server might scan the table in the order of the ids,
+/// for one fingerprint among thousands.
 const OF_FINGERPRINT: Statements = statements!(
     "(l.fingerprint, l.id) < ($5::text, coalesce($14::bigint, 9223372036854775807))
      AND l.fingerprint >= $5::text",

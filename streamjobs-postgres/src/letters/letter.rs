@@ -169,7 +169,8 @@ pub(super) fn fields(row: &PgRow) -> Result<Fields, sqlx::Error> {
     Ok(names.into_iter().zip(values).map(field).collect())
 }
 
-/// The past attempts of a row that has `history`. What was written by hand and is no such array counts as none.
+/// The past attempts of a row that has `history`. A value that was written by hand and is not such an array counts as
+/// none.
 pub(super) fn history(row: &PgRow) -> Result<AttemptHistory, sqlx::Error> {
     let text = row.try_get::<Option<&str>, _>("history")?;
     let lines = text.and_then(|text| serde_json::from_str::<Vec<Value>>(text).ok());
@@ -180,7 +181,7 @@ pub(super) fn history(row: &PgRow) -> Result<AttemptHistory, sqlx::Error> {
 /// The columns of an [`ArchivedLetter`], of the table `l`.
 ///
 /// The payload is read as text: a row written by hand can have a number that no client can parse,
-/// and that must not make the whole page fail.
+/// which must not make the whole page fail.
 macro_rules! columns {
     () => {
         concat!(

@@ -145,7 +145,7 @@ impl DeadLetters {
     }
 }
 
-/// What it means that a path could not be evaluated on an empty document.
+/// The meaning of an error of evaluating a path on an empty document.
 fn path_error(filter: &'static str, error: sqlx::Error) -> QueryError {
     match error {
         sqlx::Error::Database(refused) if is_syntax(refused.code().as_deref()) => {

@@ -16,21 +16,22 @@ use crate::postgres::Postgres;
 use crate::statement::BoundedReading;
 use crate::turns::Turn;
 
-/// The archive for pages that people look at: whatever they ask for, it cannot stop guarded jobs.
+/// The archive for pages that people look at: no query of theirs can stop guarded jobs.
 ///
-/// - All views of one [`Postgres`] use at most two connections of its pool at once. A call waits two
-///   seconds for one of them and is [`QueryError::Busy`] then.
+/// - All views of one [`Postgres`] use at most two connections of its pool at once. A call waits two seconds for one
+///   of them, and then fails with [`QueryError::Busy`].
 /// - The server ends a statement after two seconds, and a wait for a lock after one.
-/// - A call looks at the newest 10,000 dead letters of one group on one stream, of one fingerprint,
-///   of those that are open, or of all, as the selection says, and applies the other filters to
-///   these. So it costs the same however many there are, and says whether there are more.
+/// - A call examines the newest 10,000 dead letters: of one group on one stream, of one
+///   fingerprint, of the open ones, or of all, depending on the selection. It applies the other
+///   filters to these. So it costs the same however many dead letters there are, and says whether
+///   there are more.
 ///
 /// Cheap to clone.
 ///
 /// # Cancel safety
 ///
-/// Every call can be dropped at any time: its connection is closed, and the pool can open another one
-/// at once. Another view may use one when the server has ended the statement.
+/// Every call can be dropped at any time: its connection is closed, and the pool can open another one at once.
+/// Another view may use a connection when the server has ended the statement.
 #[derive(Clone, Debug)]
 pub struct View {
     postgres: Postgres,
@@ -44,7 +45,7 @@ pub struct KindsView {
     pub kinds: Vec<KindCount>,
     /// The number of dead letters of all kinds.
     pub letters: u64,
-    /// Whether there may be more dead letters than were looked at.
+    /// Whether there may be more dead letters than were examined.
     pub more: bool,
 }
 
@@ -83,7 +84,7 @@ pub struct PlanView {
     pub not_runnable: u64,
     /// The number of matching dead letters of each group, largest first.
     pub by_group: Vec<GroupCount>,
-    /// Whether there may be more dead letters than were looked at.
+    /// Whether there may be more dead letters than were examined.
     pub more: bool,
 }
 

@@ -16,14 +16,15 @@ use crate::key::{self, GuardKey};
 use crate::postgres::Postgres;
 use crate::time::Timestamp;
 
-/// For a handler with the option `batch`: the guard rows of all its jobs are in one transaction with what the
-/// handler does.
+/// For a handler with the option `batch`: the guard rows of all jobs of a run are in one transaction with the
+/// handler's effects.
 ///
-/// Jobs that were done before are left out. A job whose event is in the same run, or is being worked on, is
-/// snoozed; one that takes over from a dead attempt of an [`OnceMark`](crate::OnceMark) runs alone. The guard row of
-/// a job that the handler [fails](streamjobs::batch::BatchItem::fail) is removed before the commit, so that the job
-/// runs again: what the handler did for it is not undone unless it was in a savepoint of its own. When it fails all
-/// of them, the transaction is rolled back.
+/// Jobs that were done before are left out. A job is snoozed if another job of the run is for the same event, or
+/// another attempt is working on the event. A job that takes over from a dead attempt of an
+/// [`OnceMark`](crate::OnceMark) runs alone. The guard row of a job that the handler
+/// [fails](streamjobs::batch::BatchItem::fail) is removed before the commit, so that the job runs again; the
+/// handler's effects for this job are not undone unless they were in a savepoint of their own. When the handler fails
+/// all jobs, the transaction is rolled back.
 impl<K: GuardKey> BatchResource for Once<K> {
     async fn begin_batch(jobs: &[Job]) -> Result<BatchBegun<Self>, JobError> {
         let Some(first) = jobs.first() else { return Err(fault::later("the run has no job")) };
@@ -111,8 +112,8 @@ async fn begin<K: GuardKey>(
     }))
 }
 
-/// Writes the guard rows that do not exist yet; their keys. Waits for transactions that wrote one and have not
-/// ended: in the order of the keys, so that two runs do not wait for each other.
+/// Writes the guard rows that do not exist yet, and returns their keys. Waits for transactions that wrote such a row
+/// and have not ended, in the order of the keys, so that two runs do not wait for each other.
 async fn insert(
     postgres: &Postgres,
     first: &Job,
@@ -145,7 +146,7 @@ async fn insert(
     inserted.await.map_err(fault::own_error)
 }
 
-/// Why a job is left out whose guard row was there before.
+/// Why a job is left out whose guard row already existed.
 async fn before(
     postgres: &Postgres,
     job: &Job,
@@ -158,7 +159,7 @@ async fn before(
         if hidden.map_err(fault::own_error)? {
             return Err(fault::blocked(ROWS_HIDDEN));
         }
-        // The row that caused the conflict was rolled back or pruned since.
+        // The row that caused the conflict has been rolled back or pruned since.
         let why = "another attempt at this event was rolled back just now";
         return Ok(Left::Failed(fault::later(why)));
     };
@@ -175,7 +176,7 @@ async fn before(
     Ok(Left::Failed(JobError::later(delay, "another attempt is working on this event")))
 }
 
-/// As for one job, the limits are set in the same statement.
+/// As with a single job, the limits are set in the same statement.
 macro_rules! insert {
     ($conflict:literal) => {
         concat!(
@@ -203,7 +204,7 @@ const INSERT_ONE: &str = insert!(
     WHERE guard.done_at IS NULL AND guard.expires_at <= clock_timestamp()"
 );
 
-/// Several take over none: an update that does not happen would still lock the row while the handler runs.
+/// Several jobs take over no row: even an update that does not happen would lock the row while the handler runs.
 const INSERT_MANY: &str = insert!("NOTHING");
 
 const REMOVE: &str = "DELETE FROM streamjobs.once WHERE group_name = $1 AND key = ANY($2)";

@@ -55,17 +55,17 @@ use crate::{commit, fault};
 /// unique over all streams that the group reads.
 ///
 /// - A job that was done before is acknowledged without running.
-/// - A job that another attempt is working on waits for it, at most
-///   [`lock_timeout`](crate::PostgresBuilder::lock_timeout), and then is skipped or runs.
+/// - If another attempt is working on the event, the job waits for it, at most
+///   [`lock_timeout`](crate::PostgresBuilder::lock_timeout), and is then skipped or runs.
 /// - An attempt whose lease was lost does not commit.
-/// - After a deadlock, a serialization failure, a lock timeout, an exhausted pool or with an
-///   unreachable database, the job is snoozed for about a second, and no failure is counted. A
+/// - After a deadlock, a serialization failure or a lock timeout, and when the pool is exhausted or
+///   the database unreachable, the job is snoozed for about a second, and no failure is counted. A
 ///   handler that decides for itself, with [`JobError::dead`] or [`JobError::retry_after`], keeps
 ///   its decision.
-/// - While the guard's table cannot be used, because a right is missing or the table is gone, for
-///   example, jobs are snoozed for about ten seconds at a time, and the alert
-///   [`JobsBlocked`](streamjobs::stream::Condition::JobsBlocked) says why. The handler's own tables
-///   are its own affair: their errors are failures.
+/// - While the guard's table cannot be used, for example because a right is missing or the table is
+///   gone, jobs are snoozed for about ten seconds at a time, and the alert
+///   [`JobsBlocked`](streamjobs::stream::Condition::JobsBlocked) says why. Errors of the handler's
+///   own tables are failures.
 /// - A handler that continues after a failed statement cannot commit: the attempt fails.
 ///
 /// The transaction is `READ COMMITTED`, whatever the session's default is, and its commit waits for
@@ -77,11 +77,11 @@ pub struct Once<K = ByEventId> {
     pub(crate) key: PhantomData<fn() -> K>,
 }
 
-/// For which jobs a transaction is.
+/// The jobs of a transaction.
 pub(crate) struct Guarded {
     /// The job, or the first of several.
     pub(crate) job: Job,
-    /// Of several jobs, the key of each.
+    /// With several jobs, the key of each.
     pub(crate) keys: Vec<String>,
 }
 
@@ -168,7 +168,7 @@ fn begin<K: GuardKey>(
             if hidden.map_err(fault::own_error)? {
                 return Err(fault::blocked(ROWS_HIDDEN));
             }
-            // The row that caused the conflict was rolled back or pruned since.
+            // The row that caused the conflict has been rolled back or pruned since.
             return Err(fault::later("another attempt at this event was rolled back just now"));
         };
         match found {
@@ -214,7 +214,7 @@ async fn insert(
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Whether a statement of the transaction has failed before.
+/// Whether an earlier statement of the transaction has failed.
 pub(super) fn is_aborted(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.as_deref() == Some(ABORTED)
@@ -230,8 +230,8 @@ fn explain(error: sqlx::Error) -> JobError {
 
 /// The limits of the transaction are set in the same statement, to save a round trip. The functions
 /// that set them are volatile, so they run although their results are unused, and they run before
-/// the insert that may have to wait. An unfinished row that has expired is taken over, and the
-/// transaction that does so does the work.
+/// the insert that may have to wait. An unfinished row that has expired is taken over, by the
+/// transaction that then does the work.
 const INSERT: &str = "\
 INSERT INTO streamjobs.once AS guard
     (group_name, key, stream, entry_id, published_at, payload_hash, done_at)

@@ -11,9 +11,9 @@ use crate::key::{ByEventId, GuardKey};
 use crate::postgres::Postgres;
 use crate::{fault, members};
 
-/// As [`Once`], and the job ends as a member of its batches in the same transaction: when the handler returns `Ok`,
-/// guard row, effects and that end commit together. If it was the last member of a closed batch, the batch's events
-/// commit with it as well: see [`batches`](crate::batches).
+/// As [`Once`], but the job also ends as a member of its batches in the same transaction: when the handler returns
+/// `Ok`, guard row, effects and this end commit together. If the job was the last member of a closed batch, the
+/// batch's events commit with them: see [`batches`](crate::batches).
 ///
 /// ```
 /// use streamjobs::{Event, JobError, handler};
@@ -32,11 +32,12 @@ use crate::{fault, members};
 /// }
 /// ```
 ///
-/// A job that is a member of no batch is handled as with [`Once`], at the cost of one statement more.
+/// A job that is a member of no batch is handled as with [`Once`], at the cost of one more statement.
 ///
 /// # Delivery
 ///
-/// As [`Once`]: guard row, effects, end and events commit together or not at all. A job that was done before, which is not run again, ends as a member all the same.
+/// As [`Once`]: guard row, effects, end and events commit together or not at all. A job that was done before is not
+/// run again, but still ends as a member.
 #[must_use]
 pub struct OnceMember<K = ByEventId> {
     once: Once<K>,
@@ -47,7 +48,7 @@ impl<K: GuardKey> JobResource for OnceMember<K> {
         match Once::<K>::begin(job).await? {
             Begin::Run(once) => Ok(Begin::Run(Self { once })),
             Begin::AlreadyDone => {
-                // It may have been done before it was added, or by a handler without this.
+                // The job may have been done before it was added, or by a handler without this resource.
                 let postgres = Postgres::of(job)?;
                 end_by_itself(&postgres, job).await?;
                 Ok(Begin::AlreadyDone)
@@ -59,7 +60,7 @@ impl<K: GuardKey> JobResource for OnceMember<K> {
         let Once { transaction, postgres, guarded, .. } = &mut self.once;
         let (group, id) = (guarded.job.group(), guarded.job.event_id().as_str());
         let end = end_in(postgres, transaction, group, id);
-        // An error of an earlier statement, which the handler has ignored, is the commit's to explain.
+        // If the handler ignored an error of an earlier statement, the commit reports that error.
         let ended = fault::within(postgres.limits().timeout(), end).await;
         if let Err(error) = ended
             && !guard::is_aborted(&error)

@@ -1,4 +1,5 @@
-//! The guard: effects and guard rows in one transaction, of one job or of those that share a run.
+//! The guard: effects and guard rows in one transaction, for one job or for all jobs that share a
+//! run.
 
 mod batch;
 mod guard;

@@ -21,14 +21,15 @@ use crate::{commit, fault};
 
 /// The guard for a transaction that another library has begun, such as SeaORM or diesel-async.
 ///
-/// [`Once`](crate::Once) is a transaction of sqlx. This is what it does, for a [`JobResource`](streamjobs::JobResource)
-/// of your own that has another kind of transaction: one statement with one argument, a text, whose answer is one row
-/// of one column, a text. [The page on other libraries][page] has complete resources for SeaORM and diesel-async.
+/// [`Once`](crate::Once) is a transaction of sqlx. This type does the same for a
+/// [`JobResource`](streamjobs::JobResource) of your own with another kind of transaction. It is one statement with
+/// one text argument, and its answer is one row with one text column. [The page on other libraries][page] has
+/// complete resources for SeaORM and diesel-async.
 ///
 /// 1. [`begin`](Self::begin) runs your future, which begins a transaction in `READ COMMITTED` and runs
 ///    [`sql`](Self::sql) with [`argument`](Self::argument) as its first statement.
 /// 2. [`commit`](Self::commit) runs your future, which runs [`before_commit`](Self::before_commit) and commits.
-/// 3. [`judge`](Self::judge) tells an error of the database from one of the job.
+/// 3. [`judge`](Self::judge) distinguishes errors of the database from errors of the job.
 ///
 /// The schema, the limits and the durability are those of the [`Postgres`] among the states of the runtime, which has
 /// checked the schema: let the resource [require](streamjobs::JobResource::require) it. The transactions must be in the
@@ -38,8 +39,9 @@ use crate::{commit, fault};
 ///
 /// As with [`Once`](crate::Once): guard row and effects commit together or not at all, once for each group and event
 /// id. A second attempt waits for the transaction of the first, at most
-/// [`lock_timeout`](crate::PostgresBuilder::lock_timeout). In a stricter isolation level than `READ COMMITTED`, the
-/// statement fails with 40001 where it would have found what the first attempt committed, and the job is snoozed.
+/// [`lock_timeout`](crate::PostgresBuilder::lock_timeout). In an isolation level stricter than `READ COMMITTED`, the
+/// statement fails with 40001 where it would otherwise find the row that the first attempt committed, and the job is
+/// snoozed.
 ///
 /// [page]: https://github.com/streamjobs/streamjobs/blob/main/docs/orm.md
 pub struct GuardSql {
@@ -52,8 +54,9 @@ pub struct GuardSql {
 
 /// The [error code](https://www.postgresql.org/docs/current/errcodes-appendix.html) of an error of a database library.
 ///
-/// It is given an error and then its sources, until it knows one. Give `08006` for a lost connection and for a pool
-/// that has none, and `None` for an error of something else, or whose code the library does not tell.
+/// The function is called with an error and then with its sources, until it returns a code. Return `08006` for a lost
+/// connection and for a pool without a free one. Return `None` for an error that is not of the library, or whose code
+/// the library does not give.
 pub type SqlState = fn(&(dyn Error + 'static)) -> Option<String>;
 
 impl GuardSql {
@@ -61,7 +64,7 @@ impl GuardSql {
     ///
     /// # Errors
     ///
-    /// Those of the key, and a final one if the runtime has no [`Postgres`] state.
+    /// The errors of the key, and a permanent error if the runtime has no [`Postgres`] state.
     pub fn for_job<K: GuardKey>(job: &Job, sqlstate: SqlState) -> Result<Self, JobError> {
         let postgres = Postgres::of(job)?;
         let origin = job.origin().unwrap_or(job.entry_id());
@@ -98,27 +101,27 @@ impl GuardSql {
     /// The last request of the transaction: two statements in one text, without an argument. Send it as text, not
     /// prepared.
     ///
-    /// It makes the commit wait for the disk, whatever the session's default is. And it fails where Postgres would
-    /// answer the commit with what looks like success: if an earlier statement failed and the handler ignored that, and
-    /// if the handler has ended the transaction with a `ROLLBACK` or `COMMIT` of its own.
+    /// It makes the commit wait for the disk, whatever the session's default is. It also fails in cases where
+    /// Postgres would answer the commit as if it had succeeded: when an earlier statement failed and the handler
+    /// ignored that, and when the handler has ended the transaction with a `ROLLBACK` or `COMMIT` of its own.
     #[must_use]
     pub fn before_commit(&self) -> &'static str {
         self.postgres.before_commit()
     }
 
-    /// Waits for a future that begins the transaction and runs [`sql`](Self::sql): what it has to return is the answer
-    /// and the transaction. Says whether the handler has to run; otherwise the transaction is dropped.
+    /// Waits for a future that begins the transaction, runs [`sql`](Self::sql), and returns the answer and the
+    /// transaction. Returns whether the handler has to run; if not, the transaction is dropped.
     ///
     /// # Errors
     ///
-    /// The job is snoozed for about a second after a conflict, an outage, and an error without a code; for ten while
-    /// something has to be repaired. Other errors are failures.
+    /// The job is snoozed for about a second after a conflict, an outage or an error without a code, and for about
+    /// ten seconds while something has to be repaired. Other errors are failures.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the time is over that is left for it, which is less than the handler's. It must be
-    /// such that a connection whose `BEGIN` was not answered is not used by others: run `BEGIN` in a task of its own if
-    /// the library does not see to it.
+    /// The future is dropped when its time is over, which is shorter than the handler's timeout. A connection whose
+    /// `BEGIN` was not answered must not be used by others: run `BEGIN` in a task of its own if the library does not
+    /// ensure that.
     pub async fn begin<T, E: Into<BoxError>>(
         &self,
         work: impl Future<Output = Result<(String, T), E>>,
@@ -159,12 +162,12 @@ impl GuardSql {
     ///
     /// # Errors
     ///
-    /// The job is snoozed after a conflict, an outage, and if no reply comes for `statement_timeout` and 5 s: the
-    /// commit may be stored then, and the next attempt finds its guard row. Other errors are failures.
+    /// The job is snoozed after a conflict or an outage, and if no reply comes within `statement_timeout` plus 5 s:
+    /// the commit may be stored then, and the next attempt finds its guard row. Other errors are failures.
     ///
     /// # Cancel safety
     ///
-    /// If it is dropped, the commit may be stored.
+    /// If the future is dropped, the commit may be stored.
     pub async fn commit<E: Into<BoxError>>(
         &self,
         work: impl Future<Output = Result<(), E>>,
@@ -208,9 +211,10 @@ impl fmt::Debug for GuardSql {
 
 /// Writes the guard row, unless it says that the event was done.
 ///
-/// One row is returned in any case, and what it says was true when the row was locked: no other statement has to look
-/// at what a conflict was. A row that this statement has written, or taken over from a dead attempt, has both times; one
-/// that says that the event was done loses the second. Where row-level security hides it, the statement fails.
+/// One row is returned in any case, and its content was true when the row was locked: no other statement has to
+/// examine a conflict. A row that this statement has written, or taken over from a dead attempt, has both times; a
+/// row that says that the event was done loses the second time. If row-level security hides the row, the statement
+/// fails.
 ///
 /// The limits are set in the same statement, before the insert that may have to wait.
 const BEGIN: &str = "\

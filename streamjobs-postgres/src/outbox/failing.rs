@@ -73,7 +73,7 @@ pub(super) struct BatchOutcome {
     pub(super) recovered: Vec<StreamName>,
 }
 
-/// The streams that refused events, until they accept all of a batch.
+/// The streams that refused events. A stream stays here until it accepts all its events of a batch.
 #[derive(Debug, Default)]
 pub(super) struct FailingStreams {
     streams: HashMap<StreamName, FailingStream>,
@@ -92,7 +92,7 @@ impl FailingStreams {
         blocked.map(|(stream, _)| stream.to_string()).collect()
     }
 
-    /// The time until the first of them is retried.
+    /// The time until the first of these streams is retried.
     pub(super) fn next(&self, now: Instant) -> Option<Duration> {
         let waits = self.streams.values().map(|failing| failing.until);
         waits.filter_map(|until| until.checked_duration_since(now)).min()

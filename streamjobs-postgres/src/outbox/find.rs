@@ -35,14 +35,14 @@ pub(super) const FIND_ALL: &str = concat!(
     batch!()
 );
 
-/// The oldest rows from an id on, and below it those of some streams. Rows of streams in back-off
-/// are passed once: the next look starts behind them.
+/// The oldest rows from an id on, and the rows below it of some streams. Rows of streams in
+/// back-off are passed over once: the next look starts behind them.
 ///
-/// The id is `$4`, or the lowest of those `$6` whose transaction `$5` has ended. The streams are in
-/// `$7`, with the lowest id of each in `$8`. The server reads no row below these ids: it may hold
-/// all rows that were ever moved, as long as a transaction with an old snapshot is open. The
-/// condition on `refused` is one that the index of streams does not serve: that index would be read
-/// from end to end.
+/// The id is `$4`, or the lowest of the ids `$6` whose transaction `$5` has ended. The streams are
+/// in `$7`, with the lowest id of each in `$8`. The server reads no row below these ids, because it
+/// may still hold all rows that were ever moved, as long as a transaction with an old snapshot is
+/// open. The condition on `refused` is written so that the index of streams does not serve it: that
+/// index would be read from end to end.
 pub(super) const FIND_FROM: &str = concat!(
     "WITH base (id) AS MATERIALIZED (
         SELECT least($4::bigint, min(t.id)) FROM unnest($5::text[], $6::bigint[]) AS t (number, id)

@@ -1,9 +1,9 @@
-//! From which row on the relay has to look, so that the rows moved before cost nothing.
+//! The row from which the relay has to look, so that rows moved before cost nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-/// What the database says of itself right before a look.
+/// The state of the database right before a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
     /// Transactions from this number on had not begun to write.
@@ -21,7 +21,8 @@ pub(super) struct Moment {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Start {
     pub(super) base: i64,
-    /// Transactions, and the lowest id of their rows: if one has ended, the look starts there.
+    /// Transactions, and the lowest id of each one's rows: if a transaction has ended, the look
+    /// starts there.
     pub(super) transactions: Vec<String>,
     pub(super) ids: Vec<i64>,
     /// Streams that have rows below the base, and the lowest id of these.
@@ -29,7 +30,7 @@ pub(super) struct Start {
     pub(super) stream_ids: Vec<i64>,
 }
 
-/// A look, after which its events were moved or are left.
+/// The result of a look, whose events were then moved or left.
 #[derive(Debug)]
 pub(super) struct Look {
     pub(super) moment: Moment,
@@ -37,8 +38,8 @@ pub(super) struct Look {
     pub(super) whole: Option<Duration>,
     /// The last id that it reached; `None` if it saw every waiting row.
     pub(super) reached: Option<i64>,
-    /// The streams that it passed over, because they are in back-off. They may have rows from where
-    /// it started on.
+    /// The streams that it passed over, because they are in back-off. They may have rows from the
+    /// id on where the look started.
     pub(super) blocked: Vec<String>,
     /// The rows that it saw and that still wait.
     pub(super) left: Vec<(i64, String)>,
@@ -46,12 +47,12 @@ pub(super) struct Look {
 
 /// The lowest id that may still wait.
 ///
-/// Rows of a transaction that commits late are below rows that were moved before. So for each
-/// transaction that ran at the last look, the lowest id that its rows may have is known, and once
-/// it has ended, the next look starts there. Three kinds of rows escape this: a refused one that is
-/// to be tried again, one whose id the writer chose, and one whose id was drawn more than a second
-/// before its transaction had a number. A look at everything finds those, [now and
-/// then](Self::start).
+/// Rows of a transaction that commits late are below rows that were already moved. So for each
+/// transaction that ran at the last look, this keeps the lowest id that its rows may have; once the
+/// transaction has ended, the next look starts there. Three kinds of rows escape this: a refused
+/// one that is to be tried again, one whose id the writer chose, and one whose id was drawn more
+/// than a second before its transaction had a number. A look at everything, which is made [now and
+/// then](Self::start), finds those.
 #[derive(Debug, Default)]
 pub(super) struct Floor {
     /// Each row below it was not visible at the last look, or is of a stream in `behind`.
@@ -85,8 +86,8 @@ impl Moment {
 }
 
 impl Floor {
-    /// Forgets everything if the database is another one, or went back: after a failover to a
-    /// standby that lagged, ids are given out again.
+    /// Forgets everything if the database is another one, or went back in time: after a failover to
+    /// a standby that lagged, ids are given out again.
     pub(super) fn check(&mut self, moment: &Moment) {
         let last_id = self.last_id.map(|(id, _)| id);
         let went_back = moment.next < self.next || moment.last_id < last_id;
@@ -95,8 +96,9 @@ impl Floor {
         }
     }
 
-    /// Where the next look starts; `None` for a look at everything, which is due at the beginning
-    /// and then a minute after the last one, or 20 times as long as that one took.
+    /// Where the next look starts; `None` for a look at everything, which is due at the beginning,
+    /// and then after the last one: a minute later, or 20 times as long as that one took if this is
+    /// more.
     pub(super) fn start(&self, now: Instant) -> Option<Start> {
         if self.base == 0 || self.whole_at.is_none_or(|at| at <= now) {
             return None;
@@ -133,7 +135,7 @@ impl Floor {
         // Rows that the look passed over may be as low as where it started.
         let ended = self.running.iter().filter(|(number, _)| !moment.running.contains(number));
         let from = ended.map(|(_, id)| *id).chain([self.base]).min().unwrap_or_default();
-        // It did not get beyond the rows of these streams.
+        // The look did not get beyond the rows of these streams.
         let within = reached.filter(|id| *id < self.base && from == self.base && whole.is_none());
         let mut behind = HashMap::new();
         for (stream, id) in &self.behind {
@@ -149,7 +151,7 @@ impl Floor {
             *lowest = id.min(*lowest);
         }
         self.behind = behind;
-        // One that is new here began after the last look.
+        // A transaction that is new here began after the last look.
         let lowest = |number: &u64| self.running.get(number).copied().unwrap_or(self.settled);
         self.running = moment.running.iter().map(|number| (*number, lowest(number))).collect();
         self.next = moment.next;
@@ -188,9 +190,9 @@ const SETTLE: Duration = Duration::from_secs(1);
 const WHOLE_MAX: Duration = Duration::from_secs(120);
 const DOUBLED_MAX: u32 = 6;
 const WHOLE_EVERY: Duration = Duration::from_secs(60);
-/// Looks at everything take at most a twentieth of the time.
+/// Looks at everything may take a twentieth of the time.
 const WHOLE_SHARE: u32 = 20;
-/// More streams with rows below the base are not remembered.
+/// The most streams with rows below the base that are remembered.
 const STREAMS_MAX: usize = 1_000;
 
 #[cfg(test)]

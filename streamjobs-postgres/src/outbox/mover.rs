@@ -1,4 +1,4 @@
-//! One round of the relay: be elected, find rows, publish their events, delete the rows.
+//! One round of the relay: win the election, find rows, publish their events, delete the rows.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
@@ -79,7 +79,7 @@ impl OutboxMover {
         }
     }
 
-    /// The time until a stream is retried that is in back-off now.
+    /// The time until the next stream in back-off is retried.
     pub(super) fn next(&self) -> Option<Duration> {
         self.failing.next(Instant::now())
     }
@@ -182,11 +182,11 @@ impl OutboxMover {
         moment.map(Some).ok_or_else(|| sqlx::Error::Protocol(format!("snapshot {snapshot:?}")))
     }
 
-    /// Whether there is time to publish: a relay that hangs loses the election. After a look that
-    /// took long, it asks the server, which still has the transaction and with it the election.
+    /// Whether there is time to publish: a relay that hangs loses the election. After a long look,
+    /// it asks the server whether it still has the transaction, and with it the election.
     ///
-    /// If not, the look counts all the same, with all of its rows as left: to repeat it at once
-    /// would take as long again.
+    /// If there is no time, the look still counts, with all of its rows as left: repeating it at
+    /// once would take as long again.
     async fn is_elected_still(
         &mut self,
         transaction: &mut PgConnection,
@@ -285,7 +285,7 @@ impl OutboxMover {
         Ok(self.failing.record(sent, replies, Instant::now(), fastrand::f64()))
     }
 
-    /// Publishes the events of the rows, and schedules those that are due at a time: a reply for each.
+    /// Publishes the events of the rows, and schedules those that have a due time. Returns a reply for each.
     async fn send(&self, rows: Vec<OutboxRow>) -> Vec<Result<(), PublishError>> {
         let (mut events, mut scheduled) = (Vec::new(), Vec::new());
         let mut are_scheduled = Vec::with_capacity(rows.len());
@@ -306,7 +306,7 @@ impl OutboxMover {
             true => scheduled.next(),
             false => published.next(),
         };
-        // There is one for each event.
+        // There is one reply for each event.
         are_scheduled.into_iter().filter_map(reply).collect()
     }
 
@@ -386,11 +386,11 @@ const BATCH_BYTES_MAX: i64 = 8 * 1024 * 1024;
 const ROWS_HIDDEN: &str = "row-level security of the table outbox hides events from the role";
 
 /// Sets limits so that a relay that hangs is replaced, and turns off plans that depend on
-/// statistics: those of a queue are outdated, and a scan of the whole table is never right. An
-/// outbox whose rows are hidden would look empty.
+/// statistics: the statistics of a queue are always outdated, and a scan of the whole table is
+/// never right. An outbox whose rows are hidden would look empty.
 ///
-/// The snapshot is older than that of the statement that finds rows, and the last id is `NULL` for
-/// a role that may not know it.
+/// The snapshot is older than the one of the statement that finds rows, and the last id is `NULL`
+/// for a role that may not read it.
 const ELECT: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)),
     row_security_active('streamjobs.outbox'), pg_current_snapshot()::text,
     (SELECT CASE WHEN has_sequence_privilege(s.ids, 'SELECT')

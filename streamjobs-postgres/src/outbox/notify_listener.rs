@@ -13,11 +13,12 @@ use crate::postgres::Postgres;
 /// A connection that listens for notifications, opened when needed.
 ///
 /// Notifications only save time: the relay polls as well. So with a pool of one connection it does
-/// not listen, and uses the connection to move events. It does not listen either where no
-/// notification arrives: behind a pooler that assigns connections per transaction, the connection
-/// that listens is soon another client's. So it sends itself a notification first, once: behind a
-/// pooler it may reach another client, whose statement fails then in sqlx. Usually none is sent
-/// there, because the pooler gives the sender the connection that listens.
+/// not listen, and uses the connection to move events. It also does not listen where no
+/// notification arrives: behind a pooler that assigns connections per transaction, the listening
+/// connection soon belongs to another client. To find out, it first sends itself a notification,
+/// once. Behind a pooler, this notification may reach another client, whose statement then fails in
+/// sqlx. Usually none is sent there, because the pooler gives the sender the very connection that
+/// listens.
 pub(super) struct NotifyListener {
     postgres: Postgres,
     /// The channel that it notifies itself on. Behind a pooler, the server's connection keeps

@@ -1,4 +1,4 @@
-//! Publishing events by the commit of a transaction.
+//! Publishing events with the commit of a transaction.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -123,7 +123,7 @@ impl Publisher {
         self.publish_one(connection, EncodedEvent::with_id(event, id)?).await
     }
 
-    /// Publishes an event to another stream than its own, for example one per tenant.
+    /// Publishes an event to a stream other than its own, for example one per tenant.
     ///
     /// # Errors
     ///
@@ -202,13 +202,12 @@ impl Publisher {
         })
     }
 
-    /// Publishes an event at a time of the Redis server's clock, under a new event id: the relay schedules
-    /// it after the commit, and it waits in Redis, where
-    /// [`Client::scheduled`](streamjobs::Client::scheduled) lists and cancels it. A time that is over when
-    /// the relay gets to it is at once.
+    /// Publishes an event at a time of the Redis server's clock, under a new event id: the relay schedules it after
+    /// the commit, and it waits in Redis, where [`Client::scheduled`](streamjobs::Client::scheduled) lists and
+    /// cancels it. If the time has passed when the relay gets to the row, the event is published at once.
     ///
-    /// A relay of a version before this one publishes the event at once: update the processes with a
-    /// relay first. Scheduled events have no order, not even with those of the same key.
+    /// A relay of an older version publishes the event at once: update the processes with a relay first. Scheduled
+    /// events have no order, not even among events of the same key.
     ///
     /// # Errors
     ///
@@ -226,8 +225,8 @@ impl Publisher {
         self.publish_at_in_with_id(connection, at, event, EventId::generate()).await
     }
 
-    /// Publishes an event at a time of the Redis server's clock, under the caller's own event id. While an
-    /// event of this id waits in Redis, that one stands.
+    /// Publishes an event at a time of the Redis server's clock, under the caller's own event id. While an event with
+    /// this id waits in Redis, that event stays and this one is dropped.
     ///
     /// # Errors
     ///
@@ -351,8 +350,8 @@ struct NewRow<'e> {
     due: Option<SystemTime>,
 }
 
-/// Events as the statement takes them: the fields of all events in one array, and where the fields
-/// of each event begin and end.
+/// Events in the form that the statement takes: the fields of all events in one array, and the
+/// places where the fields of each event begin and end.
 #[derive(Default)]
 struct Rows<'e> {
     streams: Vec<&'e str>,
@@ -366,7 +365,7 @@ struct Rows<'e> {
 
 impl<'e> Rows<'e> {
     fn of(events: &[NewRow<'e>]) -> Self {
-        // The fields of one statement are limited to far fewer.
+        // A statement has far fewer fields than this limit.
         let place = |fields: usize| i32::try_from(fields).unwrap_or(i32::MAX);
         let mut rows = Self::default();
         for NewRow { event, due } in events {

@@ -37,8 +37,9 @@ use crate::{backoff, fault, metrics};
 /// [`without_listen`](Self::without_listen) there.
 ///
 /// A look at the outbox starts at the lowest row that may still wait, so it costs the same however
-/// many rows were moved. Once a minute, or after 20 times as long as that took, everything is
-/// looked at: until then, a refused row that was set to be tried again may wait.
+/// many rows were moved. The whole outbox is read once a minute, or less often if that would take
+/// more than a twentieth of the time. A refused row that was set to be tried again may wait until
+/// then.
 ///
 /// # Delivery
 ///
@@ -64,7 +65,8 @@ pub struct Relayed {
     pub events: u64,
     /// Events that a stream refused and that will be retried.
     pub left: u64,
-    /// Rows that cannot be published. They stay, with the reason in the column `refused`.
+    /// Rows that cannot be published. They stay in the table, with the reason in the column
+    /// `refused`.
     pub refused: u64,
     /// Whether another relay is working on the outbox. It moves the rest.
     pub elsewhere: bool,
@@ -102,8 +104,8 @@ impl Relay {
     /// Only polls, and does not listen for notifications. By default it listens.
     ///
     /// Behind a pooler that assigns connections per transaction, no notification arrives. A relay
-    /// that listens finds that out by itself, once after its start, with a notification that may
-    /// reach another client of the pooler, whose statement fails then in sqlx.
+    /// that listens finds that out by itself, once after its start, by sending a notification. This
+    /// may reach another client of the pooler, whose statement then fails in sqlx.
     pub fn without_listen(mut self) -> Self {
         self.listens = false;
         self
@@ -114,13 +116,13 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// When the database refuses or cannot be reached. Events of earlier batches stay moved. A
-    /// Redis server that refuses events is not an error: see [`Relayed::left`].
+    /// When the database refuses or cannot be reached. Events of earlier batches stay moved. Events
+    /// that a Redis server refuses are not an error: see [`Relayed::left`].
     ///
     /// # Cancel safety
     ///
-    /// After the future is dropped, events of the current batch may be stored and their rows still
-    /// exist: those are stored again.
+    /// After the future is dropped, events of the current batch may be stored while their rows
+    /// still exist: these events are stored again.
     pub async fn sweep(&self, client: &Client) -> Result<Relayed, sqlx::Error> {
         let mut mover = OutboxMover::new(self.postgres.clone(), client.clone(), self.batch.max(1));
         let mut relayed = Relayed::default();
@@ -255,8 +257,8 @@ impl Running {
 
     /// Sets the gauges, in every process, so that no process keeps exporting an old figure.
     ///
-    /// A relay that is never elected does not know where the waiting rows begin, and passes all that
-    /// were moved. So it measures for a twentieth of the time at most.
+    /// A relay that is never elected does not know where the waiting rows begin, and passes over all rows that were
+    /// moved. So it spends at most a twentieth of the time on measuring.
     async fn measure(&mut self) {
         let began = Instant::now();
         if began < self.measure_at {
@@ -288,5 +290,6 @@ const POLL_MIN: Duration = Duration::from_millis(10);
 const POLL_MAX: Duration = Duration::from_secs(3_600);
 const MEASURE: Duration = Duration::from_secs(5);
 const MEASURE_SHARE: u32 = 20;
-/// Shorter than the relay waits, so that the server has ended the statement when it gives up.
+/// Shorter than the relay's wait, so that the server has ended the statement when the relay gives
+/// up.
 const MEASURE_LIMIT: &str = "4s";

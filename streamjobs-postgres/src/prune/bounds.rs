@@ -1,4 +1,4 @@
-//! Which guard rows may be deleted, by the oldest unfinished entry of their groups.
+//! Decides which guard rows may be deleted, by the oldest unfinished entry of their groups.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
@@ -9,10 +9,11 @@ use streamjobs::stream::{OldestUnfinished, StreamError};
 
 use crate::time::Timestamp;
 
-/// The bound of each group, cached for one sweep: rows as old as that stay.
+/// The bound of each group, cached for one sweep: rows from that time on stay.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
-    /// Groups and streams that this runtime serves, by partition: so are the rows.
+    /// Groups and streams that this runtime serves, by partition, because rows are by partition
+    /// too.
     served: HashSet<Names>,
     known: HashMap<Names, Bound>,
 }
@@ -75,9 +76,9 @@ impl Bound {
 }
 
 async fn query_bound(client: &Client, group: &str, stream: &str, served: bool) -> Bound {
-    // A name that is invalid has no stream or group behind it, and so delivers nothing.
+    // An invalid name belongs to no stream or group, so nothing is delivered for it.
     let Ok(stream_handle) = client.stream(stream) else { return Bound::Open };
-    // The name of a whole stream is that of its first partition: rows have the partition of their job.
+    // Rows have the partition of their job. The first partition has the name of the whole stream.
     let Some(part) = stream_handle.partitions().into_iter().next() else { return Bound::Open };
     let Ok(queue) = part.group(group) else { return Bound::Open };
     match queue.oldest_unfinished().await {

@@ -28,10 +28,10 @@ pub struct Keep {
 impl Keep {
     /// How long a guard row is kept after its work was done: 7 days by default, at least a minute.
     ///
-    /// An event that is published again, or redriven, after that is done again. A runtime does not
-    /// start if its streams keep entries by age and this is shorter than the time in which a job
-    /// can be delivered. Whatever is set here, rows younger than the oldest unfinished job of their
-    /// group stay. A longer time costs about 270 bytes for each job.
+    /// An event that is published again or redriven after that time is done again. A runtime does
+    /// not start if its streams keep entries by age and this time is shorter than the time in which
+    /// a job can be delivered. Whatever is set here, rows younger than the oldest unfinished job of
+    /// their group stay. A longer time costs about 270 bytes for each job.
     pub fn done(mut self, age: Duration) -> Self {
         self.done = age;
         self
@@ -46,14 +46,15 @@ impl Keep {
 
     /// How long a [batch](crate::batches) is kept after it has completed: 30 days by default, at least a minute.
     ///
-    /// A dead member that is redriven after that makes no success any more. Batches that have not completed stay.
+    /// If a dead member is redriven after that, the batch can no longer succeed. Batches that have not completed
+    /// stay.
     pub fn batches(mut self, age: Duration) -> Self {
         self.batches = age;
         self
     }
 
     /// How long after a [batch](crate::batches) was opened it should have completed: a day by default, at least a
-    /// minute. Each sweep counts those that have not, and the log warns of them.
+    /// minute. Each sweep counts the batches that have not, and the log warns of them.
     pub fn unfinished_batches(mut self, age: Duration) -> Self {
         self.unfinished = age;
         self

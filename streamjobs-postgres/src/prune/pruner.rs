@@ -31,7 +31,7 @@ use crate::{fault, metrics};
 /// # Delivery
 ///
 /// Without its guard row a job would be done again, so the rows of jobs that can still be delivered
-/// stay: those younger than the oldest unfinished entry of their group, and all rows of a group
+/// stay: rows younger than the oldest unfinished entry of their group, and all rows of a group
 /// while Redis cannot be asked. An event that is published again, or redriven, after [`Keep::done`]
 /// is done again.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub struct Pruner {
 pub struct Pruned {
     /// Guard rows: those of finished work, and expired marks of abandoned work.
     pub once: u64,
-    /// The number of groups and streams of which old rows were retained, because a job may still
+    /// The number of groups on streams for which old rows were retained, because a job may still
     /// need them or because Redis could not be asked.
     pub retained: u64,
     /// Dead letters.
@@ -90,7 +90,7 @@ impl Pruner {
         stop: &CancellationToken,
         pruned: &mut Pruned,
     ) -> Result<(), sqlx::Error> {
-        // What cannot be counted keeps nothing from being deleted, and the other way round.
+        // A failure to count does not stop the deletion, and the other way round.
         let counted = self.unfinished_batches().await;
         pruned.unfinished_batches = counted.as_ref().ok().copied();
         let mut bounds = Bounds::new(client, served);
@@ -175,7 +175,7 @@ impl Pruner {
         stop: &CancellationToken,
         pruned: &mut Pruned,
     ) -> Result<(), sqlx::Error> {
-        // Each takes its members along.
+        // Deleting a batch deletes its members too.
         let rows = i64::from(self.keep.batch.min(BATCHES_MAX));
         let mut deleted = rows as u64;
         while deleted >= rows as u64 && !stop.is_cancelled() {
@@ -291,9 +291,9 @@ macro_rules! kind {
     };
 }
 
-/// Finished work. It was published before it was done, so the index on `published_at` finds it.
-/// Where the clocks of the database and the Redis server differ, a row may stay for that much
-/// longer.
+/// Finished work. It was published before it was done, so the index on `published_at` finds it. If
+/// the clocks of the database and the Redis server differ, a row may stay longer by that
+/// difference.
 const DONE: Kind = kind!("done_at IS NOT NULL", "done_at", "published_at");
 /// Work that was begun, not finished, and not taken over after it expired.
 const LEFT_BEHIND: Kind = kind!("done_at IS NULL", "expires_at", "expires_at");

@@ -1,4 +1,4 @@
-//! One batch of a redrive: some jobs are put back, and that is recorded, in one transaction.
+//! One batch of a redrive: puts some jobs back and records that, in one transaction.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Batch<'_> {
     /// The request's row stays locked during the batch, so any number of processes may work on one
     /// request: their batches run one after the other, the rate and the failures count for all of
     /// them, and a cancel waits for the running batch. The rows of the dead letters are locked as
-    /// well, in the order of their numbers, against other requests for the same ones.
+    /// well, in the order of their numbers, against other requests for the same dead letters.
     pub(super) async fn step(&self) -> Result<Step, sqlx::Error> {
         let mut transaction = self.postgres.begin_own().await?;
         // A process that hangs between two statements loses its locks after a minute.

@@ -130,7 +130,7 @@ pub(super) async fn put_back(
                 Err(error) if error.is_final() => {
                     outcomes.push(Outcome::failed(letter, error_chain(&error)));
                 }
-                // About the server, and not the dead letter.
+                // The error is about the server, not the dead letter.
                 Err(error) => unreachable = Some(error),
             }
         }
@@ -142,8 +142,8 @@ pub(super) async fn put_back(
     (outcomes, unreachable)
 }
 
-/// The dead letters of one stream alone: a row has the name of its partition, and the first one has that
-/// of the whole stream.
+/// The dead letters of one stream alone: a row has the name of its partition, and the first partition has the name of
+/// the whole stream.
 fn first_partition(
     client: &Client,
     stream: &str,
