@@ -64,7 +64,7 @@ impl Cron {
     ///
     /// # Errors
     ///
-    /// The time is after the year 9989. An error never means that there is no further occurrence.
+    /// When the time is after the year 9989. An error never means that there is no further occurrence.
     pub fn next_after(&self, zone: &Zone, after_ms: u64) -> Result<Option<u64>, NextError> {
         next::after(&self.expression, zone, after_ms)
     }

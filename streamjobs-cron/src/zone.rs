@@ -31,7 +31,7 @@ impl Zone {
     ///
     /// # Errors
     ///
-    /// There is no such zone. The message names a zone with a similar name, if there is one.
+    /// When there is no such zone. The message names a zone with a similar name, if there is one.
     pub fn parse(name: &str) -> Result<Self, ZoneError> {
         let database = TimeZoneDatabase::bundled();
         let known = database.get(name).ok().filter(|_| name.len() <= NAME_BYTES_MAX);

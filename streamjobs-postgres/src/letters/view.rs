@@ -37,7 +37,7 @@ pub struct View {
     postgres: Postgres,
 }
 
-/// The kinds of failure among the dead letters that a [`View`] looked at.
+/// The kinds of failure among the dead letters that a [`View`] examined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KindsView {
@@ -100,7 +100,7 @@ impl View {
     /// `limit` and at most 200.
     ///
     /// Pass [`Page::next`] as `after` to go on, also after a page with fewer: it is `None` when all
-    /// were looked at.
+    /// were examined.
     ///
     /// # Errors
     ///
@@ -272,7 +272,7 @@ impl View {
         Ok((rows, self.end(selection, None, connection).await?.is_some()))
     }
 
-    /// The last dead letter that is looked at, if there are as many as are looked at.
+    /// The last dead letter that is examined, if there are at least as many as the limit.
     async fn end(
         &self,
         selection: &Selection,

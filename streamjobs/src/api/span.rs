@@ -64,7 +64,7 @@ mod tests {
         EntryAddress { id: ID, partition }
     }
 
-    /// The two ids around an id that both of two pages could have, or neither.
+    /// The two ids around an id that two adjacent pages could both have, or both miss.
     #[test]
     fn of_one_id_some_partitions_are_before_a_cursor_and_the_others_after_it() {
         let (before, after) = (EntryId::new(5, 2), EntryId::new(5, 4));

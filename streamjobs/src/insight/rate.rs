@@ -10,7 +10,7 @@ use crate::store::RateFacts;
 #[non_exhaustive]
 pub struct RateInfo {
     /// The rate in the code of the process that started last. `None` if that code has none, or if no process has
-    /// asked for a start for some minutes.
+    /// asked for a start for about a minute.
     pub declared: Option<Rate>,
     /// What an operator has set in its place.
     pub set: Option<SetRate>,

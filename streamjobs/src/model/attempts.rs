@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::entry::Fields;
 use crate::model::outcome::Outcome;
 
-/// How an attempt ended that left its job not done.
+/// The end of an attempt that left its job not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AttemptEnd {

@@ -72,7 +72,8 @@ impl Layouts {
         self.count(stream) > 1
     }
 
-    /// The partition of an event: by its key, or in turn if it has no key. `None` if the stream is not spread.
+    /// The partition of an event: by its key, or in turn if it has no key. `None` if no partitions were set for the
+    /// stream.
     pub(crate) fn of_event(&self, stream: &StreamName, event: &Fields) -> Option<&StreamName> {
         let partitions = self.by_stream.get(stream)?;
         Some(match key_of(event) {

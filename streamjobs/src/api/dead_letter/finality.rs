@@ -1,4 +1,4 @@
-//! Whether repeating a call on dead letters can change its error.
+//! Whether a call on dead letters fails with the same error when it is repeated.
 
 use crate::model::error::DeadLetterError;
 use crate::store::StoreError;

@@ -79,7 +79,7 @@ pub struct ScheduleInfo {
     pub last: Option<u64>,
     /// Its entry.
     pub last_entry: Option<EntryId>,
-    /// How late it was published after it was due.
+    /// How long after its due time it was published.
     pub last_late: Option<Duration>,
     /// Occurrences that were published.
     pub fired: u64,
@@ -121,7 +121,7 @@ pub struct FiringInfo {
     pub schedule: String,
     /// The last occurrence of the firing; `None` for a run by hand.
     pub due: Option<u64>,
-    /// How long after that occurrence was due the firing was.
+    /// How late the firing was: the time since that occurrence was due.
     pub late: Option<Duration>,
     /// Events that were published.
     pub published: u64,

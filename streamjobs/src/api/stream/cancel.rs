@@ -13,7 +13,7 @@ use crate::store::CancelMark;
 /// What cancelling an event found. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancellation {
-    /// It waited for its time, and was removed: no entry will ever come of it. If an event with this id had entered
+    /// It waited for its time, and was removed: it will never enter its stream. If an event with this id had entered
     /// the stream before, its jobs are not marked: repeat the call.
     Unscheduled,
     /// Its jobs are marked. This does not say whether there are any: the server no longer knows a job that is done,

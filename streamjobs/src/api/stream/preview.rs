@@ -26,7 +26,7 @@ impl Stream {
     ///
     /// The rest of a payload does not leave the server. A page has about 1 MiB at most, for which the server reads
     /// about 8 MiB and at most eight entries more. If entries are large, a page has fewer of them, but at least one.
-    /// On a stream with partitions, that much is read from each, and fewer rows.
+    /// On a stream with partitions, that much is read from each, but fewer rows.
     ///
     /// # Errors
     ///

@@ -30,8 +30,8 @@ pub enum JobResult<T> {
     /// The job is a dead letter, and will not run again unless it is redriven.
     Dead(DeadJob),
     /// Nothing is known. Perhaps the job waits or runs. Perhaps there is no job, because the event was not published
-    /// to this stream or has no handler in the group. Perhaps it is done and left no result: the result was kept for
-    /// its time, its handler has no option `result`, a guard found that the job was done before, or the result was
+    /// to this stream or has no handler in the group. Perhaps it is done and left no result: the time of the result
+    /// is over, its handler has no option `result`, a guard found that the job was done before, or the result was
     /// lost. Or it is a dead letter that a process other than the job's own stored, as after a crash, and that was
     /// archived, purged or trimmed since or is not among the newest 1,000. [`Stream::event`](super::Stream::event)
     /// says more, at a higher cost.

@@ -26,8 +26,9 @@ pub struct SearchPage {
 }
 
 impl Stream {
-    /// The entries that contain a text in their id or in a value: payload, headers, event id, key, type. The search
-    /// goes back from the newest entry, or from `before`, and returns at most `limit` and at most 1,000.
+    /// The entries that contain a text in a value (payload, headers, event id, key, type), and the entry whose whole
+    /// id it is. The search goes back from the newest entry, or from `before`, and returns at most `limit` and at
+    /// most 1,000.
     ///
     /// The text is compared as it is, byte for byte. The stream has no index, so entries are read: up to 10,000 of
     /// them, about 4 MiB, 20 requests, or entries that take 64 MiB on the server, whichever comes first. Then the

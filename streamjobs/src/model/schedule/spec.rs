@@ -270,7 +270,7 @@ impl Schedule {
     ///
     /// # Errors
     ///
-    /// After the year 9989.
+    /// When the time is after the year 9989.
     pub fn next_after(&self, after: u64) -> Result<Option<u64>, NextError> {
         let delay = self.delay();
         let next = self.trigger.next_after(after.saturating_sub(delay))?;
