@@ -93,7 +93,7 @@ pub(crate) fn judge(error: JobError) -> JobError {
     if find_cause(error.cause(), transient).is_some() {
         return snoozed(error);
     }
-    // Alerts show the cause, because the handler's own text may quote the payload.
+    // Alerts show only this cause, because the handler's own text may quote the payload.
     find_cause(error.cause(), unusable_outbox).map_or(error, blocked)
 }
 

@@ -257,7 +257,7 @@ type Check = fn(&Name) -> syn::Result<()>;
 
 /// The shortest `expires` in the core crate's settings.
 const EXPIRES_MIN: Duration = Duration::from_secs(1);
-/// The bounds of the lease in the core crate's settings.
+/// The bounds of `keep_done` and of the lease in the core crate's settings.
 const KEEP_DONE_MIN: Duration = Duration::from_secs(1);
 const KEEP_DONE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const LEASE_MIN: Duration = Duration::from_millis(60);

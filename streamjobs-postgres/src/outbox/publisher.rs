@@ -365,7 +365,7 @@ struct Rows<'e> {
 
 impl<'e> Rows<'e> {
     fn of(events: &[NewRow<'e>]) -> Self {
-        // A statement has far fewer fields than this limit.
+        // A statement has far fewer fields than `i32::MAX`.
         let place = |fields: usize| i32::try_from(fields).unwrap_or(i32::MAX);
         let mut rows = Self::default();
         for NewRow { event, due } in events {

@@ -56,7 +56,7 @@ pub(crate) struct QueueSample<'a> {
     pub(crate) group: Option<&'a GroupInfo>,
     /// Whether reads succeed on the reading connection.
     pub(crate) reads: bool,
-    /// The length of the stream, and the greatest that it may have.
+    /// The length of the stream, and its limit.
     pub(crate) length: Option<u64>,
     pub(crate) length_max: Option<u64>,
     /// The group that keeps the stream from being trimmed, if the stream is too long.

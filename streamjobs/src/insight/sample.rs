@@ -51,8 +51,8 @@ impl Samples {
         self.0.values().filter_map(|sample| sample.sizes).reduce(merge::sizes)
     }
 
-    /// All samples combined into one. `group` and `length` describe the whole stream, and `length_max` is its
-    /// greatest allowed length.
+    /// All samples combined into one. `group` and `length` describe the whole stream, and `length_max` is the limit
+    /// of its length.
     pub(crate) fn whole<'s>(
         &'s self,
         group: Option<&'s GroupInfo>,

@@ -100,7 +100,7 @@ pub struct GroupInfo {
     pub dead_letter_error: Option<String>,
     /// Its rate; `None` without one, or if nothing is known of it.
     pub rate: Option<RateInfo>,
-    /// The last error of a job that waits for a retry after a failure, cut to 300 bytes; Only the five jobs that are
+    /// The last error of a job that waits for a retry after a failure, cut to 300 bytes. Only the five jobs that are
     /// due first and the five that are due last are examined; `None` if none of them has failed. An error may quote a
     /// payload.
     pub retry_error: Option<String>,
