@@ -9,26 +9,26 @@ use super::types::{Inlet, Queue, Result};
 use crate::model::entry::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 
-/// What happens to unfinished work: undelivered, pending, or waiting for retry.
+/// What a step does about unfinished work: entries that are undelivered, pending, or waiting for retry.
 ///
 /// Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unfinished {
-    /// It is kept: a step that would lose any of it is refused (the default).
+    /// The step keeps it: a step that would lose unfinished work is refused (the default).
     #[default]
     Keep,
-    /// It may be lost, irrevocably.
+    /// The step may lose it, irrevocably.
     Lose,
 }
 
 /// Which entries of a stream may be removed. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// All but the newest, of which this many stay.
+    /// All but this many of the newest entries.
     Length(u64),
-    /// Those older than this, by the server's clock.
+    /// Entries older than this, by the server's clock.
     Age(Duration),
-    /// Those before this one.
+    /// Entries before this one.
     Before(EntryId),
 }
 
@@ -37,7 +37,8 @@ pub enum Cut {
 pub struct Trim {
     /// Which entries may be removed.
     pub cut: Cut,
-    /// To the entry, or in whole nodes of about a hundred entries, which is much cheaper.
+    /// Whether to trim to exactly this entry. Otherwise whole nodes of about a hundred entries are
+    /// removed, which is much cheaper.
     pub exact: bool,
     /// What happens to entries that a group has not finished.
     pub unfinished: Unfinished,
@@ -51,7 +52,8 @@ pub struct Trimmed {
     pub removed: u64,
     /// Entries that remain.
     pub length: u64,
-    /// The group that needs an entry which would have been removed otherwise, and the first that it needs.
+    /// The group that still needs an entry which the trim would have removed, and the first entry that it
+    /// needs.
     pub blocked_by: Option<(String, EntryId)>,
     /// Whether there is more to remove: one call removes at most 100,000 entries, or 1,000 if each has to
     /// be examined.
@@ -61,16 +63,16 @@ pub struct Trimmed {
 /// Which pending entries to move. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug)]
 pub enum Selected<'a> {
-    /// These.
+    /// These entries.
     Ids(&'a [EntryId]),
-    /// One page of a consumer's, after an id.
+    /// One page of a consumer's pending entries, after an id.
     Of(&'a ConsumerName, EntryId),
 }
 
 /// Where to move pending entries. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug)]
 pub enum Destination<'a> {
-    /// To this consumer, with the idle time that they have.
+    /// To this consumer; they keep their idle time.
     Consumer(&'a ConsumerName),
     /// They are released: the next claim takes them.
     Released,
@@ -109,7 +111,7 @@ pub enum Obstacle {
         group: String,
         /// Pending entries, the lane's included.
         pending: u64,
-        /// Whether entries would never be delivered.
+        /// Whether there are entries that would never be delivered.
         undelivered: bool,
         /// Jobs that wait for retry or in the lane.
         retrying: u64,
@@ -126,7 +128,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// Undelivered entries, and nothing else, are unfinished.
+    /// The obstacle of a group whose only unfinished work is undelivered entries.
     pub(crate) fn undelivered(queue: &Queue) -> Self {
         let group = queue.group.to_string();
         let (pending, retrying, dead_letters) = (0, 0, 0);
@@ -140,11 +142,12 @@ pub trait Admin: Send + Sync {
     /// Shortens a stream.
     async fn trim(&self, stream: &StreamName, trim: Trim) -> Result<Trimmed>;
 
-    /// What an exact trim would do, without a change: at most 10,000 entries or 4 MiB are examined.
+    /// Tells what an exact trim would do, without changing anything. Examines at most 10,000 entries or 4
+    /// MiB.
     async fn check_trim(&self, stream: &StreamName, trim: Trim) -> Result<Trimmed>;
 
-    /// Moves pending entries; their delivery counts stay, and none is lost. Processes of this crate look
-    /// for work at once.
+    /// Moves pending entries. They keep their delivery counts, and none is lost. Processes of this crate
+    /// then look for work at once.
     async fn move_pending(
         &self,
         queue: &Queue,
@@ -153,20 +156,21 @@ pub trait Admin: Send + Sync {
         destination: Destination<'_>,
     ) -> Result<MovedPage>;
 
-    /// Tells processes, with their next renewals, that entries were acknowledged by hand.
+    /// Makes processes learn, with their next renewals, that entries were acknowledged by hand.
     async fn record_move(&self, queue: &Queue) -> Result<()>;
 
     /// Asks every process of the group to claim abandoned entries at once.
     async fn request_claim(&self, queue: &Queue) -> Result<()>;
 
-    /// Makes jobs in the retry set due at once: how many of them were there and not due.
+    /// Makes jobs in the retry set due at once. Returns how many of them were there and not due yet.
     async fn run_now(&self, queue: &Queue, names: &[&str]) -> Result<usize>;
 
-    /// Pauses the group in every process, or resumes it: whether that changed anything. Each process
-    /// follows at its next [`promote`](super::GroupUpkeep::promote).
+    /// Pauses the group in every process, or resumes it. Returns whether that changed anything. Each
+    /// process follows at its next [`promote`](super::GroupUpkeep::promote).
     async fn set_paused(&self, queue: &Queue, paused: bool) -> Result<bool>;
 
-    /// Lets a group continue after another entry; `None` is the end of the stream.
+    /// Moves the group's cursor to an entry, so that it continues after it; `None` is the end of the
+    /// stream.
     async fn move_group(
         &self,
         queue: &Queue,
@@ -189,14 +193,15 @@ pub trait Admin: Send + Sync {
     async fn check_destroy_group(&self, queue: &Queue, unfinished: Unfinished)
     -> Result<Permitted>;
 
-    /// Deletes a stream without groups, and the dead letters of these groups. True if the stream existed.
+    /// Deletes a stream that has no groups any more, and the dead letters of the groups named. Returns
+    /// whether the stream existed.
     async fn delete_stream(
         &self,
         stream: &StreamName,
         dead_letters_of: &[GroupName],
     ) -> Result<bool>;
 
-    /// Forgets how many partitions a stream has, once all are deleted.
+    /// Forgets how many partitions a stream has, once all of them are deleted.
     async fn forget_partitions(&self, stream: &StreamName) -> Result<()>;
 }
 

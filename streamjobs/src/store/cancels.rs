@@ -5,14 +5,15 @@ use async_trait::async_trait;
 use super::types::Result;
 use crate::model::name::{EventId, GroupName, StreamName};
 
-/// A mark: the jobs of this event are not run any more.
+/// A mark: the jobs of this event do not run any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CancelMark {
     /// The event id.
     pub event_id: String,
-    /// The group whose job it is; `None` for the jobs of all groups.
+    /// The group whose job is cancelled; `None` for the jobs of all groups.
     pub group: Option<String>,
-    /// Later marks have higher numbers. It is about the server's clock in milliseconds.
+    /// The mark's number: later marks have higher ones. It is close to the server's clock in
+    /// milliseconds.
     pub number: u64,
 }
 
@@ -21,9 +22,10 @@ pub struct CancelMark {
 pub struct CancelMarks {
     /// The marks.
     pub marks: Vec<CancelMark>,
-    /// Whether marks were removed since then, with the number of that: the others are to be read again.
+    /// The number of the last removal, if marks were removed since then: the caller must read the
+    /// remaining marks again.
     pub removed: Option<u64>,
-    /// Whether there may be more after them.
+    /// Whether there may be more marks after these.
     pub has_more: bool,
 }
 
@@ -35,11 +37,12 @@ impl CancelMarks {
     }
 }
 
-/// The steps on marks of cancelled jobs. They belong to a stream, and no process owns them.
+/// The steps on marks that cancel jobs. Marks belong to a stream, and no process owns them.
 #[async_trait]
 pub trait Cancels: Send + Sync {
-    /// Marks the jobs of an event, of one group or of all: the number of the mark. An older mark is
-    /// replaced. Marks that are 400 days old are removed, and the oldest above 100,000.
+    /// Marks the jobs of an event, in one group or in all, and returns the number of the mark. It
+    /// replaces an older mark for the same jobs. Removes marks that are 400 days old, and the oldest
+    /// ones above 100,000.
     async fn cancel(
         &self,
         stream: &StreamName,
@@ -47,7 +50,7 @@ pub trait Cancels: Send + Sync {
         event_id: &EventId,
     ) -> Result<u64>;
 
-    /// Removes a mark: whether there was one.
+    /// Removes a mark. Returns whether there was one.
     async fn uncancel(
         &self,
         stream: &StreamName,
@@ -55,7 +58,7 @@ pub trait Cancels: Send + Sync {
         event_id: &EventId,
     ) -> Result<bool>;
 
-    /// Marks with numbers above `after`, at most `limit`. Changes nothing.
+    /// Returns marks with numbers above `after`, at most `limit`. Changes nothing.
     async fn cancel_marks(
         &self,
         stream: &StreamName,
@@ -66,19 +69,20 @@ pub trait Cancels: Send + Sync {
 
 /// How long a mark is kept: longer than a job can wait for its next attempt, which is a year.
 pub(crate) const KEPT_DAYS: u64 = 400;
-/// How many marks are kept of one stream.
+/// How many marks of one stream are kept.
 pub(crate) const MARKS_MAX: usize = 100_000;
 
-/// The member that stands for a mark.
+/// The sorted-set member that stands for a mark.
 pub(crate) fn member(group: Option<&GroupName>, event_id: &EventId) -> String {
-    // Neither name has a control character.
+    // Neither name can contain a control character.
     match group {
         Some(group) => format!("{event_id}\n{group}"),
         None => event_id.as_str().to_owned(),
     }
 }
 
-/// Reads members with their numbers, in the order of the numbers; `limit` is what was asked for.
+/// Builds marks from members and their numbers, in the order of the numbers; `limit` is what the caller
+/// asked for.
 pub(crate) fn marks_of(members: Vec<(String, u64)>, limit: usize) -> CancelMarks {
     let mut page = CancelMarks { has_more: members.len() >= limit, ..CancelMarks::default() };
     for (member, number) in members {

@@ -33,7 +33,7 @@ pub struct ReadReply {
     pub deliveries: Result<Vec<Delivery>>,
 }
 
-/// Reads one queue for one consumer, and may wait for entries. Several can share a connection.
+/// Reads one queue for one consumer, and may wait for entries. Several readers can share a connection.
 #[async_trait]
 pub trait StreamReader: Send {
     /// Acknowledges, then reads. Not cancel safe: always await it to its end.
@@ -42,13 +42,13 @@ pub trait StreamReader: Send {
     /// delivered without reaching the caller.
     async fn read(&mut self, request: ReadRequest<'_>) -> Result<ReadReply>;
 
-    /// Waits in this process until a read of the stream may find entries: whether it may. Only for a
-    /// reader that was opened with [`ReaderSetup::waits_here`], whose reads never wait on the server.
+    /// Waits in this process until a read of the stream may find entries. Returns whether it may. Only for
+    /// a reader that was opened with [`ReaderSetup::waits_here`], whose reads never wait on the server.
     ///
     /// Cancel safe.
     async fn ready(&mut self, wait: Duration) -> Result<bool>;
 
-    /// Lets [`ready`](Self::ready) wait for entries that come from now on. A caller that reads by itself,
+    /// Lets [`ready`](Self::ready) wait for entries that arrive from now on. A caller that reads by itself,
     /// with [`Holds::take`](super::Holds::take), calls this when nothing is left, and then takes once more.
     async fn watch(&mut self) -> Result<()>;
 
@@ -61,7 +61,8 @@ pub trait StreamReader: Send {
 pub struct ReaderSetup {
     /// A read fails if the server does not answer within the block time plus this.
     pub margin: Duration,
-    /// It waits for entries in this process, with [`StreamReader::ready`], and not in a read.
+    /// Whether the reader waits for entries in this process, with [`StreamReader::ready`], and not in a
+    /// read.
     pub waits_here: bool,
 }
 
@@ -74,18 +75,18 @@ impl ReaderSetup {
     }
 }
 
-/// The retry of a failed job, which leaves its entry.
+/// The retry of a failed job, which moves the job out of its entry.
 ///
 /// `Debug` shows everything but the job.
 #[derive(Clone)]
 pub struct NewRetry {
     /// The attempt that failed.
     pub hold: Hold,
-    /// An entry that is not pending is settled only if there is one; the job replaces it.
+    /// What allows settling an entry that is not pending; the job replaces it.
     pub stand_in: Option<StandIn>,
     /// How long until the retry is due.
     pub delay: Duration,
-    /// The entry that the lane holds then.
+    /// The entry that the lane holds once the retry is due.
     pub job: Fields,
 }
 
@@ -104,18 +105,18 @@ impl fmt::Debug for NewRetry {
 pub struct Renewed {
     /// The server's clock.
     pub now: ServerTime,
-    /// How often operators have moved entries of the group, or acknowledged some. 0 without holds.
+    /// How often operators have moved or acknowledged entries of the group. 0 if the renewal had no holds.
     pub moves: u64,
     /// An answer for each hold, in order.
     pub answers: Vec<FenceResult>,
 }
 
-/// Whether an entry is idle. Exhaustive: adding a variant is a breaking change.
+/// Whether any entry is idle. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
-    /// At least one is.
+    /// At least one entry is idle.
     Found,
-    /// None is.
+    /// No entry is idle.
     NotFound {
         /// How long ago the scan ran: zero if this call scanned, otherwise the age of the result that
         /// another process shared.
@@ -123,21 +124,21 @@ pub enum Idle {
     },
 }
 
-/// A claim of idle entries of any owner; the caller's own lost deliveries are among them.
+/// A claim of idle entries, of any owner; the caller's own lost deliveries are among them.
 #[derive(Clone, Copy, Debug)]
 pub struct IdleClaim<'a> {
     /// Which inlet to scan.
     pub inlet: Inlet,
-    /// Entries idle for at least this long may be claimed, of owners whose heartbeat does not say their
-    /// own lease.
+    /// Entries that have been idle for at least this long may be claimed, unless the heartbeat of their
+    /// owner gives a lease of its own.
     pub lease: Duration,
     /// Where the last page ended; zero starts over.
     pub cursor: EntryId,
-    /// How many entries are claimed at most.
+    /// How many entries to claim at most.
     pub limit: usize,
     /// What the server's clock is expected to show, with its tolerance.
     pub expected: Option<(ServerTime, Duration)>,
-    /// Entries that are not claimed, however idle they are.
+    /// Entries that must not be claimed, however long they have been idle.
     pub skip: &'a [EntryId],
 }
 
@@ -176,10 +177,10 @@ pub trait Consume: Send + Sync {
         setup: ReaderSetup,
     ) -> Result<Box<dyn StreamReader>>;
 
-    /// Ends the wait of a blocked reader. A reader that is not blocked is unaffected.
+    /// Ends the wait of a blocked reader. A reader that is not blocked is not affected.
     async fn wake(&self, reader: u64) -> Result<()>;
 
-    /// Acknowledges entries of any owner: how many were pending.
+    /// Acknowledges entries of any owner. Returns how many were pending.
     async fn acknowledge(&self, queue: &Queue, acks: &[(Inlet, EntryId)]) -> Result<usize>;
 
     /// Acknowledges entries whose lease this consumer has lost: how many were pending. If another consumer had
@@ -199,7 +200,7 @@ pub trait Consume: Send + Sync {
         holds: &[Hold],
     ) -> Result<Renewed>;
 
-    /// Releases entries: claimable at once, and this delivery is not counted.
+    /// Releases entries: any process can claim them at once, and this delivery is not counted.
     async fn release(
         &self,
         queue: &Queue,
@@ -207,9 +208,9 @@ pub trait Consume: Send + Sync {
         holds: &[Hold],
     ) -> Result<Vec<FenceResult>>;
 
-    /// Schedules retries of failed jobs, each stored first and acknowledged second: an answer for each
-    /// of them, in its place. Where one of them fails, the others are scheduled nevertheless. Of several
-    /// for one entry, only the first has an entry to settle.
+    /// Schedules retries of failed jobs. Each job is stored first and its entry acknowledged second. The
+    /// answers are in the order of the retries. If one retry fails, the others are scheduled all the same.
+    /// If several retries are for one entry, only the first has an entry to settle.
     async fn schedule_retries(
         &self,
         queue: &Queue,
@@ -233,9 +234,9 @@ pub trait Consume: Send + Sync {
         answers.into_iter().next().unwrap_or(lacking)
     }
 
-    /// Whether an entry has been idle for at least the lease of its owner, which is `lease` unless the
-    /// owner's heartbeat says another one; changes none. A scan by any process that
-    /// found none, for this lease or a shorter one, is reused for the time `valid`.
+    /// Whether any entry has been idle for at least the lease of its owner: `lease`, unless the owner's
+    /// heartbeat gives another one. Changes no entry. If a scan by any process found none, for this lease
+    /// or a shorter one, its result is reused for the time `valid`.
     async fn has_idle(
         &self,
         queue: &Queue,
@@ -244,7 +245,7 @@ pub trait Consume: Send + Sync {
         valid: Duration,
     ) -> Result<Idle>;
 
-    /// Claims entries that were idle for too long. A claim is a delivery and is counted.
+    /// Claims entries that have been idle for too long. A claim is a delivery and is counted.
     async fn claim_idle(
         &self,
         queue: &Queue,
@@ -262,8 +263,8 @@ pub trait Consume: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Hold>>;
 
-    /// Delivers entries again whose delivery was lost on its way, uncounted, if this consumer still owns
-    /// them. Entries whose payload was trimmed are stored as dead letters.
+    /// Delivers entries again whose delivery was lost on its way, if this consumer still owns them. The new
+    /// delivery is not counted. Entries whose payload was trimmed are stored as dead letters.
     async fn recover(
         &self,
         queue: &Queue,

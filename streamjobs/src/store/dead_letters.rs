@@ -11,8 +11,9 @@ use crate::model::name::{ConsumerName, GroupName};
 
 /// A process that takes dead letters to store them elsewhere.
 ///
-/// Takers of the same group share the letters: each letter is taken by one of them, and taken again by
-/// another one if it is not [settled](crate::api::dead_letter::DeadLetters::settle) within the lease.
+/// Takers of the same group share the letters: one of them takes each letter. If that taker does not
+/// [settle](crate::api::dead_letter::DeadLetters::settle) it within the lease, another one takes it
+/// again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taker {
     group: Option<GroupName>,
@@ -21,18 +22,18 @@ pub struct Taker {
 }
 
 impl Taker {
-    /// A taker of the group `archive`, with a lease of 30 seconds.
+    /// A taker in the group `archive`, with a lease of 30 seconds.
     ///
-    /// The name should be unique for every start, as [`ConsumerName::unique`] makes one. Names without
-    /// taken letters for twenty leases are removed by later takers.
+    /// The name should be unique for every start, like one from [`ConsumerName::unique`]. Later takers
+    /// remove a name that has had no taken letters for twenty leases.
     #[must_use]
     pub fn new(consumer: ConsumerName) -> Self {
         Self { group: None, consumer, lease: LEASE }
     }
 
-    /// Another group, which takes every letter independently: for a second archive.
+    /// Puts the taker into another group, which takes every letter independently: for a second archive.
     ///
-    /// Settled letters are removed for all groups, so archives of two groups both see every letter only
+    /// Settling removes letters for all groups, so the archives of two groups both see every letter only
     /// if neither settles.
     #[must_use]
     pub fn group(mut self, group: GroupName) -> Self {
@@ -90,7 +91,7 @@ pub type Redriven = Result<Option<EntryId>>;
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
     /// Stores a dead letter first and acknowledges its entry second. An entry that is not pending is
-    /// settled only if there is a `stand_in`; the letter replaces it.
+    /// settled only if there is a `stand_in`, which the letter replaces.
     async fn store_dead_letter(
         &self,
         queue: &Queue,
@@ -112,14 +113,14 @@ pub trait DeadLetters: Send + Sync {
     /// One dead letter.
     async fn dead_letter(&self, queue: &Queue, id: EntryId) -> Result<Option<StoredDeadLetter>>;
 
-    /// Appends a dead letter's job to the lane and removes the letter, in one step: its id in the lane,
-    /// or `None` if the letter does not exist.
+    /// Appends a dead letter's job to the lane and removes the letter, in one step. Returns the job's id
+    /// in the lane, or `None` if the letter does not exist.
     async fn redrive(&self, queue: &Queue, id: EntryId, job: &Fields) -> Result<Option<EntryId>>;
 
-    /// Removes dead letters: how many there were.
+    /// Removes dead letters. Returns how many there were.
     async fn purge(&self, queue: &Queue, ids: &[EntryId]) -> Result<usize>;
 
-    /// Removes the oldest dead letters until about `keep` remain: how many were removed.
+    /// Removes the oldest dead letters until about `keep` remain. Returns how many were removed.
     async fn trim_dead_letters(&self, queue: &Queue, keep: u64) -> Result<u64>;
 
     /// Takes dead letters for an archive: first those whose lease is over, then new ones. A letter about
@@ -127,12 +128,12 @@ pub trait DeadLetters: Send + Sync {
     /// consumer may still have the job in flight and replace the letter.
     async fn take_letters(&self, queue: &Queue, by: &Taker, limit: usize) -> Result<TakenLetters>;
 
-    /// Removes letters that are stored elsewhere: how many there were. Letters that the taker's group
-    /// has not taken stay.
+    /// Removes letters that are stored elsewhere. Returns how many there were. Letters that the taker's
+    /// group has not taken stay.
     async fn settle_letters(&self, queue: &Queue, by: &Taker, ids: &[EntryId]) -> Result<usize>;
 
-    /// Appends archived jobs to the lane, each unless its token was used within `keep`: an answer for
-    /// each. If the group does not exist, nothing is changed.
+    /// Appends archived jobs to the lane, except those whose token was used within `keep`. Returns an
+    /// answer for each. If the group does not exist, nothing is changed.
     async fn redrive_archived(
         &self,
         queue: &Queue,

@@ -23,21 +23,23 @@ pub struct Promoted {
     pub pending: usize,
     /// How long until the next job is due.
     pub next_due: Option<Duration>,
-    /// How many times entries of this queue were released. A change means that there is work to claim.
+    /// How many times entries of this queue were released. If it changes, there is work to claim.
     pub released: u64,
-    /// Due jobs whose record is missing and that stay in the retry set, because no dead letter can be
-    /// stored.
+    /// Due jobs that stay in the retry set although their record is missing, because no dead letter can
+    /// be stored.
     pub left: usize,
-    /// Jobs that wait for a retry and had lost their place in the retry set, which they have again.
+    /// Jobs that wait for a retry, had lost their place in the retry set, and have got it back.
     pub restored: usize,
-    /// Such jobs, at least, that cannot get their place back, because the user lacks the right to look
+    /// At least how many jobs cannot get their lost place back, because the user lacks the right to look
     /// for them.
     pub stranded: usize,
-    /// Such jobs, at least, that have not got their place back yet. A promotion of no jobs restores none.
+    /// At least how many jobs have not got their lost place back yet. A promotion that may move no jobs
+    /// restores none.
     pub misplaced: usize,
     /// Whether the group is paused in every process. Then nothing is promoted, and nothing is due.
     pub paused: bool,
-    /// Whether events are [scheduled](super::Schedule) to the stream, as far as the user may know.
+    /// Whether events are [scheduled](super::Schedule) to the stream, as far as the user's rights let it
+    /// see.
     pub scheduled: bool,
     /// The number of the last mark that [cancels](super::Cancels) jobs of the stream; zero without one.
     pub cancels: u64,
@@ -47,7 +49,8 @@ pub struct Promoted {
     pub parked: u64,
     /// The [rate](super::Rates) that an operator has set for the group.
     pub rate: Option<SetRate>,
-    /// How long no job of the group starts, because one has met a limit of the other side.
+    /// For how much longer no job of the group starts, because a job has met a limit of the service that
+    /// it calls.
     pub limited: Option<Duration>,
     /// The server's clock.
     pub now: ServerTime,
@@ -60,8 +63,8 @@ pub enum Prepared {
     Found,
     /// The group was created for the first time.
     Created,
-    /// The group had been there and was lost, as when the stream was deleted. It was recreated at its
-    /// floor, or at the beginning of a new stream that ends before that.
+    /// The group had existed and was lost, as when the stream was deleted. It was recreated at its floor,
+    /// or at the beginning if a new stream ends before the floor.
     Recreated,
 }
 
@@ -70,9 +73,9 @@ pub enum Prepared {
 pub struct Recorded {
     /// The group's floor: every entry up to this id is done.
     pub floor: EntryId,
-    /// Entries that were trimmed before their delivery, each reported once to one consumer.
+    /// Entries that were trimmed before their delivery. Each is reported once, to one consumer.
     pub trimmed_unread: u64,
-    /// How often operators have moved entries of the group, or acknowledged some.
+    /// How often operators have moved or acknowledged entries of the group.
     pub moves: u64,
 }
 
@@ -83,13 +86,14 @@ pub trait GroupUpkeep: Send + Sync {
     /// floor. What became of the group of the stream.
     async fn prepare(&self, queue: &Queue, start: Start) -> Result<Prepared>;
 
-    /// Recreates a lost group at its floor, or at the beginning if the floor is lost as well. True if
-    /// the group of any inlet was created.
+    /// Recreates a lost group at its floor, or at the beginning if the floor is lost as well. Returns
+    /// true if it created the group of any inlet.
     async fn recreate(&self, queue: &Queue) -> Result<bool>;
 
     /// Moves due jobs to the lane, at most `limit`, and reports what waits. Recreates the lane's group
-    /// if it was lost. While the group is paused, nothing is moved. A job whose type the heartbeat of
-    /// `consumer` does not declare is left for five seconds to a live consumer that declares it.
+    /// if it was lost. While the group is paused, nothing is moved. If the heartbeat of `consumer` does
+    /// not declare the type of a job, the job is left for five seconds to a live consumer that declares
+    /// it.
     async fn promote(
         &self,
         queue: &Queue,
@@ -106,18 +110,19 @@ pub trait GroupUpkeep: Send + Sync {
         about: &str,
     ) -> Result<Recorded>;
 
-    /// Removes a consumer unless it has pending entries. False only if it has.
+    /// Removes a consumer unless it has pending entries. Returns false only if it has some.
     async fn retire(&self, queue: &Queue, consumer: &ConsumerName) -> Result<bool>;
 
-    /// Removes consumers without a heartbeat for `silence` and without pending entries: how many. A
-    /// consumer that never sent a heartbeat is given one now. Forgets event types that were neither
+    /// Removes consumers that sent no heartbeat for `silence` and have no pending entries. Returns how
+    /// many. Gives a heartbeat to a consumer that never sent one. Forgets event types that were neither
     /// declared nor met for three days.
     async fn retire_dead(&self, queue: &Queue, silence: Duration) -> Result<usize>;
 
-    /// A process met an event type without a handler for it, in a job that was delivered `first` at
-    /// this time: whether a live process declares the type, or else how long none has. That time
-    /// counts from when the type was first met if none ever has. A live process that does not say its
-    /// types counts as one that declares them all; it is looked for once that time reaches `after`.
+    /// Records that a process met an event type without a handler for it, in a job that was delivered
+    /// `first` at this time. Returns whether a live process declares the type, or else for how long none
+    /// has. If none ever has, that time counts from when the type was first met. A live process that does
+    /// not list its types counts as one that declares them all; the step looks for such a process once
+    /// that time reaches `after`.
     async fn sight_type(
         &self,
         queue: &Queue,

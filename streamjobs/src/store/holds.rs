@@ -17,20 +17,20 @@ use crate::model::name::ConsumerName;
 pub enum Left {
     /// Nothing.
     Drained,
-    /// There may be more, which another take looks at.
+    /// There may be more, which another take can read.
     More,
-    /// There is more that the limit does not admit now.
+    /// There is more, which the limit does not admit now.
     Full,
 }
 
 /// What a take has found.
 #[derive(Debug)]
 pub struct Taken {
-    /// What is left.
+    /// What is left unread.
     pub left: Left,
     /// How many jobs were put into lines.
     pub parked: usize,
-    /// Entries that are admitted, each with a hold unless it has no key.
+    /// Entries that are admitted. Each has a hold, unless it has no key.
     pub deliveries: Vec<Delivery>,
 }
 
@@ -39,23 +39,23 @@ pub struct Taken {
 pub struct Finished {
     /// How many of the entries were pending.
     pub acknowledged: usize,
-    /// How many jobs went from a line to the lane.
+    /// How many jobs moved from a line to the lane.
     pub fed: usize,
 }
 
-/// Where a sweep goes on.
+/// Where a sweep continues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SweepAt {
     /// At the beginning.
     #[default]
     Begin,
-    /// Where the last call has ended.
+    /// Where the last call ended.
     Cursor(u64),
-    /// Everything has been looked at.
+    /// Nowhere: everything has been examined.
     End,
 }
 
-/// Where a sweep goes on, among two things.
+/// Where a sweep of two sets continues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SweepCursors {
     /// Among the holds.
@@ -65,32 +65,32 @@ pub struct SweepCursors {
 }
 
 impl SweepCursors {
-    /// Everything has been looked at.
+    /// Everything has been examined.
     pub const END: Self = Self { holds: SweepAt::End, lines: SweepAt::End };
 }
 
-/// A look for holds without a job, and for lines that nothing lets go on.
+/// A search for holds without a job, and for lines that nothing else moves on.
 #[derive(Clone, Copy, Debug)]
 pub struct HoldSweep {
-    /// The limit of this process; without one, all jobs of lines go on unless a live process has one.
+    /// The limit of this process. Without one, all jobs of lines move on, unless a live process has a limit.
     pub rule: Option<HoldRule>,
-    /// Where to go on.
+    /// Where to continue.
     pub cursors: SweepCursors,
 }
 
 /// What a sweep has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SweptHolds {
-    /// Where the next one goes on.
+    /// Where the next sweep continues.
     pub cursors: SweepCursors,
     /// How many holds were ended because their job is gone.
     pub ended: usize,
-    /// How many jobs went from lines to the lane.
+    /// How many jobs moved from lines to the lane.
     pub fed: usize,
     /// How many jobs are in lines.
     pub parked: u64,
-    /// What a live process of the group says of its limits, if that is something else; `none` if it has
-    /// none or does not say.
+    /// What a live process of the group gives as its limits, if they differ from these; `none` if it has none
+    /// or gives none.
     pub others: Option<String>,
 }
 
@@ -103,11 +103,11 @@ pub struct LineFacts {
     pub key: String,
     /// How many jobs wait in it.
     pub jobs: u64,
-    /// The oldest place of the key among those that were looked at.
+    /// The oldest place of the key, among those that the step examined.
     pub place: Option<HeldPlace>,
-    /// At how many places of the group the step has looked.
+    /// How many places of the group the step examined.
     pub looked: u64,
-    /// Whether these are all of its places.
+    /// Whether the step examined all places of the group.
     pub complete: bool,
 }
 
@@ -131,7 +131,7 @@ pub struct HeldPlace {
 /// The steps of a group whose jobs are limited over all processes.
 #[async_trait]
 pub trait Holds: Send + Sync {
-    /// Reads entries that the limit admits, at most `count`. Others go to the end of their key's line,
+    /// Reads entries that the limit admits, at most `count`. Other entries go to the end of their key's line,
     /// or stay unread. Reading and deciding are one step.
     async fn take(
         &self,
@@ -142,9 +142,9 @@ pub trait Holds: Send + Sync {
         rule: HoldRule,
     ) -> Result<Taken>;
 
-    /// Acknowledges entries of any owner, ends their holds, and lets jobs go on that waited for them. An
-    /// entry that is not pending any more, because its job is a dead letter or waits for its retry, only
-    /// gives its hold back.
+    /// Acknowledges entries of any owner, ends their holds, and lets the jobs that waited for them move on.
+    /// For an entry that is not pending any more, because its job is a dead letter or waits for its retry, it
+    /// only ends the hold.
     async fn finish(
         &self,
         queue: &Queue,
@@ -152,15 +152,15 @@ pub trait Holds: Send + Sync {
         places: &[(Inlet, EntryId)],
     ) -> Result<Finished>;
 
-    /// Ends holds whose job is gone, page by page, and lets lines go on that nothing else lets go on.
+    /// Ends holds whose job is gone, page by page, and moves lines on that nothing else moves on.
     async fn sweep_holds(&self, queue: &Queue, sweep: HoldSweep) -> Result<SweptHolds>;
 
-    /// Who has the place for which the longest line waits, looked for among about so many places of the group;
-    /// `None` if no job waits in a line.
+    /// Returns who has the place for which the longest line waits. Examines about `places` places of the
+    /// group. `None` if no job waits in a line.
     async fn line_holder(&self, queue: &Queue, places: usize) -> Result<Option<LineFacts>>;
 }
 
-/// The place that is named by what a hold's field is called.
+/// The place that the name of a hold's field stands for.
 pub(crate) fn place_of(text: &str) -> Option<(Inlet, EntryId)> {
     let (source, id) = text.split_once(':')?;
     let inlet = match source {

@@ -22,7 +22,7 @@ pub struct StreamInfo {
     pub first: Option<EntryId>,
     /// The last entry; `None` in an empty stream.
     pub last: Option<EntryId>,
-    /// The last id that the stream gave, even if its entry was removed.
+    /// The last id that the stream gave out, even if its entry was removed.
     pub last_id: EntryId,
     /// Entries ever added.
     pub added: u64,
@@ -51,7 +51,7 @@ pub struct StreamSizes {
 pub struct StreamEnds {
     /// The first entry; `None` in an empty stream.
     pub first: Option<EntryId>,
-    /// The last id that the stream has given.
+    /// The last id that the stream gave out.
     pub last_id: EntryId,
     /// Entries ever added.
     pub added: u64,
@@ -66,14 +66,15 @@ pub struct GroupFacts {
     pub counts_lag_right: bool,
     /// Entries in the stream.
     pub length: u64,
-    /// Where the stream begins and ends; `None` if the cursor is known to be between its first entry
-    /// and its last id: then the ends cost the server two payloads and say nothing of the group.
+    /// Where the stream begins and ends. `None` if the cursor is known to be between the first entry and
+    /// the last id: then reading the ends would cost the server two payloads and tell nothing about the
+    /// group.
     pub ends: Option<StreamEnds>,
     /// The last entry that was delivered to the group.
     pub cursor: EntryId,
     /// Entries that the group has read, as the server counts them; `None` if it cannot.
     pub read: Option<u64>,
-    /// The lag that the server reports; older servers report wrong ones, negative ones included.
+    /// The lag that the server reports. Older servers report wrong values, even negative ones.
     pub lag: Option<i64>,
     /// The first entry after the cursor.
     pub next: Option<EntryId>,
@@ -83,8 +84,8 @@ pub struct GroupFacts {
     pub lane_pending: u64,
     /// Entries of the lane that are not delivered yet.
     pub lane_waiting: u64,
-    /// Of the pending entries, in the stream and in the lane, those that are released: they belong to
-    /// no process, and the next claim takes them.
+    /// How many of the pending entries, in the stream and in the lane, are released: they belong to no
+    /// process, and the next claim takes them.
     pub released: u64,
     /// How long the oldest pending entry that is not released has been idle.
     pub oldest_pending: Option<Duration>,
@@ -94,30 +95,30 @@ pub struct GroupFacts {
     pub dead_letters: Option<u64>,
     /// When the group was paused, by the server's clock in milliseconds.
     pub paused: Option<u64>,
-    /// When its last pause ended, by the server's clock in milliseconds; none if it was never paused,
-    /// or if an older version resumed it.
+    /// When its last pause ended, by the server's clock in milliseconds; `None` if it was never paused, or
+    /// if an older version resumed it.
     pub resumed: Option<u64>,
     /// Entries that were trimmed before their delivery.
     pub trimmed_unread: u64,
-    /// Event types that some process met without a handler within the last minute, and that no live
-    /// process declares: by name, at most 20.
+    /// Event types that some process met without a handler within the last minute and that no live process
+    /// declares: sorted by name, at most 20.
     pub unhandled: Vec<String>,
-    /// Dead letters of the last hour that are still there: at most 100 are counted.
+    /// Dead letters of the last hour that still exist: at most 100 are counted.
     pub new_dead_letters: u64,
     /// The rate of the group, as far as the server knows it.
     pub rate: RateFacts,
-    /// The error of the last of them that was counted, or its reason; shortened.
+    /// The error of the last dead letter that was counted, or its reason; shortened.
     pub dead_letter_error: Option<String>,
-    /// The last error of a job that waits for retry and has failed, shortened; `None` if none of the
-    /// ten that were looked at has.
+    /// The last error of a job that has failed and waits for retry, shortened; `None` if none of the ten
+    /// jobs that were examined has failed.
     pub retry_error: Option<String>,
     /// Jobs that wait for a place in the group's limit; `None` if the key of their lines has another type.
     pub parked: Option<u64>,
-    /// The key that most of them wait for, and how many do.
+    /// The key for which most of these jobs wait, and how many of them do.
     pub longest_line: Option<(String, u64)>,
 }
 
-/// For how long a dead letter is new.
+/// For how long a dead letter counts as new.
 pub(crate) const NEW_FOR: Duration = Duration::from_secs(3600);
 
 /// The oldest entry that a group may still run.
@@ -150,7 +151,8 @@ pub struct ConsumerFacts {
     pub pending: u64,
     /// How long it has been idle on the server. What counts as activity depends on the version.
     pub idle: Duration,
-    /// How long nothing was delivered to it; `None` if the server does not report it, or never.
+    /// How long nothing was delivered to it; `None` if nothing ever was, or if the server does not report
+    /// it.
     pub inactive: Option<Duration>,
     /// Its last heartbeat, by the server's clock in milliseconds.
     pub beat: Option<u64>,
@@ -170,15 +172,15 @@ pub struct Consumers {
 /// Which pending entries to read. Exhaustive: adding a field is a breaking change.
 #[derive(Clone, Copy, Debug)]
 pub struct PendingFilter<'a> {
-    /// Those of this inlet.
+    /// Entries of this inlet.
     pub inlet: Inlet,
-    /// Those after this id.
+    /// Entries after this id.
     pub after: EntryId,
-    /// Those idle for at least this long.
+    /// Entries idle for at least this long.
     pub idle: Duration,
-    /// Those of one consumer.
+    /// Entries of one consumer.
     pub consumer: Option<&'a str>,
-    /// At most so many.
+    /// At most this many.
     pub limit: usize,
 }
 
@@ -190,27 +192,27 @@ pub struct PendingEntry {
     pub id: EntryId,
     /// Its consumer; empty for a released entry, which the next claim takes.
     pub consumer: String,
-    /// How long it has been idle, or released; `None` for one that another client released on a newer
+    /// How long it has been idle, or released; `None` for an entry that another client released on a newer
     /// server.
     pub idle: Option<Duration>,
     /// How often it was delivered.
     pub delivery_count: u64,
     /// The number of its partition; `None` if the stream has only one.
     pub partition: Option<u16>,
-    /// How far its job is, if the attempt that runs has said so with
+    /// How far its job is, if the running attempt has reported it with
     /// [`Job::progress`](crate::Job::progress).
     pub progress: Option<Progress>,
 }
 
 impl PendingEntry {
-    /// Where it is, for what acts on it.
+    /// Where the entry is, for calls that act on it.
     #[must_use]
     pub fn address(&self) -> EntryAddress {
         EntryAddress { id: self.id, partition: self.partition }
     }
 }
 
-/// A job that waits for retry; `None` for what its record does not contain.
+/// A job that waits for retry. A field is `None` if its record does not contain it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryFacts {
     /// Its name in the retry set.
@@ -234,23 +236,23 @@ pub struct RetryFacts {
 pub enum RetriesFrom<'a> {
     /// At the first that is due.
     First,
-    /// After a job; where it no longer waits, as [`Due`](Self::Due).
+    /// After a job; if it no longer waits, like [`Due`](Self::Due).
     After {
         /// Its name in the retry set.
         name: &'a str,
         /// When it was due, by the server's clock in milliseconds.
         due: u64,
     },
-    /// At the first that is not due before this time, by the server's clock in milliseconds.
+    /// At the first job that is due at this time or later, by the server's clock in milliseconds.
     Due(u64),
 }
 
-/// Where a job is that carries its past attempts. Exhaustive: adding a variant is a breaking change.
+/// Where to find a job that carries its past attempts. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobPlace<'a> {
     /// It waits for retry, under this name.
     Retry(&'a str),
-    /// This entry of the lane has it.
+    /// It is in this entry of the lane.
     Lane(EntryId),
     /// It is this dead letter.
     Dead(EntryId),
@@ -276,13 +278,13 @@ pub struct Span {
     pub to: EntryId,
 }
 
-/// Of what previews are read, which decides the fields that are shown. Exhaustive: adding a variant is a
+/// What previews are read of, which decides the fields that are shown. Exhaustive: adding a variant is a
 /// breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PreviewOf {
-    /// Entries of a stream: all fields, and so many bytes of each value of the payload.
+    /// Entries of a stream: all fields, and the first bytes of each value of the payload.
     Entries {
-        /// Bytes of each value of the payload.
+        /// How many bytes of each value of the payload to read.
         value: usize,
     },
     /// Dead letters: the fields about their end and the event type.
@@ -294,14 +296,14 @@ pub enum PreviewOf {
 pub struct Previews {
     /// The entries.
     pub entries: Vec<EntryPreview>,
-    /// Whether there may be more: the limit was met, or the entries are large.
+    /// Whether there may be more: the limit was reached, or the entries are large.
     pub has_more: bool,
 }
 
 /// A connection that follows a stream without a group.
 #[async_trait]
 pub trait TailReader: Send {
-    /// Waits for entries after an id. If none comes in time, the answer is empty.
+    /// Waits for entries after an id. If none arrives in time, the answer is empty.
     async fn read(&mut self, after: EntryId, limit: usize, block: Duration) -> Result<Vec<Entry>>;
 }
 
@@ -325,7 +327,7 @@ pub trait Inspect: Send + Sync {
     /// waiting for retry, or in the lane.
     async fn oldest_unfinished(&self, queue: &Queue) -> Result<OldestUnfinished>;
 
-    /// Counts the entries after an id. It ends at the limit, and earlier if entries are large.
+    /// Counts the entries after an id. It stops at the limit, and earlier if entries are large.
     async fn count_after(
         &self,
         stream: &StreamName,
@@ -342,7 +344,7 @@ pub trait Inspect: Send + Sync {
     /// Jobs that wait for retry, in the order in which they are due: at most `limit`.
     async fn retries(&self, queue: &Queue, from: RetriesFrom<'_>, limit: usize) -> Result<Retries>;
 
-    /// What a job carries of its past attempts; empty if it is not there.
+    /// The past attempts that a job carries; empty if the job is not there.
     async fn past_attempts(&self, queue: &Queue, of: JobPlace<'_>) -> Result<AttemptHistory>;
 
     /// Whether a job with this name waits for retry.

@@ -3,10 +3,10 @@
 use crate::model::refusal::Lacking;
 use crate::store::server_info::Rights;
 
-/// The first command that is missing for the stream of this key.
+/// The first command that the user lacks for the stream of this key.
 ///
-/// Rights that are missing on helper keys do not refuse a start: the loops report them, and
-/// jobs are done all the same.
+/// Missing rights on helper keys do not prevent a start: the loops report them, and jobs are done
+/// all the same.
 pub(crate) fn lacking(rights: &Rights, stream: &str) -> Option<Lacking> {
     let on_stream = rights.keys.iter().find(|key| key.key == stream);
     let of_stream = on_stream.map_or(&[][..], |key| &key.missing);

@@ -22,7 +22,7 @@ pub struct MarkBegin<'a> {
 }
 
 impl<'a> MarkBegin<'a> {
-    /// The beginning of work by this owner, for the job of this entry.
+    /// Begins work as this owner, for the job of this entry.
     #[must_use]
     pub fn new(owner: &'a str, origin: EntryId, expiry: Duration, keep: Duration) -> Self {
         Self { owner, origin, expiry, keep }
@@ -34,12 +34,12 @@ impl<'a> MarkBegin<'a> {
 pub enum Marked {
     /// The work may begin; it is marked as begun.
     Begun {
-        /// Whether it was begun before and neither finished nor undone.
+        /// Whether it had been begun before, and neither finished nor undone.
         takeover: bool,
     },
     /// The work is done.
     Done,
-    /// A job of another entry is doing it.
+    /// A job of another entry is doing the work.
     Running {
         /// How long until that job's time is over.
         rest: Duration,
@@ -52,9 +52,9 @@ pub trait Marks: Send + Sync {
     /// Marks work as begun, unless it is done or a job of another entry is doing it.
     async fn begin_mark(&self, queue: &Queue, key: &str, begin: MarkBegin<'_>) -> Result<Marked>;
 
-    /// Marks work as done, whichever attempt has begun it.
+    /// Marks work as done, whichever attempt began it.
     async fn finish_mark(&self, queue: &Queue, key: &str, keep: Duration) -> Result<()>;
 
-    /// Removes the mark of unfinished work that this owner has begun: whether there was one.
+    /// Removes the mark of unfinished work that this owner began. Returns whether there was one.
     async fn undo_mark(&self, queue: &Queue, key: &str, owner: &str) -> Result<bool>;
 }

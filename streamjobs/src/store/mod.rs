@@ -1,9 +1,9 @@
 //! Stores: the steps that the runtime and the API take on a stream, as traits, and their two
 //! implementations.
 //!
-//! `redis` works on a server, `memory` in this process for tests under a virtual clock; the conformance
-//! suite of the tests checks both. Each trait has one file or folder here, in `redis` and in `memory`. A store takes
-//! no decisions; a step that changes a pending entry first checks its owner and its delivery count.
+//! `redis` works on a server; `memory` works in this process, for tests under a virtual clock. The conformance suite
+//! of the tests checks both. Each trait has one file or folder here, in `redis` and in `memory`. A store makes no
+//! decisions; a step that changes a pending entry first checks its owner and its delivery count.
 
 pub mod admin;
 pub mod cancels;
@@ -97,11 +97,11 @@ pub trait Store:
     /// A store on the same data with connections of its own, for use on another thread.
     fn fork(&self) -> Arc<dyn Store>;
 
-    /// The same for steps that carry payloads, so that others do not wait behind them. Each step may
-    /// take the longer the more bytes it moves.
+    /// The same, for steps that carry payloads, so that other steps do not wait behind them. The more bytes a step
+    /// moves, the longer it may take.
     fn fork_for_payloads(&self) -> Arc<dyn Store>;
 
-    /// The clock of streams in memory, which needs no request; `None` for those of a server.
+    /// The clock of the streams in memory, which needs no request; `None` for a server's streams.
     fn virtual_now(&self) -> Option<ServerTime> {
         None
     }

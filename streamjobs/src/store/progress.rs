@@ -10,15 +10,17 @@ use crate::model::entry::EntryId;
 use crate::model::name::ConsumerName;
 pub use crate::model::progress::{Progress, Reported};
 
-/// A job and what its handler said last; `None` removes what was written for this attempt.
+/// A job and what its handler reported last; `None` removes what this attempt has written.
 pub type NewProgress = (Hold, Option<Reported>);
 
-/// The steps on the progress of jobs. It belongs to an attempt: what another one wrote is not seen.
+/// The steps on the progress of jobs. Progress belongs to an attempt: one attempt does not see what another
+/// wrote.
 #[async_trait]
 pub trait JobProgress: Send + Sync {
-    /// Writes the progress of jobs that this consumer has, and removes that of jobs that ended. Nothing is
-    /// written for an entry that is not pending for this attempt, and nothing removed that another has
-    /// written. What a process leaves behind is gone a day after the last progress in its group at the latest.
+    /// Writes the progress of jobs that this consumer has, and removes the progress of jobs that ended. It
+    /// writes nothing for an entry that is not pending for this attempt, and removes nothing that another
+    /// attempt has written. What a process leaves behind is gone at the latest a day after the last progress
+    /// in its group.
     async fn write_progress(
         &self,
         queue: &Queue,
@@ -26,7 +28,8 @@ pub trait JobProgress: Send + Sync {
         progress: &[NewProgress],
     ) -> Result<()>;
 
-    /// The progress of each of these rows of a pending list, if the attempt that has it has written one.
+    /// Reads the progress for each of these rows of a pending list, if the attempt that owns the entry has
+    /// written some.
     async fn read_progress(
         &self,
         queue: &Queue,
@@ -35,18 +38,18 @@ pub trait JobProgress: Send + Sync {
     ) -> Result<Vec<Option<Progress>>>;
 }
 
-/// How long progress is kept after the last one was written in its group.
+/// How long progress is kept after the last write in its group.
 pub(crate) const KEPT_HOURS: u64 = 24;
-/// Above so many of them, those that processes have left behind are removed with all others. Jobs that run
+/// Above this many fields, all are removed, to be rid of those that processes have left behind. Running jobs
 /// write theirs again with their next report.
 pub(crate) const FIELDS_MAX: usize = 10_000;
 
-/// The name of the progress of an entry.
+/// The field that holds the progress of an entry.
 pub(crate) fn field(inlet: Inlet, id: EntryId) -> String {
     format!("{}:{id}", inlet.as_str())
 }
 
-/// What the attempt that has an entry wrote, by the server's clock in milliseconds.
+/// What the attempt that owns an entry wrote, by the server's clock in milliseconds.
 pub(crate) fn of_attempt(stored: &str, now: u64, row: &PendingEntry) -> Option<Progress> {
     let (head, line) = stored.split_once('\n')?;
     let (at, attempt) = head.split_once(' ')?;

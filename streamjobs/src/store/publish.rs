@@ -26,10 +26,11 @@ pub trait Appender: Send {
     async fn finish(self: Box<Self>) -> Vec<Appended>;
 }
 
-/// Appends to streams, applying the retention that belongs to appending.
+/// Appends to streams, and applies the retention that is applied at each append.
 #[async_trait]
 pub trait Publish: Send + Sync {
-    /// How many partitions a stream has. It gets as many as are wanted, and never fewer than it had.
+    /// Returns how many partitions a stream has. The stream gets as many as `wanted`, but never fewer
+    /// than it had.
     async fn partitions(&self, stream: &StreamName, wanted: u16) -> Result<u16>;
 
     /// Appends many entries to a stream.

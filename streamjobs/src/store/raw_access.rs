@@ -6,7 +6,7 @@ use super::types::Queue;
 use crate::model::entry::{EntryId, Fields};
 use crate::model::name::StreamName;
 
-/// What another client can do to the keys of a store, and read of them.
+/// What another client can do to the keys of a store, and read from them.
 pub trait RawAccess: Send + Sync {
     /// Appends an entry.
     fn append(&self, key: &str, fields: Fields) -> EntryId;
@@ -24,21 +24,21 @@ pub trait RawAccess: Send + Sync {
     fn flush(&self);
     /// Makes a pending entry look idle for this long.
     fn age(&self, key: &str, group: &str, id: EntryId, idle: Duration);
-    /// Adds a job without a record to the retry set, under a name and due at a time of the server's clock.
+    /// Adds a job without a record to the retry set, under a name, due at a time of the server's clock.
     fn schedule_retry(&self, queue: &Queue, name: &str, due: u64);
-    /// Deletes the retry set, and not the records of its jobs.
+    /// Deletes the retry set, but not the records of its jobs.
     fn lose_retry_set(&self, queue: &Queue);
-    /// Deletes the set of a stream's scheduled events, and not their records.
+    /// Deletes the set of a stream's scheduled events, but not their records.
     fn lose_schedule(&self, stream: &StreamName);
-    /// Deletes the record of a scheduled event, and not its place in the set.
+    /// Deletes the record of a scheduled event, but not its place in the set.
     fn lose_scheduled_record(&self, stream: &StreamName, id: &str);
-    /// Deletes the records of all scheduled events, as an eviction does, and not their set.
+    /// Deletes the records of all scheduled events, as an eviction does, but not their set.
     fn lose_scheduled_records(&self, stream: &StreamName);
     /// Sets when a schedule is due next.
     fn place_schedule(&self, stream: &StreamName, name: &str, at: u64);
-    /// Deletes the set of a stream's schedules, and not their definitions.
+    /// Deletes the set of a stream's schedules, but not their definitions.
     fn lose_schedule_places(&self, stream: &StreamName);
-    /// Deletes the definitions of a stream's schedules, and not their set.
+    /// Deletes the definitions of a stream's schedules, but not their set.
     fn lose_schedule_specs(&self, stream: &StreamName);
     /// Writes a definition that no process can read.
     fn garble_schedule(&self, stream: &StreamName, name: &str);

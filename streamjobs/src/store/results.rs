@@ -8,12 +8,12 @@ use bytes::Bytes;
 use super::types::{Queue, Result};
 use crate::model::name::{EventId, GroupName, StreamName};
 
-/// What a step that keeps a result found. Exhaustive: adding a variant is a breaking change.
+/// What a step found that keeps a result. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResultKept {
-    /// It is kept.
+    /// The result is kept now.
     Kept,
-    /// One of an earlier run is kept, and stays.
+    /// A result of an earlier run is kept, and stays.
     Present,
     /// The server is out of memory: a sign is kept in its place.
     NoMemory,
@@ -28,7 +28,7 @@ pub enum StoredResult {
     NotKept,
     /// A sign that the job is a dead letter.
     Dead {
-        /// The word of the reason.
+        /// The reason, as a word.
         reason: String,
         /// The last error, or the beginning of it.
         error: Option<String>,
@@ -38,9 +38,9 @@ pub enum StoredResult {
 /// Why a job is a dead letter.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadSign<'a> {
-    /// The word of the reason.
+    /// The reason, as a word.
     pub reason: &'a str,
-    /// The last error, of which the beginning is kept.
+    /// The last error; its beginning is kept.
     pub error: Option<&'a str>,
 }
 
@@ -62,17 +62,17 @@ impl DeadSign<'_> {
 /// How large a result is, and for how long it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResultFacts {
-    /// Its length; `None` of a sign that it could not be kept.
+    /// Its length; `None` if only a sign is kept that the result could not be.
     pub bytes: Option<u64>,
-    /// For how long, by the server's clock.
+    /// For how much longer it is kept, by the server's clock.
     pub rest: Duration,
 }
 
-/// Results of jobs, each by the group and the event id.
+/// Results of jobs, stored by group and event id.
 #[async_trait]
 pub trait Results: Send + Sync {
-    /// Keeps the result of a job that is done, unless one is kept already: the first one stays. A sign that
-    /// one could not be kept gives way to a result. A repetition changes nothing.
+    /// Keeps the result of a job that is done, unless one is kept already: the first one stays. A result
+    /// replaces a sign that an earlier one could not be kept. A repetition changes nothing.
     async fn keep_result(
         &self,
         queue: &Queue,
@@ -90,10 +90,10 @@ pub trait Results: Send + Sync {
         keep: Duration,
     ) -> Result<()>;
 
-    /// Removes such a sign: the job runs again.
+    /// Removes the sign of a dead letter, because the job runs again.
     async fn unsign_dead(&self, queue: &Queue, event_id: &EventId) -> Result<()>;
 
-    /// What is kept of a job; `None` if nothing is, or not any more.
+    /// What is kept of a job; `None` if nothing is kept, or no longer.
     async fn result(&self, queue: &Queue, event_id: &EventId) -> Result<Option<StoredResult>>;
 
     /// What is kept for each of these groups, without the results themselves.
@@ -106,7 +106,7 @@ pub trait Results: Send + Sync {
 }
 
 impl StoredResult {
-    /// What a stored text means. No JSON begins as the sign does.
+    /// What a stored text means. No JSON text begins like the sign.
     pub(crate) fn of(text: Bytes) -> Self {
         if let Some(sign) = text.strip_prefix(DEAD.as_bytes()) {
             let sign = String::from_utf8_lossy(sign);

@@ -1,4 +1,4 @@
-//! Events that wait for their time beside their stream, and their way into it.
+//! Events that wait for their time beside their stream, and how they enter it.
 
 use std::time::Duration;
 
@@ -40,15 +40,15 @@ pub enum Scheduling {
         due: u64,
         /// Whether it waited before; then nothing was changed.
         repeated: bool,
-        /// How long until it is due, if that is within half a second and the stream has been scheduled to
-        /// for so short a time that processes may not look for it before.
+        /// How long until it is due, if that is within half a second and events have been scheduled to the
+        /// stream for such a short time that processes may not look for it before then.
         unwatched: Option<Duration>,
     },
-    /// It was due, and is in the stream.
+    /// It was due, and is now in the stream.
     Entered(EntryId),
 }
 
-/// An event to wait in the place of one of the same name.
+/// An event that is to wait in the place of the one that waits under the same name.
 #[derive(Clone, Debug)]
 pub struct NewDebounced {
     /// The name under which it waits.
@@ -61,14 +61,14 @@ pub struct NewDebounced {
     pub fields: NewEntry,
 }
 
-/// An event that waits in the place of another one.
+/// The result of scheduling a debounced event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Debounced {
     /// When it is due, by the server's clock in milliseconds.
     pub due: u64,
     /// The event that was replaced.
     pub replaced: Option<EventId>,
-    /// Whether it waited before; then nothing was changed.
+    /// Whether this event waited before; then nothing was changed.
     pub repeated: bool,
 }
 
@@ -83,7 +83,7 @@ pub struct Upcoming {
     pub next_due: Option<Duration>,
     /// Records of events whose place in the set of waiting ones is lost.
     pub misplaced: u64,
-    /// Whether events are scheduled there: some were, and what says so is still there, or some wait.
+    /// Whether events are scheduled to the stream: some were and the sign of that still exists, or some wait.
     pub used: bool,
 }
 
@@ -95,14 +95,14 @@ pub struct Entered {
     /// Members that were removed because their records are missing, and records without a member that
     /// cannot be read.
     pub lost: usize,
-    /// Events that had lost their place, which they have again.
+    /// Events that had lost their place, and have got it back.
     pub restored: usize,
-    /// Such events, at least, that cannot get it back, because the user lacks the right to look for
+    /// At least how many events cannot get their lost place back, because the user lacks the right to look for
     /// them.
     pub stranded: usize,
     /// Whether more are due.
     pub has_more: bool,
-    /// Where the next call looks for events that have lost their place.
+    /// Where the next call continues to look for events that have lost their place.
     pub cursor: u64,
     /// What waits now.
     pub upcoming: Upcoming,
@@ -119,7 +119,7 @@ pub enum Rescheduled {
     Entered(EntryId, Option<EventId>),
 }
 
-/// An event that waits; `None` for what its record does not contain.
+/// An event that waits. A field is `None` if its record does not contain it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduledFacts {
     /// The name under which it waits: its event id, unless it is debounced.
@@ -141,14 +141,14 @@ pub struct ScheduledFacts {
 pub enum ScheduledFrom<'a> {
     /// At the first that is due.
     First,
-    /// After an event; where it no longer waits, as [`Due`](Self::Due).
+    /// After an event; if it no longer waits, like [`Due`](Self::Due).
     After {
         /// The name under which it waits.
         id: &'a str,
         /// When it was due, by the server's clock in milliseconds.
         due: u64,
     },
-    /// At the first that is not due before this time, by the server's clock in milliseconds.
+    /// At the first event that is due at this time or later, by the server's clock in milliseconds.
     Due(u64),
 }
 
@@ -163,12 +163,12 @@ pub struct ScheduledFactsPage {
     pub has_more: bool,
 }
 
-/// The steps of events that wait for their time. They belong to a stream and to none of its groups.
+/// The steps of events that wait for their time. Such events belong to a stream and to none of its groups.
 #[async_trait]
 pub trait Schedule: Send + Sync {
-    /// Has events wait, each until it is due: an answer for each. One of an id that waits already is
-    /// left as it is. One that is due is appended at once, with the retention that belongs to
-    /// appending. Of two events with one id, the first stands.
+    /// Schedules events, each to wait until it is due. Returns an answer for each. An event whose id waits
+    /// already is left as it is. An event that is due is appended at once, with the retention that is applied at
+    /// each append. Of two events with one id, the first stands.
     async fn schedule(
         &self,
         stream: &StreamName,
@@ -176,15 +176,15 @@ pub trait Schedule: Send + Sync {
         events: Vec<NewScheduled>,
     ) -> Vec<Result<Scheduling>>;
 
-    /// Has an event wait in the place of the one that waits under its name, if one does. Of many calls at
-    /// once, the last one waits.
+    /// Schedules an event in the place of the one that waits under its name, if there is one. Of many concurrent
+    /// calls, the event of the last one waits.
     async fn debounce(&self, stream: &StreamName, event: NewDebounced) -> Result<Debounced>;
 
-    /// What waits. Changes nothing.
+    /// Returns what waits. Changes nothing.
     async fn look_ahead(&self, stream: &StreamName) -> Result<Upcoming>;
 
-    /// Moves due events to the stream, at most `limit` and some MiB, with the retention that belongs to
-    /// appending. Each has the field `sj-due`. `cursor` is that of the last call, or zero.
+    /// Moves due events to the stream, at most `limit` and some MiB, with the retention that is applied at each
+    /// append. Each gets the field `sj-due`. `cursor` is the one that the last call returned, or zero.
     async fn enter(
         &self,
         stream: &StreamName,
@@ -193,10 +193,11 @@ pub trait Schedule: Send + Sync {
         cursor: u64,
     ) -> Result<Entered>;
 
-    /// Removes an event that waits under this name: whether there was one. If so, no entry comes of it any more.
+    /// Removes the event that waits under this name. Returns whether there was one. If so, it never becomes an
+    /// entry.
     async fn unschedule(&self, stream: &StreamName, id: &EventId) -> Result<bool>;
 
-    /// Changes when an event is due that waits. If it is due then, it is moved to the stream at once.
+    /// Changes when a waiting event is due. If it is due at the new time, it is moved to the stream at once.
     async fn reschedule(
         &self,
         stream: &StreamName,
@@ -205,8 +206,8 @@ pub trait Schedule: Send + Sync {
         due: Due,
     ) -> Result<Rescheduled>;
 
-    /// A page of the events that wait, in the order in which they are due: at most `limit`, fewer where
-    /// their records are large. The payloads are not read.
+    /// A page of the events that wait, in the order in which they are due: at most `limit`, and fewer where
+    /// their records are large. It does not read the payloads.
     async fn scheduled(
         &self,
         stream: &StreamName,
@@ -218,8 +219,8 @@ pub trait Schedule: Send + Sync {
     async fn scheduled_count(&self, stream: &StreamName) -> Result<u64>;
 }
 
-/// For how long after the first event was ever scheduled to a stream, processes may not know that they
-/// have to look for some. They learn it within three seconds.
+/// For how long after the first event was ever scheduled to a stream processes may not know that they have to
+/// look for events. They learn it within three seconds.
 pub(crate) const LEARNING: Duration = Duration::from_secs(5);
-/// A delay that is shorter than what passes between two looks.
+/// A delay that is shorter than the time between two looks.
 pub(crate) const SHORT: Duration = Duration::from_millis(500);

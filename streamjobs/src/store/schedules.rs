@@ -31,18 +31,18 @@ impl ScheduleKind {
     }
 }
 
-/// A schedule as a process computes it. To the store, it is opaque but for its names.
+/// A schedule as a process computes it. The store understands only its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSchedule {
     /// Its name, unique within the stream.
     pub name: ScheduleName,
-    /// What tells this definition from every other.
+    /// What identifies this definition among all others.
     pub digest: String,
     /// Where it comes from.
     pub kind: ScheduleKind,
     /// When it is due and what is published, in JSON.
     pub about: String,
-    /// The fields of each event but for its id, if they are fixed. There are at most 1,000.
+    /// The fields of each event except its id, if they are fixed. There are at most 1,000.
     pub fields: NewEntry,
 }
 
@@ -53,14 +53,15 @@ pub struct NewSchedule {
 pub struct NextTime {
     /// When it is due, in milliseconds since 1970.
     pub at: u64,
-    /// From which time on it was computed.
+    /// The time from which it was computed.
     pub from: ServerTime,
 }
 
 /// What became of a declaration. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Declared {
-    /// The definition was stored before, and is declared from now on. A lost next time was set again.
+    /// The definition was stored before, and is declared from now on. If its next time was lost, it was set
+    /// again.
     Same,
     /// It is new, or replaces another definition, whose missed occurrences are not made up.
     Stored,
@@ -73,7 +74,7 @@ pub enum Declared {
     /// The next time was computed from a time that is not that of the server's clock, which is this, or
     /// has passed since; nothing was changed.
     Stale(ServerTime),
-    /// There are so many schedules that the stream takes no other; nothing was changed.
+    /// The stream has so many schedules that it takes no other; nothing was changed.
     Full,
 }
 
@@ -82,9 +83,9 @@ pub enum Declared {
 pub enum Mark {
     /// This definition, which is declared from now on.
     Same,
-    /// This definition, without the time at which it is due next: it has to be declared again.
+    /// This definition, without the time at which it is due next: the process has to declare it again.
     Unplaced,
-    /// Another one, which was last declared this long ago.
+    /// Another definition, which was last declared this long ago.
     Other(Duration),
     /// No schedule.
     Missing,
@@ -94,7 +95,7 @@ pub enum Mark {
     Unreadable,
 }
 
-/// When a schedule is due next, as the server has it: only the same text is equal to it.
+/// When a schedule is due next, as the server stores it: two values are equal only if their texts are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Score {
     /// As the server prints it.
@@ -108,7 +109,7 @@ pub struct Score {
 pub struct DueSchedules {
     /// The server's clock.
     pub now: ServerTime,
-    /// Another number after each change of a definition or a pause.
+    /// A number that changes with each change of a definition or a pause.
     pub version: u64,
     /// Schedules of the stream that have a next time.
     pub count: u64,
@@ -118,11 +119,11 @@ pub struct DueSchedules {
     pub due: Vec<(String, Score)>,
     /// Whether more may be due.
     pub has_more: bool,
-    /// How long until the next one is due that is not due yet.
+    /// How long until the next schedule that is not due yet.
     pub next_due: Option<Duration>,
 }
 
-/// A schedule as it is stored; `None` for what cannot be read.
+/// A schedule as it is stored. A field is `None` if it cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduleFacts {
     /// Its name, which another client may have written.
@@ -138,19 +139,19 @@ pub struct ScheduleFacts {
 /// A definition as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSpec {
-    /// What tells it from every other.
+    /// What identifies this definition among all others.
     pub digest: String,
     /// Where it comes from.
     pub kind: ScheduleKind,
     /// When it is due and what is published, in JSON.
     pub about: String,
-    /// The fields of each event but for its id, unless they were not asked for.
+    /// The fields of each event except its id; empty if the caller did not ask for them.
     pub fields: NewEntry,
     /// The size of these fields in bytes.
     pub bytes: u64,
 }
 
-/// What became of a schedule. Times are those of the server's clock in milliseconds.
+/// What became of a schedule. Times are by the server's clock in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScheduleRecord {
     /// Since when there is a schedule of this name.
@@ -165,7 +166,7 @@ pub struct ScheduleRecord {
     pub runs: u64,
     /// The last occurrence that was published.
     pub last: Option<u64>,
-    /// The entry of that one.
+    /// The entry of that occurrence.
     pub last_entry: Option<EntryId>,
     /// Since when it is paused.
     pub paused: Option<u64>,
@@ -200,7 +201,7 @@ pub struct ScheduleFactsPage {
 pub struct Occurrence {
     /// When it is due.
     pub due: u64,
-    /// All fields of its entry but `sj-due`. There are at most 1,000.
+    /// All fields of its entry except `sj-due`. There are at most 1,000.
     pub fields: NewEntry,
 }
 
@@ -211,16 +212,16 @@ pub struct Firing {
     pub name: ScheduleName,
     /// When it was due.
     pub expected: Score,
-    /// The definition that this was computed from.
+    /// The definition from which this was computed.
     pub digest: String,
     /// When it is due next.
     pub next: u64,
-    /// What is published, in this order; it may be nothing.
+    /// What to publish, in this order; may be empty.
     pub occurrences: Vec<Occurrence>,
-    /// Occurrences that were missed and are not published.
+    /// Occurrences that were missed and are not to be published.
     pub missed: u64,
-    /// The group in which the job of the last occurrence must have ended: until then, each other one is
-    /// skipped.
+    /// The group in which the job of the last occurrence must have ended. Until then, every other occurrence
+    /// is skipped.
     pub busy: Option<GroupName>,
 }
 
@@ -231,14 +232,14 @@ pub enum Fired {
     Published(Vec<EntryId>),
     /// The job of the last occurrence has not ended. The next time is set.
     Skipped {
-        /// The entries of those before it.
+        /// The entries of the occurrences before it.
         published: Vec<EntryId>,
-        /// How many were not published.
+        /// How many occurrences were not published.
         skipped: u64,
     },
-    /// Another process was first, or the next time was changed; nothing was changed.
+    /// Another process fired first, or the next time was changed; nothing was changed here.
     Moved,
-    /// The definition is another one, it is missing or it cannot be read; nothing was changed.
+    /// The definition is a different one, is missing or cannot be read; nothing was changed.
     Changed,
     /// It is paused; nothing was changed.
     Paused,
@@ -249,9 +250,9 @@ pub enum Fired {
 /// What became of a run by hand. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ran {
-    /// It was published as this entry.
+    /// The event was published as this entry.
     Published(EntryId),
-    /// There is no such schedule, or another definition; nothing was changed.
+    /// There is no such schedule, or it has another definition; nothing was changed.
     Changed,
 }
 
@@ -262,16 +263,16 @@ pub enum RemovedSchedule {
     Missing,
     /// It is removed.
     Removed,
-    /// A living process declares it, and would again: nothing was changed.
+    /// A live process declares it, and would declare it again: nothing was changed.
     Declared,
 }
 
-/// The steps of schedules. They belong to a stream and to none of its groups.
+/// The steps of schedules. Schedules belong to a stream and to none of its groups.
 #[async_trait]
 pub trait Schedules: Send + Sync {
-    /// Stores the definition of a schedule, unless one is stored that was declared less than `silence` ago;
-    /// without a silence, the last one stands. The same definition keeps its next time, a new one begins with
-    /// `next`. A pause stays.
+    /// Stores the definition of a schedule, unless another one is stored that was declared less than
+    /// `silence` ago; without a silence, the last declaration wins. The same definition keeps its next time;
+    /// a new one begins with `next`. A pause stays.
     async fn declare(
         &self,
         stream: &StreamName,
@@ -280,18 +281,18 @@ pub trait Schedules: Send + Sync {
         silence: Duration,
     ) -> Result<Declared>;
 
-    /// Says which definitions a process has in its code: names and digests. An answer for each.
+    /// Records which definitions a process has in its code, by name and digest. Returns an answer for each.
     async fn mark_declared(
         &self,
         stream: &StreamName,
         declared: &[(ScheduleName, String)],
     ) -> Result<Vec<Mark>>;
 
-    /// What is due: a page behind the first `skip`. Changes nothing.
+    /// Returns what is due: one page, after the first `skip` schedules. Changes nothing.
     async fn due_schedules(&self, stream: &StreamName, skip: usize) -> Result<DueSchedules>;
 
-    /// Fires schedules: an answer for each. Each firing is carried out as a whole or refused, with the
-    /// retention that belongs to appending. `by` is the consumer that the log names.
+    /// Fires schedules. Returns an answer for each. Each firing is carried out as a whole or refused, with
+    /// the retention that is applied at each append. `by` is the consumer that the log names.
     async fn fire(
         &self,
         stream: &StreamName,
@@ -300,7 +301,7 @@ pub trait Schedules: Send + Sync {
         firings: Vec<Firing>,
     ) -> Vec<Result<Fired>>;
 
-    /// Publishes an event of a schedule now, if its definition is this one. Its next time stays.
+    /// Publishes an event of a schedule now, if the schedule has this definition. Its next time stays.
     async fn run_schedule(
         &self,
         stream: &StreamName,
@@ -310,11 +311,11 @@ pub trait Schedules: Send + Sync {
         fields: NewEntry,
     ) -> Result<Ran>;
 
-    /// Pauses a schedule: whether there is one. It has no next time then.
+    /// Pauses a schedule. Returns whether there is one. A paused schedule has no next time.
     async fn pause_schedule(&self, stream: &StreamName, name: &ScheduleName) -> Result<bool>;
 
-    /// Ends the pause of a schedule whose definition is this one, which begins with `next`: `Same` if it was
-    /// not paused, `Stored` if it was, and `Other` if it is missing or another definition.
+    /// Ends the pause of a schedule, if it has this definition; it continues at `next`. Returns `Same` if it
+    /// was not paused, `Stored` if it was, and `Other` if it is missing or has another definition.
     async fn resume_schedule(
         &self,
         stream: &StreamName,
@@ -323,15 +324,15 @@ pub trait Schedules: Send + Sync {
         next: NextTime,
     ) -> Result<Declared>;
 
-    /// Removes a schedule, in whatever state it is, unless processes declare it.
+    /// Removes a schedule, whatever its state, unless processes declare it.
     async fn remove_schedule(
         &self,
         stream: &StreamName,
         name: &ScheduleName,
     ) -> Result<RemovedSchedule>;
 
-    /// Removes those of these schedules that are only in code, and that no process has declared for this
-    /// long; and places whose schedule is lost. Returns how many were removed, and how many were lost.
+    /// Removes those of the named schedules that exist only in code and that no process has declared for this
+    /// long, and places whose schedule is lost. Returns how many were removed, and how many were lost.
     async fn forget_schedules(
         &self,
         stream: &StreamName,
@@ -339,8 +340,8 @@ pub trait Schedules: Send + Sync {
         silence: Duration,
     ) -> Result<(usize, usize)>;
 
-    /// A page of schedules in the order of their names, at most `limit`, fewer where their payloads are large
-    /// and asked for.
+    /// A page of schedules in the order of their names: at most `limit`, and fewer where payloads are asked
+    /// for and large.
     async fn schedules(
         &self,
         stream: &StreamName,
@@ -360,9 +361,9 @@ impl Firing {
 
 /// How far the time from which a next time was computed may be from the server's clock, in milliseconds.
 pub(crate) const DRIFT_MAX: u64 = 60_000;
-/// For how long the declaration of a process counts.
+/// For how long a process's declaration counts.
 pub(crate) const DECLARED_FOR: Duration = Duration::from_secs(600);
-/// Schedules of one stream, or of each of its partitions.
+/// How many schedules one stream, or each of its partitions, may have.
 pub(crate) const SCHEDULES_MAX: usize = 5_000;
-/// About how many lines the log of a stream has.
+/// About how many lines the log of a stream keeps.
 pub(crate) const LOG_MAX: usize = 10_000;

@@ -11,8 +11,9 @@ use crate::model::version::Release;
 /// Reports what the server is and how it is set up.
 #[async_trait]
 pub trait ServerInfo: Send + Sync {
-    /// Reads everything that the doctor examines; changes nothing. Of a cluster, every node that has
-    /// slots is asked. Rights are tried on the keys of these queues, or on an example key without queues.
+    /// Reads everything that the doctor examines; changes nothing. In a cluster, it asks every node that
+    /// has slots. It tries rights on the keys of these queues, or on an example key if there are no
+    /// queues.
     async fn facts(&self, queues: &[Queue]) -> Result<Facts>;
 
     /// What the user may not do on the keys of these queues; changes nothing.
@@ -63,7 +64,7 @@ pub struct ServerFacts {
     pub user: String,
     /// Whether a replica can take its place, as Sentinel decides.
     pub fails_over: bool,
-    /// Whether it says that its cluster can be used; `None` without a cluster.
+    /// Whether the node says that its cluster can be used; `None` without a cluster.
     pub cluster_ok: Option<Reported<bool>>,
     /// Its version and state.
     pub state: Reported<ServerState>,
@@ -119,9 +120,9 @@ pub struct ServerSettings {
     pub replicas_to_write: Option<u64>,
     /// How many entries a node of a stream holds at most; zero means any number.
     pub node_entries_max: Option<u64>,
-    /// After which silence the other nodes of a cluster take a master for dead.
+    /// After how long a silence the other nodes of a cluster consider a master dead.
     pub node_timeout: Option<Duration>,
-    /// Whether no node of a cluster serves anything while a slot has no living master.
+    /// Whether all nodes of a cluster refuse to serve while a slot has no living master.
     pub full_coverage: Option<bool>,
     /// Whether a node answers reads while its cluster is down.
     pub reads_when_down: Option<bool>,
@@ -132,7 +133,7 @@ pub struct ServerSettings {
 pub struct Rights {
     /// The user of the connection.
     pub user: String,
-    /// Those of the missing commands that the server does not know: renamed or disabled ones.
+    /// The missing commands that the server does not know: renamed or disabled ones.
     pub unknown: Vec<&'static str>,
     /// Commands that touch no key.
     pub missing: Vec<&'static str>,
@@ -160,7 +161,7 @@ pub struct KeyRights {
 pub struct ClockOffset {
     /// The difference.
     pub apart: Duration,
-    /// By how much the difference may be off: half of the round trip.
+    /// By how much the difference may be wrong: half of the round trip.
     pub error: Duration,
     /// Whether the server's clock is ahead.
     pub ahead: bool,

@@ -1,4 +1,4 @@
-//! What all traits of a store speak of: queues and their keys, fences, the server's clock, errors.
+//! What all traits of a store share: queues and their keys, fences, the server's clock, errors.
 
 use std::io;
 
@@ -53,7 +53,7 @@ impl Queue {
         self.stream.retry_records_key(&self.group)
     }
 
-    /// The hash of what the group remembers.
+    /// The key of the hash that keeps what the group remembers.
     pub(crate) fn group_key(&self) -> String {
         self.stream.group_key(&self.group)
     }
@@ -62,13 +62,13 @@ impl Queue {
         self.stream.progress_key(&self.group)
     }
 
-    /// The stream of notes of jobs that are done.
+    /// The key of the stream of notes of finished jobs.
     #[must_use]
     pub fn done_key(&self) -> String {
         self.stream.done_key(&self.group)
     }
 
-    /// The ring of what the group did, in the steps of a range.
+    /// The key of the ring of what the group did, in the steps of a range.
     #[must_use]
     pub fn trend_key(&self, range: TrendRange) -> String {
         self.stream.trend_key(&self.group, range)
@@ -87,7 +87,7 @@ impl Queue {
         ]
     }
 
-    /// The hash that says up to when starts of its jobs are granted.
+    /// The key of the hash that keeps up to when starts of the group's jobs are granted.
     pub(crate) fn rate_key(&self) -> String {
         self.stream.rate_key(&self.group)
     }
@@ -119,25 +119,26 @@ pub enum FenceResult {
     /// a failover or a reset. Nothing was changed.
     Undelivered,
     /// The attempt owned the entry, but the payload was trimmed. The entry is no longer pending; the
-    /// dead letter with this id says so.
+    /// dead letter with this id records that.
     Trimmed(EntryId),
 }
 
 /// Why an attempt may settle an entry that is not pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StandIn {
-    /// Its payload was trimmed, and this dead letter stands for it until it is settled.
+    /// The payload was trimmed, and this dead letter stands for the entry until it is settled.
     DeadLetter(EntryId),
     /// Another client removed it from the pending list while the attempt had its lease. A repetition
-    /// after a lost answer finds the retry that it has stored; a dead letter may be stored twice.
+    /// after a lost answer finds the retry that the first call stored; a dead letter may be stored twice.
     Removed,
 }
 
-/// The consumer that entries are pending for once they are released. A colon and the name of a process
-/// follow where they are released for it alone. The stores give it no heartbeat and do not list it.
+/// The consumer for which entries are pending once they are released. If they are released for one process alone, a
+/// colon and the name of that process follow. The stores give this consumer no heartbeat and do not list it.
 pub(crate) const RELEASED: &str = "streamjobs-released";
 
-/// For whom the entries of an owner are released: a name, or nothing for any process.
+/// For whom an owner's entries are released: the name of a process, or an empty text for any process. `None` if
+/// they are not released.
 pub(crate) fn released_for(owner: &str) -> Option<&str> {
     match owner.strip_prefix(RELEASED)? {
         "" => Some(""),
@@ -169,7 +170,7 @@ pub enum StoreError {
     /// There was no connection; nothing was changed.
     #[error("no connection to the server")]
     Unreachable(#[source] BoxError),
-    /// The connection had no room for the request within its deadline, because others wait for their
+    /// The connection had no room for the request within its deadline, because other requests wait for their
     /// answers; nothing was changed.
     #[error("the request was not sent")]
     NotSent(#[source] BoxError),
@@ -191,8 +192,8 @@ impl StoreError {
         matches!(self, Self::AnswerLost(_) | Self::Protocol { .. })
     }
 
-    /// Whether a repetition may succeed without anything being repaired: the server cannot be reached, is starting,
-    /// changes its role, or is short of memory or disk.
+    /// Whether a repetition may succeed without a repair: the server cannot be reached, is starting, is changing
+    /// its role, or is short of memory or disk.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::NotSent(_) | Self::AnswerLost(_) => true,

@@ -11,10 +11,10 @@ use crate::model::entry::EntryId;
 use crate::model::name::{EventId, StreamName};
 pub use crate::model::unique::{UniqueDigest, UniqueLock};
 
-/// An event to be appended unless another one stands for its digest.
+/// An event to append unless another one stands for its digest.
 #[derive(Clone, Debug)]
 pub struct NewUnique {
-    /// What it is the same as.
+    /// The digest of what makes it the same as another event.
     pub digest: UniqueDigest,
     /// Its event id.
     pub id: EventId,
@@ -40,11 +40,11 @@ pub struct UniqueHolder {
 pub enum UniqueAppend {
     /// It is in the stream.
     Appended(EntryId),
-    /// This one stands, which may be the same event; nothing was appended.
+    /// This event stands, and may be the same event; nothing was appended.
     Stands(UniqueHolder),
 }
 
-/// An entry to acknowledge whose lock ends with it.
+/// An entry to acknowledge, whose lock ends with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UniqueAck {
     /// Where the entry is.
@@ -58,8 +58,8 @@ pub struct UniqueAck {
 /// The steps of locks. They belong to a stream.
 #[async_trait]
 pub trait UniqueLocks: Send + Sync {
-    /// Appends an event, with the retention that belongs to appending, unless one stands for its digest. Both
-    /// or neither: of many calls at once, one appends.
+    /// Appends an event, with the retention that is applied at each append, unless one stands for its digest.
+    /// It appends and locks, or does neither: of many concurrent calls, one appends.
     async fn publish_unique(
         &self,
         stream: &StreamName,
@@ -67,8 +67,8 @@ pub trait UniqueLocks: Send + Sync {
         event: NewUnique,
     ) -> Result<UniqueAppend>;
 
-    /// Acknowledges entries of any owner, each together with the end of its lock if that is still its
-    /// event's: for each, whether it was pending.
+    /// Acknowledges entries of any owner, and in the same step ends the lock of each, if the lock still
+    /// belongs to its event. Returns for each whether it was pending.
     async fn acknowledge_unique(&self, queue: &Queue, acks: &[UniqueAck]) -> Vec<Result<bool>>;
 
     /// Which event stands for a digest. Changes nothing.
@@ -78,7 +78,8 @@ pub trait UniqueLocks: Send + Sync {
         digest: &UniqueDigest,
     ) -> Result<Option<UniqueHolder>>;
 
-    /// Ends a lock, if it is this event's, or whichever it is: the event that had it.
+    /// Ends a lock, if it belongs to this event, or in any case if no event is given. Returns the event that
+    /// had it.
     async fn release_unique(
         &self,
         stream: &StreamName,
