@@ -171,7 +171,7 @@ impl Admin for MemoryStore {
 }
 
 impl MemoryState {
-    /// Whom a moved entry belongs to from now on.
+    /// The owner that a moved entry has from now on.
     fn new_owner(
         &mut self,
         queue: &Queue,
@@ -192,7 +192,7 @@ impl MemoryState {
     }
 }
 
-/// Trims a stream, or counts what that would remove.
+/// Trims a stream, or counts what a trim would remove.
 fn trimmed(state: &mut MemoryState, stream: &StreamName, trim: Trim, apply: bool) -> Trimmed {
     let now = state.now();
     let Some(stream) = state.streams.get_mut(stream.as_str()) else {
@@ -221,7 +221,7 @@ fn trimmed(state: &mut MemoryState, stream: &StreamName, trim: Trim, apply: bool
     }
 }
 
-/// Moves a group, unless it is only checked whether that is permitted.
+/// Moves a group, or only checks whether moving is permitted.
 fn move_group(
     state: &mut MemoryState,
     queue: &Queue,
@@ -253,7 +253,7 @@ fn move_group(
     Ok(Permitted::Done)
 }
 
-/// Removes a group, unless it is only checked whether that is permitted.
+/// Removes a group, or only checks whether removing is permitted.
 fn destroy_group(
     state: &mut MemoryState,
     queue: &Queue,

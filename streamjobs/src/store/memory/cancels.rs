@@ -10,7 +10,7 @@ use crate::store::types::Result;
 use crate::store::{CancelMarks, Cancels};
 
 impl MemoryState {
-    /// The number of the last mark; zero without one.
+    /// The number of the last mark; zero if there is no mark.
     pub(super) fn last_cancel(&self, stream: &StreamName) -> u64 {
         let marks = self.cancels.get(stream.as_str());
         marks.and_then(|marks| marks.values().max()).copied().unwrap_or(0)
@@ -55,7 +55,7 @@ impl Cancels for MemoryStore {
             if !marks.is_some_and(|marks| marks.contains_key(&mark)) {
                 return Ok(false);
             }
-            // Its number is above that of the mark, so it comes first.
+            // Its number is above the mark's, so it comes first.
             state.mark_cancelled(stream, REMOVAL.to_owned());
             let marks = state.cancels.get_mut(stream.as_str());
             Ok(marks.and_then(|marks| marks.remove(&mark)).is_some())

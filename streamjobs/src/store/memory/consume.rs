@@ -95,7 +95,7 @@ impl Consume for MemoryStore {
         let answers = self.step("schedule_retries", |state| {
             let mut jobs = retries.iter().enumerate().collect::<Vec<_>>();
             jobs.sort_by_key(|(_, retry)| retry.hold.id);
-            // A fault of this name is one of a single job.
+            // A fault of this name affects a single job.
             let one = |(place, retry)| {
                 let schedule = || state.settle_with_retry(queue, consumer, retry);
                 (place, self.faults.apply("schedule_retry", None, schedule))

@@ -1,4 +1,4 @@
-//! Notes of jobs that are done, in memory.
+//! Notes of finished jobs, in memory.
 
 use async_trait::async_trait;
 

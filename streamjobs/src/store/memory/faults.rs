@@ -1,5 +1,5 @@
 //! What tests order and observe: calls that fail or are delayed, a stopped server, a clock that jumps,
-//! the state after every step.
+//! and the state after every step.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -16,20 +16,20 @@ use crate::store::{Inlet, Queue, StoreError};
 /// How a call fails. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is not carried out, and the caller is told so.
+    /// It is not carried out, and the caller learns that.
     Unreachable,
     /// It is not carried out, because the store refuses it.
     Refused,
-    /// It is not carried out, and the caller does not know.
+    /// It is not carried out, and the caller does not learn that.
     RequestLost,
-    /// It is carried out, and the caller does not know.
+    /// It is carried out, and the caller does not learn that.
     AnswerLost,
     /// It panics, as a bug of this crate would.
     Panic,
 }
 
 impl Fault {
-    /// What the caller gets.
+    /// The error that the caller gets.
     pub(super) fn error(self) -> StoreError {
         match self {
             Self::Unreachable => StoreError::Unreachable("as ordered".into()),
@@ -44,11 +44,11 @@ impl Fault {
 
 /// Observes a store. Its methods must not call the store.
 pub trait Watch: fmt::Debug + Send + Sync {
-    /// How a caller's next call proceeds. A waiting read asks for "look" each time it checks again; only
-    /// the fault of that answer counts.
+    /// Decides how a caller's next call proceeds. A waiting read asks for "look" each time it checks
+    /// again; only the fault of that answer counts.
     fn passage(&self, caller: u64, operation: &'static str) -> Passage;
 
-    /// A step was carried out; `view` is the state right after it.
+    /// Tells that a step was carried out; `view` is the state right after it.
     fn carried_out(&self, caller: u64, operation: &'static str, view: View<'_>);
 }
 
@@ -107,7 +107,7 @@ impl<'a> View<'a> {
         holds.map(|(place, key)| (*place, key.as_str()))
     }
 
-    /// The jobs in the lines of a group's limit.
+    /// The jobs that wait in the lines of a group's limit.
     pub fn lines(self, queue: &Queue) -> impl Iterator<Item = &'a Fields> + use<'a> {
         let limit = self.state.limits.get(&queue.group_key());
         limit.into_iter().flat_map(|limit| limit.lines.values().flatten())
@@ -180,17 +180,17 @@ impl Faults {
         self.lock().next.entry(step).or_default().push_back(fault);
     }
 
-    /// Lets every call fail, or no longer.
+    /// Makes every call fail, or ends that.
     pub(super) fn set_stopped(&self, is_stopped: bool) {
         self.lock().is_stopped = is_stopped;
     }
 
-    /// The same faults for one caller, whose calls are watched.
+    /// The same faults, for one caller whose calls are watched.
     pub(super) fn watched(&self, caller: u64, watch: Arc<dyn Watch>) -> Self {
         Self { watch: Some((caller, watch)), ..self.clone() }
     }
 
-    /// Waits for a request to arrive: how the call proceeds.
+    /// Waits for a request to arrive. Returns how the call proceeds.
     pub(super) async fn passage(&self, step: &'static str) -> Passage {
         let Some((caller, watch)) = &self.watch else { return Passage::default() };
         let passage = watch.passage(*caller, step);
@@ -204,7 +204,7 @@ impl Faults {
         watch.passage(*caller, "look").fault
     }
 
-    /// Carries a step out, unless this fault or an ordered one prevents it.
+    /// Carries out a step, unless this fault or an ordered one prevents it.
     pub(super) fn apply<T>(
         &self,
         name: &'static str,

@@ -1,20 +1,20 @@
-//! What is granted of a group's rate, in memory.
+//! Which starts the rate of a group has granted, in memory.
 
 use crate::model::rate::Pace;
 use crate::store::rates::{DECLARED_MICROS, Rate};
 
-/// Up to when starts of a group's jobs are granted, and by which rate.
+/// Up to when starts of a group's jobs are granted, and at which rate.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct GrantedUpTo {
     /// In microseconds.
     pub(super) tat: u64,
-    /// The code's rate that holds, when its process joined the group, and when such a process has asked last,
-    /// both in microseconds.
+    /// The rate in force from the code, when its process joined the group, and when such a process last
+    /// asked, both in microseconds.
     pub(super) declared: Option<(Rate, u64, u64)>,
 }
 
 impl GrantedUpTo {
-    /// The code's rate that holds, if its processes have asked lately.
+    /// The rate in force from the code, if its processes have asked lately.
     pub(super) fn declared(&self, clock: u64) -> Option<(Rate, u64)> {
         let (rate, by, seen) = self.declared?;
         let valid = DECLARED_MICROS + 2 * micros(Pace::of(&rate).interval);
@@ -22,12 +22,13 @@ impl GrantedUpTo {
     }
 }
 
-/// Microseconds of a clock, or between two readings: far below what a float counts exactly.
+/// Microseconds of a clock, or between two readings. The values stay far below those that a float cannot
+/// represent exactly.
 pub(super) fn exact(micros: u64) -> f64 {
     micros as f64
 }
 
-/// The same, back. Below zero is zero.
+/// Back to microseconds. A value below zero becomes zero.
 pub(super) fn micros(exact: f64) -> u64 {
     exact as u64
 }

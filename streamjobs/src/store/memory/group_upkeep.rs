@@ -160,7 +160,7 @@ impl GroupUpkeep for MemoryStore {
 }
 
 impl Record {
-    /// Keeps until when the event types of a heartbeat are declared.
+    /// Records until when the event types of a heartbeat are declared.
     fn declare(&mut self, now: u64, about: &str) {
         let Some(heartbeat) = Heartbeat::read(about) else { return };
         let valid = now + milliseconds(heartbeat.valid_for());
@@ -190,7 +190,7 @@ impl Record {
         TypeSight { declared: false, undeclared_for: Duration::from_millis(undeclared_for) }
     }
 
-    /// Whether a consumer sends heartbeats, and its last one is recent.
+    /// Whether a consumer sends heartbeats and its last one is recent.
     pub(super) fn is_alive(&self, consumer: &str, now: u64) -> bool {
         let about = self.about.get(consumer).and_then(|about| Heartbeat::read(about));
         let sent = self.heartbeats.get(consumer).copied().unwrap_or(0);
@@ -198,7 +198,7 @@ impl Record {
         about.is_some_and(|about| about.is_alive(age))
     }
 
-    /// Until when a consumer counts as alive that does not write its types.
+    /// Until when at least one consumer that does not list its types counts as alive.
     fn unlisted_until(&self) -> u64 {
         let unlisted = self.about.iter().filter_map(|(consumer, about)| {
             let heartbeat = Heartbeat::read(about).filter(|about| about.types.is_none())?;
@@ -209,7 +209,7 @@ impl Record {
 }
 
 impl MemoryState {
-    /// Schedules jobs again whose place in the retry set was lost: how many.
+    /// Gives jobs back their lost places in the retry set. Returns how many.
     fn restore_retries(&mut self, queue: &Queue, now: u64) -> usize {
         let lost = std::mem::take(&mut self.record(queue).lost_retries);
         for Retry { name, fields } in &lost {
@@ -219,7 +219,8 @@ impl MemoryState {
         lost.len()
     }
 
-    /// Whether a consumer leaves a job, which is due since a time, to those that declare its type.
+    /// Whether a consumer leaves a job, which has been due since `due`, to consumers that declare its
+    /// type.
     fn left_to_others(
         &mut self,
         queue: &Queue,
@@ -269,7 +270,7 @@ impl MemoryState {
     }
 }
 
-/// Entries that were removed before their delivery, each counted once.
+/// Counts entries that were removed before their delivery, each once.
 fn count_trimmed(stream: &mut Stream, queue: &Queue) -> u64 {
     let removed = stream.removed();
     let Some(group) = stream.groups.get_mut(queue.group.as_str()) else { return 0 };
@@ -297,5 +298,5 @@ fn retire(state: &mut MemoryState, queue: &Queue, consumer: &str) -> bool {
     true
 }
 
-/// A job that is due for longer, in milliseconds, is moved by any consumer.
+/// A job that has been due for longer than this, in milliseconds, is moved by any consumer.
 const OVERDUE: u64 = 5_000;

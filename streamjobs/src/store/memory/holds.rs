@@ -29,13 +29,13 @@ impl MemoryState {
         count(self.limit(queue).parked())
     }
 
-    /// The key that most of them wait for, and how many do.
+    /// The key for which most jobs wait, and how many do.
     pub(super) fn longest_line(&mut self, queue: &Queue) -> Option<(String, u64)> {
         let lines = self.limit(queue).lines.iter().map(|(key, line)| (line.len(), key));
         lines.max().map(|(jobs, key)| (key.clone(), count(jobs)))
     }
 
-    /// Whether an entry is admitted; otherwise it is in a line now.
+    /// Whether the limit admits an entry. If not, its job is in a line now.
     fn admit(&mut self, queue: &Queue, rule: HoldRule, inlet: Inlet, entry: &Entry) -> bool {
         let (place, limit) = ((inlet, entry.id()), self.limit(queue));
         if limit.holds.contains_key(&place) {
@@ -115,7 +115,7 @@ impl MemoryState {
         }
     }
 
-    /// Whether the job of a hold is anywhere where it keeps its place.
+    /// Whether the job of a hold still exists in a place where it keeps the hold.
     fn has_job(&mut self, queue: &Queue, (inlet, id): (Inlet, EntryId), blocks: bool) -> bool {
         let name = format!("{}:{id}", if inlet.is_lane() { 'l' } else { 's' });
         let entry = self.streams.get(&queue.key(inlet)).map(|on| on.entries.contains_key(&id));
@@ -134,8 +134,8 @@ impl MemoryState {
 }
 
 impl MemoryStore {
-    /// What a take decides about an entry, by itself: for tests of what happens where reading and deciding
-    /// are two steps.
+    /// Decides about one entry as a take does: for tests of what happens if reading and deciding are two
+    /// steps.
     #[must_use]
     pub fn decide(&self, queue: &Queue, rule: HoldRule, inlet: Inlet, entry: &Entry) -> bool {
         self.lock().admit(queue, rule, inlet, entry)
@@ -203,7 +203,7 @@ impl Holds for MemoryStore {
                 HoldScope::Key | HoldScope::Group => {
                     ended.iter().map(|key| state.feed(queue, key, Some(rule))).sum()
                 }
-                // The next take decides which go on.
+                // The next take decides which jobs move on.
                 HoldScope::Share => 0,
             };
             Ok(Finished { acknowledged, fed })

@@ -319,7 +319,7 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
     })
 }
 
-/// The error of a job that waits for retry and has failed.
+/// The error of a job that has failed and waits for retry.
 fn retry_error(state: &mut MemoryState, queue: &Queue) -> Option<String> {
     let jobs = state.retries(queue).values().collect::<Vec<_>>();
     let ends = jobs.iter().take(5).chain(jobs.iter().skip(jobs.len().saturating_sub(5)));
@@ -358,7 +358,7 @@ fn range(
     }
 }
 
-/// New dead letters that are counted at most.
+/// How many new dead letters are counted at most.
 const COUNTED_MAX: usize = 100;
 
 /// Follows one stream.

@@ -6,7 +6,7 @@ use crate::model::name::StreamName;
 use crate::model::partition::Partitions;
 
 impl MemoryStore {
-    /// Keeps how many partitions a stream has at least, as a client does that connects to a server.
+    /// Gives a stream at least this many partitions, as a client does that connects to a server.
     pub(crate) fn keep_partitions(&self, stream: &StreamName, wanted: u16) {
         let mut state = self.lock();
         let count = state.partitions.entry(stream.as_str().to_owned()).or_insert(1);
@@ -28,7 +28,7 @@ impl MemoryStore {
         entries.map(|(id, fields)| Entry::new(*id, fields.clone())).collect()
     }
 
-    /// The events of a stream that wait for their time, by when they are due in milliseconds.
+    /// The events of a stream that wait for their time, each with when it is due in milliseconds.
     pub(crate) fn waiting(&self, stream: &StreamName) -> Vec<(u64, Entry)> {
         let state = self.lock();
         let Some(later) = state.later.get(&stream.later_key()) else { return Vec::new() };

@@ -10,16 +10,16 @@ use crate::store::{ServerTime, Upcoming};
 /// The events of one stream that wait.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Later {
-    /// Since when events are scheduled to the stream.
+    /// Since when events have been scheduled to the stream.
     pub(super) since: Option<u64>,
-    /// When each is due, and its id.
+    /// When each event is due, and its id.
     pub(super) members: BTreeSet<(u64, String)>,
-    /// When each is due, and its fields, by its id.
+    /// By id: when each event is due, and its fields.
     pub(super) records: BTreeMap<String, (u64, Fields)>,
 }
 
 impl Later {
-    /// Removes an event: whether there was one.
+    /// Removes an event. Returns whether there was one.
     pub(super) fn remove(&mut self, id: &str) -> bool {
         let members = self.members.len();
         self.members.retain(|(_, member)| member != id);
@@ -47,7 +47,7 @@ impl Later {
         }
     }
 
-    /// Each record without a member gets one again: how many.
+    /// Gives each record without a member a member again. Returns how many.
     pub(super) fn restore(&mut self) -> usize {
         if self.misplaced() == 0 {
             return 0;

@@ -1,4 +1,4 @@
-//! What is left to do in streams in memory, for tests that wait until all is done.
+//! What is left to do in the streams in memory, for tests that wait until everything is done.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::store::Queue;
 use crate::store::schedules::{DECLARED_FOR, ScheduleKind};
 use crate::store::types::released_for;
 
-/// A moment, to ask later what has ended since.
+/// A moment, with which a test can ask later what has ended since.
 #[derive(Debug)]
 pub(crate) struct Moment {
     pub(crate) ended: Ended,
@@ -32,7 +32,7 @@ pub(crate) struct Unfinished {
 }
 
 impl Unfinished {
-    /// When the first of it is due, if all of it is due later.
+    /// When the first of it is due, if all of it is due in the future.
     pub(crate) fn next_due(&self) -> Option<u64> {
         let dues = self.left.iter().map(|left| left.work.due().unwrap_or(0));
         dues.min().filter(|due| *due > self.now)
@@ -43,17 +43,17 @@ impl Unfinished {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Left {
     pub(crate) stream: String,
-    /// Its group; events that wait for their time have none.
+    /// Its group; `None` for events that wait for their time.
     pub(crate) group: Option<String>,
     pub(crate) work: Work,
-    /// Why a process does not do it.
+    /// Why no process does it.
     pub(crate) obstacle: Option<&'static str>,
 }
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// So many entries are not delivered yet.
+    /// This many entries are not delivered yet.
     Backlog(usize),
     /// An entry was delivered and has not ended.
     Pending { id: EntryId, event_id: String, consumer: String, delivery_count: u64 },
@@ -78,7 +78,7 @@ impl Work {
 }
 
 impl MemoryStore {
-    /// From now on, each job is delivered once more after its success.
+    /// Delivers each job once more after its success, from now on.
     pub(crate) fn repeat_jobs(&self) {
         self.lock().ledger.repeated.get_or_insert_default();
     }
@@ -100,7 +100,7 @@ impl MemoryStore {
         self.changed.notified().await;
     }
 
-    /// The dead letters that were stored since and are still there.
+    /// The dead letters that were stored since a moment and still exist.
     pub(crate) fn letters_since(&self, moment: &Moment) -> Vec<(Queue, Entry)> {
         let state = self.lock();
         let mut letters = Vec::new();
@@ -221,7 +221,7 @@ impl MemoryState {
     }
 }
 
-/// Work of a stream, by the key of what holds it.
+/// Work in a stream, described by the key that holds it.
 fn of_stream(key: &str, suffix: &str, work: Work) -> Left {
     let name = key.strip_suffix(suffix).unwrap_or(key);
     let bare = name.strip_prefix('{').and_then(|name| name.strip_suffix('}'));

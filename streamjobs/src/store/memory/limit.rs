@@ -8,7 +8,7 @@ use crate::model::limit::HoldRule;
 /// The limit of one group.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Limit {
-    /// The key that each job with a place counts for.
+    /// The key for which each job with a place is counted.
     pub(super) holds: BTreeMap<(Inlet, EntryId), String>,
     /// Jobs that wait, by their key.
     pub(super) lines: BTreeMap<String, VecDeque<Fields>>,
@@ -50,7 +50,7 @@ impl Turns {
         self.of_keys.get(key).copied().unwrap_or(0)
     }
 
-    /// A key has its turn behind all others from here on.
+    /// Moves a key's turn behind those of all others.
     pub(super) fn take(&mut self, key: &str) {
         self.last += 1;
         self.of_keys.insert(key.to_owned(), self.last);

@@ -1,6 +1,6 @@
 //! Streams in this process, under tokio's clock: for tests of handlers and of the runtime.
 //!
-//! Each step is carried out as a server would, under one lock. Tests order faults in `faults`.
+//! Each step is carried out as a server would carry it out, under one lock. Tests order faults in `faults`.
 
 mod admin;
 mod cancels;
@@ -65,19 +65,19 @@ impl MemoryStore {
         Self { state, changed, faults: Faults::default() }
     }
 
-    /// Lets the next call of a step fail; `step` is the name of its method. A `schedule_retry` is one job of
-    /// a call of `schedule_retries`.
+    /// Makes the next call of a step fail; `step` is the name of its method. The step `schedule_retry` is a
+    /// single job in a call of `schedule_retries`.
     pub fn fail_next(&self, step: &'static str, fault: Fault) {
         self.faults.order(step, fault);
     }
 
-    /// Lets every call fail until [`start_server`](Self::start_server).
+    /// Makes every call fail until [`start_server`](Self::start_server).
     pub fn stop_server(&self) {
         self.faults.set_stopped(true);
         self.changed.notify_waiters();
     }
 
-    /// Answers again.
+    /// Makes calls succeed again.
     pub fn start_server(&self) {
         self.faults.set_stopped(false);
     }
@@ -87,13 +87,13 @@ impl MemoryStore {
         self.lock().step_clock(milliseconds);
     }
 
-    /// The same streams for one caller, whose calls are watched.
+    /// The same streams, for one caller whose calls are watched.
     #[must_use]
     pub fn watched(&self, caller: u64, watch: Arc<dyn Watch>) -> Self {
         Self { faults: self.faults.watched(caller, watch), ..self.clone() }
     }
 
-    /// A store of its own with the same contents, for a search that goes on from here in several ways.
+    /// A separate store with the same contents, for a search that continues from here in several ways.
     #[must_use]
     pub fn copy(&self) -> Self {
         let state = Arc::new(Mutex::new(self.lock().clone()));
@@ -109,7 +109,7 @@ impl MemoryStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One step of the store: all of it or nothing. Its name is that of the method, for faults.
+    /// One step of the store: it happens as a whole or not at all. Its name is the method's, for faults.
     async fn step<T: Send>(
         &self,
         name: &'static str,

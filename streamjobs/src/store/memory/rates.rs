@@ -15,7 +15,8 @@ use crate::store::rates::{
 use crate::store::types::Result;
 
 impl MemoryState {
-    /// How long no job of the group starts. Where the clock was set back since, the wait begins again.
+    /// For how much longer no job of the group starts. If the clock was set back since, the wait
+    /// begins again.
     pub(super) fn limited(&mut self, queue: &Queue) -> Option<Duration> {
         let now = self.now();
         let limited = self.record(queue).limited.as_mut()?;
@@ -68,7 +69,7 @@ impl MemoryState {
         let reserved =
             pace.reserve(exact(upto.tat), Asked { now: exact(clock), wanted: asked.wanted });
         if reserved.granted == 0 {
-            // It may have been cut back.
+            // Starts may have been returned since.
             upto.tat = upto.tat.min(micros(reserved.tat));
             return StartsGranted { wait: Duration::from_micros(micros(reserved.wait)), ..nothing };
         }

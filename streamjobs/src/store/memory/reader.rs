@@ -99,7 +99,7 @@ impl StreamReader for MemoryReader {
                 if state.woken.remove(&self.number) {
                     return Ok(false);
                 }
-                // Whether the group is lost, the read tells.
+                // If the group is lost, the read reports it.
                 if state.streams.get(&key).is_none_or(|stream| stream.may_deliver(group)) {
                     return Ok(true);
                 }
@@ -111,7 +111,7 @@ impl StreamReader for MemoryReader {
     }
 
     async fn watch(&mut self) -> Result<()> {
-        // Every wait looks at the stream itself.
+        // Each wait checks the stream itself.
         Ok(())
     }
 

@@ -22,7 +22,7 @@ impl MemoryState {
         self.kept(key).is_some_and(|kept| kept.json.starts_with(DEAD.as_bytes()))
     }
 
-    /// Keeps a text, unless a result is kept: whether it is.
+    /// Stores a text unless a result is stored. Returns whether it stored the text.
     fn keep(&mut self, key: String, json: Bytes, keep: Duration) -> bool {
         if self.kept(&key).is_some() && !self.is_dead(&key) {
             return false;

@@ -165,7 +165,7 @@ impl MemoryState {
         }
     }
 
-    /// Whether a group has not ended the job of an entry of its stream.
+    /// Whether a group has not finished the job of an entry of its stream.
     fn is_unfinished(&mut self, queue: &Queue, id: EntryId) -> bool {
         let has_entry = self.stream(queue.stream.as_str()).entries.contains_key(&id);
         let Ok(group) = self.group(queue, Inlet::STREAM) else { return false };

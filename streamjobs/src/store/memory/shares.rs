@@ -11,7 +11,7 @@ use crate::model::name::ConsumerName;
 use crate::store::types::Result;
 use crate::store::{Inlet, Left, Queue, StoreError, Taken};
 
-/// What a take has read and not decided about, by key.
+/// Entries that a take has read and not yet decided about, by key.
 type Waiting = BTreeMap<String, VecDeque<(Inlet, Entry)>>;
 
 impl MemoryState {
@@ -23,7 +23,8 @@ impl MemoryState {
         free: usize,
         rule: HoldRule,
     ) -> Result<Taken> {
-        // Where lines are full, no more is read than can be taken instead.
+        // While lines are full, a take reads nothing from the stream, and from the lane only as
+        // many entries as slots are free.
         let is_full = self.limit(queue).parked() >= PARKED_MAX;
         let of_lane = free + if is_full { 0 } else { LANE_AHEAD };
         let retried = self.read_ahead(queue, consumer, Inlet::LANE, of_lane)?;
@@ -86,7 +87,8 @@ impl MemoryState {
         Ok(read.into_iter().map(|(id, fields)| Entry::new(id, fields)).collect())
     }
 
-    /// Takes jobs of what was read, and moves jobs of lines to the lane, as many as slots are free.
+    /// Takes as many jobs as slots are free, from the entries that were read, and from lines by
+    /// moving their jobs to the lane.
     fn share_out(
         &mut self,
         queue: &Queue,
@@ -122,7 +124,7 @@ impl MemoryState {
         }
     }
 
-    /// Puts what is left into lines: how many jobs.
+    /// Puts the remaining jobs into lines. Returns how many.
     fn park_all(&mut self, queue: &Queue, waiting: Waiting) -> usize {
         let mut parked = 0;
         for (key, jobs) in waiting {
@@ -137,8 +139,8 @@ impl MemoryState {
     }
 }
 
-/// Entries of the stream that a take looks at.
+/// How many entries of the stream a take examines.
 const LOOKED_MAX: usize = 500;
-/// Entries of the lane beyond the free slots.
+/// How many entries of the lane it examines beyond the free slots.
 const LANE_AHEAD: usize = 100;
 const PARKED_MAX: usize = 10_000;

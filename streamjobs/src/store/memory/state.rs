@@ -82,15 +82,15 @@ pub(super) struct Record {
     pub(super) resumed: Option<u64>,
     /// The rate that an operator has set.
     pub(super) rate: Option<SetRate>,
-    /// From when until when no job starts, both by the server's clock in milliseconds.
+    /// From when until when no job starts, by the server's clock in milliseconds.
     pub(super) limited: Option<(u64, u64)>,
     /// Entries that were trimmed before their delivery.
     pub(super) trimmed_unread: u64,
     /// When a scan last found nothing idle, and for which lease, both in milliseconds.
     pub(super) scans: HashMap<Inlet, (u64, u64)>,
-    /// Until when a live consumer declares an event type; `*` is a consumer that may have any.
+    /// Until when a live consumer declares an event type; `*` stands for consumers that may have any.
     pub(super) types: BTreeMap<String, u64>,
-    /// Event types that were met without a handler: when first, and when last.
+    /// Event types that were met without a handler: when first and when last.
     pub(super) unhandled: BTreeMap<String, (u64, u64)>,
     /// Jobs whose place in the retry set was lost.
     pub(super) lost_retries: Vec<Retry>,
@@ -103,7 +103,7 @@ pub(super) struct Retry {
     pub(super) fields: Fields,
 }
 
-/// What a group did in the steps of one range, by their place in the ring; and when it expires.
+/// What a group did in the steps of one range, by their place in the ring, and when the ring expires.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ring {
     pub(super) places: BTreeMap<u64, TrendStep>,
@@ -222,8 +222,8 @@ impl MemoryState {
     }
 
     /// For how long the entries of each owner must be idle before others may claim them, in
-    /// milliseconds. Released ones may be claimed at once, those released for another live process
-    /// than `me` when they have been idle for its lease.
+    /// milliseconds. Released entries may be claimed at once; if they are released for a live process
+    /// other than `me`, only when they have been idle for its lease.
     pub(super) fn leases(
         &mut self,
         queue: &Queue,
@@ -263,7 +263,7 @@ impl MemoryState {
             || self.record(queue).lost_retries.iter().any(|retry| retry.name == name)
     }
 
-    /// Schedules a retry. It is named after its entry.
+    /// Schedules a retry, named after the job's entry.
     pub(super) fn schedule_retry(&mut self, queue: &Queue, due: u64, name: &str, fields: Fields) {
         self.scheduled += 1;
         let number = self.scheduled;
@@ -278,7 +278,7 @@ impl MemoryState {
         group.ok_or(StoreError::GroupMissing)
     }
 
-    /// The groups of all inlets, as far as they exist.
+    /// The groups of those inlets that have one.
     pub(super) fn groups<'s>(&'s self, queue: &Queue) -> impl Iterator<Item = &'s Group> + use<'s> {
         let streams = queue.keys().map(|key| self.streams.get(&key));
         let group = queue.group.clone();
@@ -326,7 +326,7 @@ impl MemoryState {
         })
     }
 
-    /// The payload of a pending entry, or the dead letter that says that it was trimmed.
+    /// The payload of a pending entry, or the dead letter that records that it was trimmed.
     pub(super) fn payload(
         &mut self,
         queue: &Queue,
@@ -343,7 +343,7 @@ impl MemoryState {
         Ok(Err(self.dead(queue).append(now, trimmed(inlet, id, &row))))
     }
 
-    /// Acknowledges an entry, and removes it from the lane. True if it was pending.
+    /// Acknowledges an entry, and removes it from the lane. Returns true if it was pending.
     pub(super) fn acknowledge(&mut self, queue: &Queue, inlet: Inlet, id: EntryId) -> bool {
         let known = match self.group(queue, inlet) {
             Ok(group) => group.pending.remove(&id).is_some(),
@@ -355,12 +355,12 @@ impl MemoryState {
         known
     }
 
-    /// Acknowledges entries: how many were pending.
+    /// Acknowledges entries. Returns how many were pending.
     pub(super) fn acknowledge_all(&mut self, queue: &Queue, acks: &[(Inlet, EntryId)]) -> usize {
         acks.iter().filter(|(inlet, id)| self.acknowledge_done(queue, *inlet, *id)).count()
     }
 
-    /// Changes the pending rows that the consumer owns: an answer for each.
+    /// Changes those pending rows that the consumer owns. Returns an answer for each.
     pub(super) fn change_owned(
         &mut self,
         queue: &Queue,
@@ -383,7 +383,7 @@ impl MemoryState {
     }
 
     /// Stores a job's next form and acknowledges its entry, if the attempt owns the entry or something
-    /// stands for it. `store` is told which.
+    /// stands for it. Tells `store` which of the two.
     pub(super) fn settle(
         &mut self,
         queue: &Queue,

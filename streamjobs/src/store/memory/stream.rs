@@ -39,8 +39,8 @@ impl Pending {
         now.saturating_sub(self.since)
     }
 
-    /// Gives the entry to another owner. A released one has a delivery less, which the next claim counts
-    /// again.
+    /// Gives the entry to another owner. Releasing lowers the delivery count by one, and the next claim
+    /// raises it again.
     pub(super) fn pass_to(&mut self, owner: String, now: u64) {
         let released = [&self.consumer, &owner].map(|name| released_for(name).is_some());
         match released {
@@ -54,7 +54,7 @@ impl Pending {
 }
 
 impl Stream {
-    /// Appends under the next id: the clock's, or the one after the last if the clock is behind.
+    /// Appends under the next id: the clock's time, or the id after the last one if the clock is behind.
     pub(super) fn append(&mut self, now: u64, fields: Fields) -> EntryId {
         let fresh = EntryId::new(now, 0);
         let id = if fresh > self.last { fresh } else { self.last.next().unwrap_or(EntryId::MAX) };
@@ -86,7 +86,7 @@ impl Stream {
         Some(fresh)
     }
 
-    /// Whether there are entries that the group has not read yet, or no such group.
+    /// Whether the group has entries to read, or does not exist.
     pub(super) fn may_deliver(&self, group: &str) -> bool {
         let Some(group) = self.groups.get(group) else { return true };
         let next = group.delivered.next();
@@ -104,7 +104,7 @@ impl Stream {
         self.added.saturating_sub(count(self.entries.len()))
     }
 
-    /// The lowest id that a group still needs, and which group; `None` without groups.
+    /// The lowest id that a group still needs, and that group's name; `None` without groups.
     pub(super) fn needed(&self) -> Option<(String, EntryId)> {
         let lowest = |group: &Group| match group.pending.keys().next() {
             Some(id) => *id,
@@ -114,17 +114,17 @@ impl Stream {
         needed.min().map(|(id, name)| (name.clone(), id))
     }
 
-    /// How many entries exceed a length.
+    /// By how many entries the stream exceeds a length.
     pub(super) fn excess(&self, length: u64) -> usize {
         self.entries.len().saturating_sub(usize::try_from(length).unwrap_or(usize::MAX))
     }
 
-    /// Removes the oldest entries down to a length: how many were removed.
+    /// Removes the oldest entries down to a length. Returns how many were removed.
     pub(super) fn trim_to(&mut self, length: u64) -> u64 {
         self.trim(self.excess(length), |_| true)
     }
 
-    /// Removes the oldest entries: at most `excess`, up to the first that `may_go` refuses.
+    /// Removes at most `excess` of the oldest entries, up to the first that `may_go` refuses.
     pub(super) fn trim(&mut self, excess: usize, may_go: impl Fn(EntryId) -> bool) -> u64 {
         let oldest = self.entries.keys().copied().take(excess).take_while(|id| may_go(*id));
         let oldest = oldest.collect::<Vec<_>>();

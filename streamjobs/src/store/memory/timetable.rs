@@ -10,7 +10,7 @@ use crate::store::schedules::{
 /// The schedules of one stream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timetable {
-    /// When each is due, and its name.
+    /// When each schedule is due, and its name.
     pub(super) places: BTreeSet<(u64, String)>,
     pub(super) rows: BTreeMap<String, Row>,
     pub(super) version: u64,
@@ -27,12 +27,12 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// When the definition was last declared that is stored.
+    /// When the stored definition was last declared.
     pub(super) fn declared(&self) -> Option<u64> {
         self.declared.get(&self.spec.as_ref()?.digest).copied()
     }
 
-    /// Whether the definition is stored with this digest.
+    /// Whether the stored definition has this digest.
     pub(super) fn is(&self, digest: &str) -> bool {
         self.spec.as_ref().is_some_and(|spec| spec.digest == digest)
     }
@@ -51,7 +51,7 @@ impl Timetable {
         self.places.iter().find(|(_, place)| place == name).map(|(at, _)| *at)
     }
 
-    /// Sets when a schedule is due; with none, it has no next time.
+    /// Sets when a schedule is due next; with `None`, it has no next time.
     pub(super) fn set_place(&mut self, name: &str, at: Option<u64>) {
         self.places.retain(|(_, place)| place != name);
         self.places.extend(at.map(|at| (at, name.to_owned())));
@@ -61,7 +61,7 @@ impl Timetable {
         self.version = now.max(self.version + 1);
     }
 
-    /// Removes a schedule: whether there was one.
+    /// Removes a schedule. Returns whether there was one.
     pub(super) fn remove(&mut self, name: &str) -> bool {
         let placed = self.place(name).is_some();
         self.set_place(name, None);

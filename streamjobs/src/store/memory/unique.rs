@@ -25,7 +25,7 @@ impl MemoryState {
         })
     }
 
-    /// Ends a lock, if it is this event's.
+    /// Ends a lock, if it belongs to this event.
     pub(super) fn free_lock(&mut self, stream: &StreamName, lock: &UniqueLock) {
         let key = stream.unique_key(lock.digest.as_str());
         if self.holder(&key).is_some_and(|holder| holder.event_id == lock.event_id) {

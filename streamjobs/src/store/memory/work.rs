@@ -1,4 +1,5 @@
-//! How the jobs of streams in memory end: once more after a success if a test wants that, and counted.
+//! How jobs in memory end: their ends are counted, and a test may have each job delivered once more after
+//! a success.
 
 use super::state::MemoryState;
 use crate::model::entry::{Entry, EntryId, Fields, Hold, Inlet};
@@ -6,7 +7,8 @@ use crate::model::name::ConsumerName;
 use crate::store::{NewRetry, Queue};
 
 impl MemoryState {
-    /// A job is done: acknowledges its entry, or delivers it again. True if it was pending.
+    /// Ends a job that is done: acknowledges its entry, or delivers it again. Returns true if it was
+    /// pending.
     pub(super) fn acknowledge_done(&mut self, queue: &Queue, inlet: Inlet, id: EntryId) -> bool {
         if self.deliver_again(queue, inlet, id) {
             return true;
@@ -58,7 +60,7 @@ impl MemoryState {
         true
     }
 
-    /// Counts the attempt after which a job waits for its retry.
+    /// Counts an attempt after which the job waits for its retry.
     pub(super) fn count_retry(&mut self, queue: &Queue, retry: &NewRetry) {
         let failures = number(&retry.job, "sj-attempt").unwrap_or(0);
         match failures > self.failures(queue, retry.hold) {
@@ -67,13 +69,13 @@ impl MemoryState {
         }
     }
 
-    /// Counts the attempt after which a job becomes a dead letter, if it failed.
+    /// Counts an attempt after which the job becomes a dead letter, if it failed.
     pub(super) fn count_letter(&mut self, queue: &Queue, hold: Hold, letter: &Fields) {
         let failures = number(letter, "sj-dead-attempts").unwrap_or(0);
         self.ledger.ended.failed += u64::from(failures > self.failures(queue, hold));
     }
 
-    /// The failures that were recorded before the attempt at an entry.
+    /// The failures that were recorded before this attempt.
     fn failures(&self, queue: &Queue, hold: Hold) -> u64 {
         let stored = self.streams.get(&queue.key(hold.inlet));
         let stored = stored.and_then(|stream| stream.entries.get(&hold.id));
@@ -89,8 +91,8 @@ fn number(fields: &Fields, name: &str) -> Option<u64> {
     text(fields, name).parse().ok()
 }
 
-/// The consumer of a job that is delivered again. It is not alive.
+/// The consumer to which a job is delivered again. It is not alive.
 const GONE: &str = "streamjobs-testing-gone";
-/// After this time, in milliseconds, a repeated job may be claimed: when its process has the answer to the
-/// acknowledgement, which may come with a read that waits.
+/// The time in milliseconds after which a repeated job may be claimed. By then its process has the answer
+/// to the acknowledgement, which may come with a read that waits.
 const REPEATED_AFTER: u64 = 6_000;
