@@ -19,7 +19,7 @@ use crate::model::error::ConnectError;
 #[derive(Clone)]
 pub(crate) struct Address {
     info: ConnectionInfo,
-    /// Who logs in, unless the address itself says it.
+    /// The source of user and password, unless the address itself has them.
     login: Option<Login>,
     #[cfg(feature = "tls")]
     tls: Tls,
@@ -57,7 +57,7 @@ impl Address {
         read().map_err(|fault: String| ConnectError::Address(fault))
     }
 
-    /// A server at this place, and what logs in there.
+    /// The server at this place, with these credentials.
     pub(crate) fn at(host: String, port: u16, login: RedisConnectionInfo) -> RedisResult<Self> {
         let info = ConnectionAddr::Tcp(host, port).into_connection_info()?;
         Ok(Self {
@@ -68,7 +68,7 @@ impl Address {
         })
     }
 
-    /// Another server that the same user logs in to, secured as this one is.
+    /// Another server with the same user and the same transport security.
     pub(crate) fn moved_to(mut self, host: String, port: u16) -> Self {
         let addr = match self.info.addr() {
             ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
@@ -83,7 +83,7 @@ impl Address {
         self
     }
 
-    /// Host and port; `None` for a socket's path.
+    /// Host and port; `None` for a path of a socket.
     pub(crate) fn node(&self) -> Option<NodeAddress> {
         match self.info.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
@@ -111,17 +111,17 @@ impl Address {
         Ok(self)
     }
 
-    /// The user that logs in, or the one that did last.
+    /// The user that logs in, or the last one that did.
     pub(crate) fn user(&self) -> String {
         let provided = self.login.as_ref().and_then(Login::user);
         let written = || self.settings().username().unwrap_or("default").to_owned();
         provided.unwrap_or_else(written)
     }
 
-    /// The address with the user and the password of now, for one connection.
+    /// The address with the user and password in force now, for one connection.
     pub(crate) async fn with_credentials(&self) -> RedisResult<Self> {
         let mut address = self.clone();
-        // What it said is not asked for again.
+        // What it returned is not asked for again.
         if let Some(login) = address.login.take() {
             let Credentials { user, password } =
                 login.credentials().await.map_err(io::Error::other)?;
@@ -190,7 +190,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Checks what the parser accepts silently: a `#` or `?` in a password cuts it short, and the
+/// Rejects what the parser accepts silently: a `#` or `?` in a password ends it early, and the
 /// parser would then connect to a wrong host.
 fn check_form(url: &str) -> Result<(), &'static str> {
     match url.split_once("://").map(|(scheme, _)| scheme) {

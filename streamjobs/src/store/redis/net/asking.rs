@@ -1,9 +1,9 @@
-//! Requests to a node of a cluster to which a slot is on its way.
+//! Requests to the node of a cluster to which a slot is moving.
 
 use redis::{Arg, Pipeline};
 
-/// The commands with `ASKING` in front of each, and which of them were added. It holds for one command
-/// or for a whole transaction.
+/// The commands with `ASKING` in front of each, and a mark for each command that was added. `ASKING`
+/// applies to one command, or to a whole transaction.
 pub(crate) fn asking(pipeline: &Pipeline) -> (Pipeline, Vec<bool>) {
     let (mut asking, mut is_added) = (Pipeline::with_capacity(2 * pipeline.len()), Vec::new());
     let mut in_transaction = false;

@@ -1,8 +1,9 @@
-//! Calls of one script, for many queues of one server, that meet in one request.
+//! Batches: calls of one script, for many queues of one server, sent in one request.
 //!
-//! What a process does for each of its queues now and then costs one request for all of them, if the calls
-//! come at the same time. The keys are then not declared, since those of several slots of a cluster cannot
-//! be. So every refusal counts as no answer: the caller makes its call by itself, with declared keys.
+//! A call that a process makes for each of its queues now and then costs one request for all of them, if
+//! the calls come at the same time. The keys are then not declared, because keys in several slots of a
+//! cluster cannot be. So every refusal counts as no answer: the caller makes its call by itself, with
+//! declared keys.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,7 +20,7 @@ use crate::store::StoreError;
 use crate::store::redis::reply;
 use crate::store::redis::script::Script;
 
-/// The batches of one server that can still take calls, one of each script at most.
+/// The batches of one server that can still take calls, at most one for each script.
 #[derive(Default)]
 pub(crate) struct Batches {
     state: Mutex<State>,
@@ -28,7 +29,7 @@ pub(crate) struct Batches {
 #[derive(Default)]
 struct State {
     open: HashMap<&'static str, Batch>,
-    /// Until when the server is not asked again after it refused a batch as a whole.
+    /// Until when the server gets no batch after it refused one as a whole.
     refused_until: Option<Instant>,
 }
 
@@ -48,23 +49,23 @@ impl Call {
 
 /// Calls that are sent together.
 struct Batch {
-    /// Taken when they are sent.
+    /// Taken out when they are sent.
     calls: Arc<Mutex<Option<Vec<Call>>>>,
-    /// Kept weakly: it ends when no caller waits for it any more.
+    /// Held weakly: sending ends when no caller waits for it any more.
     sending: WeakShared<Sending>,
 }
 
 type Sending = BoxFuture<'static, Arc<Answers>>;
 
-/// An answer for each call in turn, taken by its caller.
+/// An answer for each call, in order; each caller takes its own.
 type Answers = Result<Mutex<Vec<Option<Value>>>, StoreError>;
 
 impl Batches {
-    /// The answer to a call that met others in one request. `None` if it was alone, if the server refused
-    /// it, or if it could not be sent: then it has to be made by itself. It has to be one that may be
-    /// repeated, because what a refused script did before stays.
+    /// The answer to a call that was sent with others in one request. `None` if the call was alone, if the
+    /// server refused it, or if it could not be sent: then the caller has to make it by itself. The script
+    /// must be safe to repeat, because the writes of a refused script stay.
     ///
-    /// Cancel safe as a single call: if the future is dropped, the call may or may not be made.
+    /// As cancel safe as a single call: if the future is dropped, the call may or may not be made.
     pub(crate) async fn answer(
         &self,
         link: &Link,
@@ -88,7 +89,7 @@ impl Batches {
         }
     }
 
-    /// Adds a call to the open batch, or to a new one: its place there.
+    /// Adds a call to the open batch, or to a new one. Returns its index there.
     fn join(
         &self,
         link: &Link,
@@ -127,7 +128,7 @@ async fn send(
 ) -> Arc<Answers> {
     sleep(GATHER).await;
     let calls = lock(&calls).take().unwrap_or_default();
-    // One that is alone is made as it is otherwise.
+    // A call that is alone is made the usual way.
     if calls.len() < 2 {
         return Arc::new(Ok(Mutex::default()));
     }
@@ -148,7 +149,7 @@ async fn send(
     Arc::new(answered.await)
 }
 
-/// How many keys and arguments each call has, and then those of all calls.
+/// Adds how many keys and arguments each call has, and then the keys and arguments of all calls.
 fn add_calls(command: &mut Cmd, calls: &[Call]) {
     let (keys, words) = calls.first().map_or((0, 0), |call| (call.keys, call.words.len()));
     command.arg(keys).arg(words - keys);
@@ -169,8 +170,8 @@ impl fmt::Debug for Batches {
 
 /// How long a call waits for others. None of these calls is urgent.
 const GATHER: Duration = Duration::from_millis(5);
-/// The server does nothing else while it runs them: 2 ms if each takes as long as a promotion.
+/// While the server runs a batch it does nothing else: for 2 ms if each call takes as long as a promotion.
 const CALLS_MAX: usize = 50;
 const EACH_REFUSED: &str = "each call of the batch was refused";
-/// Some servers allow no keys that are not declared; others refuse everything for a moment.
+/// Some servers never allow undeclared keys; others refuse everything for a moment.
 const REFUSED_FOR: Duration = Duration::from_secs(60);

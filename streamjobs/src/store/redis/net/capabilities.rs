@@ -11,15 +11,15 @@ use crate::store::redis::reply;
 
 /// What the server at the other end of one connection is and can do.
 ///
-/// It belongs to the connection and goes with it: after a failover or an update, the same address
+/// It belongs to the connection and ends with it: after a failover or an update, the same address
 /// leads to another server.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Capabilities {
-    /// Product and version, as far as the server says them.
+    /// Product and version, as far as the server reports them.
     pub(crate) release: Option<Release>,
-    /// The version of Redis that the server is or stands for, as it writes it.
+    /// The version of Redis that the server is or is compatible with, as it reports it.
     redis_version: Option<String>,
-    /// Whether it serves alone, as a node of a cluster, or watches others.
+    /// Whether it serves alone, is a node of a cluster, or watches other servers.
     pub(crate) mode: Option<Mode>,
 }
 
@@ -37,9 +37,9 @@ pub(crate) enum Mode {
 /// Something that only some servers can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Feature {
-    /// `CLIENT TRACKING`, told on a connection with version 3 of the protocol.
+    /// `CLIENT TRACKING`, whose messages arrive on a connection with version 3 of the protocol.
     Tracking,
-    /// `XACKDEL`, without the overflow of its first releases.
+    /// `XACKDEL`, without the overflow bug of its first releases.
     AcknowledgeAndDelete,
     /// `XREADGROUP … CLAIM`.
     ClaimingRead,
@@ -51,7 +51,7 @@ impl Feature {
     const ALL: [Self; 4] =
         [Self::Tracking, Self::AcknowledgeAndDelete, Self::ClaimingRead, Self::ReleaseToGroup];
 
-    /// The first releases of Redis and of Valkey that have it.
+    /// The first releases of Redis and of Valkey that have the feature.
     fn since(self) -> (Version, Option<Version>) {
         match self {
             Self::Tracking => (Version(6, 0, 0), Some(Version(7, 2, 0))),
@@ -63,7 +63,7 @@ impl Feature {
 }
 
 impl Capabilities {
-    /// The request whose answer says it all. It costs no round trip of its own.
+    /// The request whose answer contains all of this. It costs no round trip of its own.
     pub(crate) fn request() -> Cmd {
         let mut command = redis::cmd(INFO);
         command.arg("server");
@@ -79,7 +79,7 @@ impl Capabilities {
         Self {
             release: release(info),
             redis_version: info.text("redis_version").map(str::to_owned),
-            // Valkey has another name for it.
+            // Valkey has another name for this field.
             mode: match info.text("redis_mode").or_else(|| info.text("server_mode")) {
                 Some("standalone") => Some(Mode::Standalone),
                 Some("cluster") => Some(Mode::Cluster),
@@ -89,8 +89,8 @@ impl Capabilities {
         }
     }
 
-    /// Whether the server's release has a feature. What is not known of a product counts as
-    /// missing. Access lists and managed servers may still refuse what the release has.
+    /// Whether the server's release has a feature. Features that are not known for a product count
+    /// as missing. Access lists and managed servers may still refuse what the release has.
     pub(crate) fn has(&self, feature: Feature) -> bool {
         let Some(Release { product, version }) = &self.release else { return false };
         let (redis, valkey) = feature.since();
@@ -116,7 +116,7 @@ impl Capabilities {
     }
 }
 
-/// Shows what was learned, for a person.
+/// Shows what was learned, in a form for people.
 impl fmt::Debug for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let features = Feature::ALL.into_iter().filter(|feature| self.has(*feature));
@@ -147,8 +147,8 @@ impl Info {
     }
 }
 
-/// Redis does not say its name. Others say theirs, and beside it the version of Redis that they
-/// stand for.
+/// Redis does not report its name. Other products report theirs, and in addition the version of
+/// Redis with which they are compatible.
 fn release(info: &Info) -> Option<Release> {
     let product = match info.text("server_name") {
         None | Some("redis") => Product::Redis,

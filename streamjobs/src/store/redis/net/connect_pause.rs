@@ -17,7 +17,7 @@ pub(super) struct ConnectPause {
 #[derive(Debug)]
 struct Pause {
     until: Instant,
-    /// `None` after a success: callers wait for the end of the pause.
+    /// `None` after a success: then callers wait until the pause ends.
     cause: Option<String>,
 }
 
@@ -26,7 +26,7 @@ pub(super) enum Attempt {
     Now,
     /// Wait until then.
     Later(Instant),
-    /// Give up: this is why there is no connection.
+    /// Give up. The text says why there is no connection.
     Failed(String),
 }
 
@@ -41,14 +41,14 @@ impl ConnectPause {
         }
     }
 
-    /// A connection was opened, and is used until it breaks. A short pause limits the attempts to a
-    /// server that closes each connection at once.
+    /// A connection was opened, and will be used until it breaks. A short pause limits the attempts
+    /// at a server that closes each connection at once.
     pub(super) fn opened(&mut self) {
         self.failures = 0;
         self.pause = Some(Pause { until: Instant::now() + pause(1, fastrand::f64()), cause: None });
     }
 
-    /// An attempt succeeded, and the next one may come at once.
+    /// An attempt succeeded, and the next one may follow at once.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -63,7 +63,7 @@ impl ConnectPause {
         self.pause = Some(Pause { until: Instant::now() + wait, cause: Some(cause(error)) });
     }
 
-    /// An open connection led to a server that refuses to serve.
+    /// A connection was opened, but the server refuses to serve.
     pub(super) fn refused(&mut self, refusal: String) {
         let until = Instant::now() + pause(1, fastrand::f64());
         self.pause = Some(Pause { until, cause: Some(refusal) });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Covers resolving, connecting, TLS, login and the first requests.
+/// For opening a connection: resolving, connecting, TLS, login and the first requests.
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a command may take that does not wait for anything.
+/// For a command that does not wait for anything.
 pub(crate) const RESPONSE_DEADLINE: Duration = Duration::from_secs(3);

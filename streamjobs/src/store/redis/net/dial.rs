@@ -21,18 +21,18 @@ use super::shared_wire::SharedWire;
 use super::tls;
 use super::wire::{Patience, Wire, set_name};
 
-/// A new connection for many callers at once.
+/// A new connection that many callers share.
 pub(crate) struct Opened {
     pub(crate) connection: Multiplexed,
-    /// Cancelled when the connection's task ends, or the server's tenure.
+    /// Cancelled when the connection's task ends, or the server's tenure as primary.
     pub(crate) closed: CancellationToken,
     pub(crate) tenure: Tenure,
     /// `None` if the server refuses `INFO`, or its answer is not text.
     pub(crate) capabilities: Option<Capabilities>,
 }
 
-/// Opens a connection for many callers, and learns what the server can do. The caller has to set a deadline
-/// for each answer.
+/// Opens a connection that many callers share, and learns what the server can do. The caller has to set a
+/// deadline for each answer.
 pub(crate) async fn open_shared(server: Server) -> RedisResult<Opened> {
     let closed = server.tenure.connection();
     let opened = Wire::open(&server.address).await;
@@ -53,10 +53,10 @@ pub(crate) async fn open_shared(server: Server) -> RedisResult<Opened> {
     Ok(Opened { connection, closed, tenure: server.tenure, capabilities })
 }
 
-/// Opens a connection of the client crate: it, and the answers to the first requests.
+/// Opens a connection of the client crate. Returns it and the answers to the first requests.
 ///
-/// It uses version 3 of the protocol: the listener for pushed messages, which that needs, is
-/// dropped when the connection's task ends, so a closed connection is noticed at once.
+/// It uses version 3 of the protocol. That needs a listener for pushed messages, which is dropped when the
+/// connection's task ends, so a closed connection is noticed at once.
 async fn open_by_crate(
     server: &Server,
     guard: DropGuard,
@@ -74,8 +74,8 @@ async fn open_by_crate(
     Ok((Multiplexed::Crate(connection), answers))
 }
 
-/// What each shared connection asks first: the last answer is about the server's role, where it matters,
-/// and the one before about what the server can do.
+/// The first requests of each shared connection. The last answer tells the server's role, if that matters;
+/// the one before it tells what the server can do.
 fn first_requests(server: &Server) -> Pipeline {
     let mut first = Pipeline::with_capacity(3);
     first.add_command(set_name()).add_command(Capabilities::request());
@@ -83,8 +83,8 @@ fn first_requests(server: &Server) -> Pipeline {
     first
 }
 
-/// Opens a connection on which the server says something by itself. Also returns a token that is
-/// cancelled when the connection's task ends.
+/// Opens a connection on which the server sends messages by itself. Also returns a token that is cancelled
+/// when the connection's task ends.
 pub(crate) async fn open_listening(
     address: &Address,
     heard: impl Fn(PushInfo) + Send + Sync + 'static,
@@ -94,8 +94,8 @@ pub(crate) async fn open_listening(
 
 /// Opens a connection of the client crate for reads that may wait, with the same token.
 ///
-/// The crate's own response timeout is off: it would end the wait, but keep the connection with the
-/// read still on it.
+/// The crate's own response timeout is off: it would end the wait but keep the connection, with the read
+/// still on it.
 pub(crate) async fn open_for_reading(
     address: &Address,
 ) -> RedisResult<(MultiplexedConnection, CancellationToken)> {
@@ -144,7 +144,7 @@ async fn connect(
     connecting.await.map_err(|error| with_hint(error, address))
 }
 
-/// The error, and what may be wrong where a server closes the connection at once.
+/// The error, with a hint at what may be wrong if a server closes the connection at once.
 fn with_hint(error: RedisError, address: &Address) -> RedisError {
     match address.server() {
         ConnectionAddr::Tcp(..) if of_socket(&error).is_some_and(is_closed) => {
@@ -154,7 +154,7 @@ fn with_hint(error: RedisError, address: &Address) -> RedisError {
     }
 }
 
-/// Fails with a timeout when the work takes longer than the deadline.
+/// Fails with a timeout if the work takes longer than the deadline.
 pub(crate) async fn within<T>(
     deadline: Duration,
     work: impl Future<Output = RedisResult<T>>,
@@ -167,5 +167,5 @@ pub(crate) async fn within<T>(
 
 const MAY_EXPECT_TLS: &str =
     "the server may speak TLS only, and the address of such a server begins with rediss://";
-/// The client crate's default of 50 makes publishers queue up behind each other.
+/// With the client crate's default of 50, publishers would queue up behind each other.
 const COMMANDS_WAITING_MAX: usize = 1024;

@@ -16,12 +16,12 @@ use crate::model::error::ConnectError;
 
 /// Where a client connects. `Debug` and `Display` never show a password.
 ///
-/// Clones share what is known of the primary.
+/// Clones share what is known about the primary.
 #[derive(Clone)]
 pub(crate) enum Endpoint {
     /// The server at an address.
     Fixed(Box<Address>),
-    /// The primary of a name.
+    /// The primary that Sentinel knows by a name.
     Named(Arc<Sentinel>),
     /// A node of a cluster.
     Node(Box<Address>),
@@ -43,7 +43,7 @@ impl Endpoint {
         Self::Node(Box::new(address))
     }
 
-    /// Where the node of a cluster is.
+    /// The address of the node, in a cluster.
     pub(crate) fn node(&self) -> Option<NodeAddress> {
         match self {
             Self::Node(address) => address.node(),
@@ -51,8 +51,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether a connection is to be left after a refusal, because another server has to be found. Of a
-    /// cluster it is known where another one is.
+    /// Whether to give up a connection after a refusal, because another server has to be found. In a
+    /// cluster it is known where another node is.
     pub(crate) fn is_left_after(&self, error: &ServerError) -> bool {
         let is_redirected = || matches!(error.code(), "MOVED" | "CLUSTERDOWN");
         match self {
@@ -61,7 +61,7 @@ impl Endpoint {
         }
     }
 
-    /// The user that logs in, or the one that did last.
+    /// The user that logs in, or the last one that did.
     pub(crate) fn user(&self) -> String {
         match self {
             Self::Fixed(address) | Self::Node(address) => address.user(),
@@ -69,15 +69,15 @@ impl Endpoint {
         }
     }
 
-    /// Whether another server can take the place of the one that was connected to.
+    /// Whether another server can take the place of the connected one.
     pub(crate) fn fails_over(&self) -> bool {
         matches!(self, Self::Named(_))
     }
 
-    /// Opens a connection with this function: to the server, or to the primary, which is looked for
-    /// each time. The address that it gets has the user and the password of now. The function has to
-    /// check the role where [`Server::ask_role`] asks for it, and the connection has to be left at the end
-    /// of the server's tenure.
+    /// Opens a connection with this function, to the server or to the primary, which is looked up each
+    /// time. The address that the function gets has the user and password in force now. The function has
+    /// to check the role if [`Server::ask_role`] asks for it, and the connection has to be given up at the
+    /// end of the server's tenure as primary.
     pub(crate) async fn connect<T, F>(&self, open: impl Fn(Server) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
@@ -95,7 +95,7 @@ impl Endpoint {
                     Box::pin(async { open(Server::node(address.with_credentials().await?)).await });
                 within(CONNECT_DEADLINE, opening).await
             }
-            // It has limits of its own.
+            // Sentinel has deadlines of its own.
             Self::Named(sentinel) => Box::pin(sentinel.connect(open)).await,
         }
     }

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::model::cause::bounded_text;
 use crate::store::StoreError;
 
-/// The answer, unless it is a refusal.
+/// The answer, or an error if it is a refusal.
 pub(crate) fn accepted(answer: Value) -> Result<Value, StoreError> {
     match answer {
         Value::ServerError(error) => Err(refused(&error)),
@@ -39,12 +39,12 @@ pub(crate) fn unreachable_because(text: String) -> StoreError {
     StoreError::Unreachable(Box::new(ConnectionFailed(text)))
 }
 
-/// The connection was closed before: nothing was sent.
+/// The connection was closed before the request: nothing was sent.
 pub(crate) fn not_connected() -> StoreError {
     StoreError::Unreachable(io::Error::from(io::ErrorKind::NotConnected).into())
 }
 
-/// Other requests took all places of the connection: nothing was sent.
+/// Other requests occupied all places of the connection: nothing was sent.
 pub(crate) fn not_sent() -> StoreError {
     StoreError::NotSent(Box::new(ConnectionFailed(NO_PLACE.to_owned())))
 }
@@ -67,8 +67,8 @@ pub(crate) fn answer_lost(error: &RedisError) -> StoreError {
 #[error("{0}")]
 pub(crate) struct ConnectionFailed(pub(crate) String);
 
-/// The cause in one line. A refusal during the login is in the server's own words, which tell a
-/// wrong password from a missing right, a full server or one that still loads.
+/// The cause in one line. A refusal during the login is quoted in the server's own words, which
+/// distinguish a wrong password, a missing right, a full server and a server that still loads.
 pub(crate) fn cause(error: &RedisError) -> String {
     match error.source().and_then(|source| source.downcast_ref()) {
         Some(error) => refusal_text(error),
@@ -80,7 +80,7 @@ pub(crate) fn cause(error: &RedisError) -> String {
 /// Code and text of a refusal in one line.
 pub(crate) fn refusal_text(error: &ServerError) -> String {
     let (code, text) = refusal(error);
-    // The server explains its protocol there.
+    // Here the server's text explains its protocol.
     if code == "NOAUTH" {
         "NOAUTH Authentication required.".to_owned()
     } else {
@@ -88,7 +88,7 @@ pub(crate) fn refusal_text(error: &ServerError) -> String {
     }
 }
 
-/// The socket's error, if that is why. The client crate keeps it behind a pointer of its own.
+/// The socket's error, if it is the cause. The client crate wraps it in a pointer of its own.
 pub(super) fn of_socket(error: &RedisError) -> Option<&io::Error> {
     let source = error.source()?;
     match source.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
@@ -111,7 +111,7 @@ pub(crate) fn is_authentication(error: &RedisError) -> bool {
 }
 
 /// Code and text. The server quotes the arguments of commands that it does not know, payloads
-/// included, and adds where in a script it happened: both are left out.
+/// included, and adds where in a script the error happened: both are left out.
 fn refusal(error: &ServerError) -> (String, String) {
     let text = error.details().unwrap_or_default();
     let (begin, text) = match text.strip_prefix(ACL_IN_SCRIPT) {
@@ -122,8 +122,8 @@ fn refusal(error: &ServerError) -> (String, String) {
     (bounded_text(&first(error.code())), bounded_text(&first(&format!("{begin}{text}"))))
 }
 
-/// Whether the server refuses because it is not the one to ask, now or any more. The address has to
-/// be resolved again, which finds the new primary after a failover.
+/// Whether the server refuses because it is not, or no longer, the one to ask. The address has to be
+/// resolved again, which finds the new primary after a failover.
 pub(crate) fn is_wrong_server(error: &ServerError) -> bool {
     match error.code() {
         "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" => true,
@@ -140,7 +140,7 @@ fn first(text: &str) -> String {
     text.chars().take(TEXT_CHARACTERS_MAX).collect()
 }
 
-/// What some versions say before the refusal of a command in a script. Where it happened comes last.
+/// Some versions put this before the refusal of a command in a script. Where it happened comes last.
 const ACL_IN_SCRIPT: &str = "ACL failure in script: ";
 const TEXT_CHARACTERS_MAX: usize = 256;
 const NO_PLACE: &str = "too many requests of this connection wait for their answers";

@@ -1,4 +1,4 @@
-//! What comes in over a shared connection, cut into the answers of those who wait for them.
+//! The bytes that come in over a shared connection, cut into the answers for the callers that wait.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,18 +13,18 @@ use super::places::{Allowance, Room};
 use super::scan::FrameScanner;
 use super::wire::{NO_ANSWER, NOT_ASKED_FOR, Socket};
 
-/// Who waits for the answers to one request.
+/// A caller that waits for the answers to one request.
 pub(super) struct Caller {
     answers: usize,
-    /// `None` when it was told that they take too long.
+    /// `None` once the caller was told that the answers take too long.
     sender: Option<oneshot::Sender<io::Result<AnswerBytes>>>,
     pub(super) allowance: Allowance,
-    /// Kept when the caller has gone: what it has sent is still there.
+    /// Kept after the caller is gone, because its request is still on the connection.
     _room: Option<Room>,
 }
 
 impl Caller {
-    /// Who waits for so many answers, and where they arrive.
+    /// A caller that waits for this many answers, and where it receives them.
     pub(super) fn new(answers: usize, allowance: Allowance, room: Option<Room>) -> (Self, Answers) {
         let (sender, receiver) = oneshot::channel();
         (Self { answers, sender: Some(sender), allowance, _room: room }, receiver)
@@ -37,21 +37,21 @@ impl Caller {
     }
 }
 
-/// The bytes of answers. The id of a new entry takes no memory of its own, which another thread than this
-/// one would give back.
+/// The bytes of answers. The id of a new entry fits in place, without an allocation that another thread
+/// would have to free.
 pub(crate) type AnswerBytes = SmallVec<[u8; 32]>;
 
 /// The answers to one request, as the bytes that came. If it is dropped, the request may or may not be
 /// carried out.
 pub(crate) type Answers = oneshot::Receiver<io::Result<AnswerBytes>>;
 
-/// What came in and is not cut into answers yet.
+/// Bytes that came in and are not cut into answers yet.
 #[derive(Default)]
 pub(super) struct Incoming {
-    /// All of it is initialised; what came are the first `filled` bytes.
+    /// All of it is initialised; the first `filled` bytes have been received.
     buffer: Vec<u8>,
     filled: usize,
-    /// Looks for the end of the next answers.
+    /// Finds the end of the next answers.
     scanner: Option<FrameScanner>,
 }
 
@@ -76,7 +76,7 @@ impl Incoming {
         }
     }
 
-    /// Takes the answers that are complete, with those who wait for them.
+    /// Takes the answers that are complete, each with the caller that waits for it.
     pub(super) fn cut(
         &mut self,
         callers: &mut VecDeque<Caller>,
@@ -105,9 +105,9 @@ impl Incoming {
     }
 }
 
-/// The space for one read at first; it doubles while an answer is larger.
+/// The space for one read at first; it doubles while an answer is larger than it.
 const READ_BYTES: usize = 16 * 1024;
 /// With less free space than this, the buffer grows.
 const FREE_BYTES_MIN: usize = 4 * 1024;
-/// Larger buffers are given back when they are empty.
+/// Larger buffers are freed when they are empty.
 pub(super) const KEPT_BYTES_MAX: usize = 256 * 1024;

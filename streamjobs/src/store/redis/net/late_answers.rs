@@ -1,4 +1,4 @@
-//! Looks for answers that take too long, on the executor of those who wait for them.
+//! Finds answers that take too long, on the executor of the callers that wait for them.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use tokio::time::{Instant, sleep_until};
 use super::places::LATE;
 use super::wire_state::Shared;
 
-/// Looks now and then, while answers are expected over a connection. One timer for all of them costs less than
-/// one for each request.
+/// Checks every now and then while answers are expected over a connection. One timer for all of them costs less
+/// than one for each request.
 ///
-/// It is not the connection's own task, which may not get to run: a job that blocks its thread can be in its way,
-/// or the executor on which the connection was opened is not driven any more. Then callers are told in time, and
-/// open another connection.
+/// This is not the connection's own task, which may not get to run: a job that blocks its thread can be in its
+/// way, or the executor on which the connection was opened is not driven any more. Callers are then told in time
+/// all the same, and open another connection.
 pub(super) struct LateAnswers {
     shared: Weak<Shared>,
     executor: Id,
@@ -22,7 +22,7 @@ pub(super) struct LateAnswers {
 }
 
 impl LateAnswers {
-    /// Begins to look on an executor, which the connection has noted as watched.
+    /// Starts the checks on an executor, which the connection has noted as watched.
     pub(super) fn look_for(shared: &Arc<Shared>, executor: &Handle) {
         let shared = Arc::downgrade(shared);
         let looking = Self { shared, executor: executor.id(), is_registered: true };
@@ -49,5 +49,5 @@ impl Drop for LateAnswers {
     }
 }
 
-/// How often it looks: a request fails so much later than it could at most.
+/// How often it checks: a request fails at most this much later than its deadline.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);

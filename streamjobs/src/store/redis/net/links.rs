@@ -1,8 +1,8 @@
-//! A link to one server: the connection that everything shares but reads that wait.
+//! A link to one server: the connection that everything shares except reads that wait.
 //!
 //! A link connects when it is first used, and again after its connection broke. A command is sent
-//! once and never repeated: the caller gets the outcome as it is. What has not been sent yet waits for
-//! a connection and a place in it, within a deadline.
+//! once and never repeated: the caller gets the outcome as it is. A request that has not been sent yet
+//! waits for a connection and a place in it, within a deadline.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -45,8 +45,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     live: Option<Arc<Live>>,
-    /// The attempt to connect that callers share. Kept weakly: it ends when no caller waits for it
-    /// any more.
+    /// The attempt to connect that callers share. Held weakly: the attempt ends when no caller waits
+    /// for it any more.
     opening: Option<WeakShared<Opening>>,
     generation: u64,
     pause: ConnectPause,
@@ -60,7 +60,7 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
-    /// Where it is connected to.
+    /// The server to which it is connected.
     pub(crate) fn endpoint(&self) -> &Endpoint {
         self.link.endpoint()
     }
@@ -71,18 +71,19 @@ impl Pinned {
         self.send(place, pipeline).await
     }
 
-    /// Waits for a place for a request of so many bytes.
+    /// Waits for a place for a request of this many bytes.
     pub(crate) async fn place(&self, bytes: usize) -> Result<Place, StoreError> {
         let until = Instant::now() + PLACE_DEADLINE;
         self.live.place(bytes, until).await?.ok_or_else(not_connected)
     }
 
-    /// A place for a request of so many bytes, if there is one now.
+    /// A place for a request of this many bytes, if there is one now.
     pub(crate) fn place_now(&self, bytes: usize) -> Option<Place> {
         self.live.places.take_now(bytes)
     }
 
-    /// Sends commands in one go, with the first poll. Refusals by the server are among the answers.
+    /// Sends commands in one go. The first poll sends them. Refusals by the server are among the
+    /// answers.
     pub(crate) async fn send(
         self,
         place: Place,
@@ -95,7 +96,7 @@ impl Pinned {
         self.checked(answers)
     }
 
-    /// Sends commands that append, with the first poll.
+    /// Sends commands that append. The first poll sends them.
     pub(crate) async fn append(
         self,
         place: Place,
@@ -114,7 +115,8 @@ impl Pinned {
         self.checked(answers).map(AppendAnswers::Values)
     }
 
-    /// The answers; the connection is left if they were lost, or say that the server is the wrong one.
+    /// Returns the answers. Gives up the connection if they were lost, or if they say that the server
+    /// is the wrong one.
     fn checked(&self, answers: RedisResult<Vec<Value>>) -> Result<Vec<Value>, StoreError> {
         let (inner, generation) = (&self.link.inner, self.live.generation);
         let values = answers.map_err(|error| {
@@ -146,18 +148,18 @@ impl Link {
         Self { inner: Arc::new(Inner { endpoint, scripts, loading, state }) }
     }
 
-    /// Where it connects.
+    /// The endpoint to which it connects.
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.inner.endpoint
     }
 
-    /// The scripts that a server is to know. They are loaded together, because a server that lacks one
-    /// lacks the others too.
+    /// The scripts that a server has to know. They are loaded together, because a server that lacks
+    /// one lacks the others too.
     pub(crate) fn all_scripts(&self) -> Scripts {
         self.inner.scripts
     }
 
-    /// The loading of the scripts, where one is on its way.
+    /// The request that loads the scripts, while one is running.
     pub(super) fn loading(&self) -> &SharedRequest<Loaded> {
         &self.inner.loading
     }
@@ -167,7 +169,7 @@ impl Link {
         self.command_answering(command, 0).await
     }
 
-    /// Sends one command whose answer may have about so many bytes.
+    /// Sends one command whose answer may have about this many bytes.
     pub(super) async fn command_answering(
         &self,
         command: &Cmd,
@@ -195,7 +197,7 @@ impl Link {
         connection.send(place, pipeline).await
     }
 
-    /// Like [`command`](Self::command), for a key that is on its way to this node.
+    /// Like [`command`](Self::command), for a key that is moving to this node.
     pub(crate) async fn command_asking(&self, command: &Cmd) -> Result<Value, StoreError> {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.add_command(command.clone());
@@ -203,7 +205,7 @@ impl Link {
         accepted(answer)
     }
 
-    /// Like [`pipeline`](Self::pipeline), for a key that is on its way to this node.
+    /// Like [`pipeline`](Self::pipeline), for a key that is moving to this node.
     pub(crate) async fn pipeline_asking(
         &self,
         pipeline: &Pipeline,
@@ -219,7 +221,7 @@ impl Link {
     }
 
     /// The current connection, for commands that must all use the same one, with a place for the first
-    /// request of so many bytes.
+    /// request, of this many bytes.
     pub(crate) async fn pinned_with_place(
         &self,
         bytes: usize,
@@ -228,7 +230,7 @@ impl Link {
         Ok((Pinned { live, link: self.clone() }, place))
     }
 
-    /// The current connection with a place for a request of so many bytes, if there is one now.
+    /// The current connection with a place for a request of this many bytes, if there is one now.
     pub(crate) fn place_now(&self, bytes: usize) -> Option<(Pinned, Place)> {
         let state = self.inner.lock();
         let live = state.live.as_ref().filter(|live| !live.closed.is_cancelled())?;
@@ -242,7 +244,7 @@ impl Link {
     }
 
     /// What the server at the other end of the current connection can do. Sends a request only if
-    /// the server did not say it when the connection was opened.
+    /// the server did not tell it when the connection was opened.
     pub(crate) async fn capabilities(&self) -> Result<Capabilities, StoreError> {
         let pinned = self.pinned().await?;
         let live = Arc::clone(&pinned.live);
@@ -256,8 +258,8 @@ impl Link {
         Ok(live.capabilities.get_or_init(|| learned).clone())
     }
 
-    /// The current connection with a place for a request of so many bytes. When the connection breaks
-    /// before there is one, the next connection is tried.
+    /// The current connection with a place for a request of this many bytes. If the connection breaks
+    /// before a place is free, the next connection is tried.
     async fn place(&self, bytes: usize) -> Result<(Arc<Live>, Place), StoreError> {
         let until = Instant::now() + PLACE_DEADLINE;
         loop {
@@ -283,7 +285,7 @@ impl Link {
 enum Step {
     Use(Arc<Live>),
     Open(Shared<Opening>),
-    /// Tries again then.
+    /// Wait until then, and try again.
     Wait(Instant),
 }
 
@@ -341,7 +343,8 @@ impl Inner {
         }
     }
 
-    /// Drops the connection at the end of the server's tenure, also if nothing is sent then.
+    /// Drops the connection at the end of the server's tenure as primary, even if nothing is sent
+    /// then.
     #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]
     fn leave_at_end(self: &Arc<Self>, live: &Live) {
         let (inner, generation) = (Arc::downgrade(self), live.generation);
@@ -355,8 +358,8 @@ impl Inner {
     }
 
     /// Drops a connection that cannot be used any more, unless a newer one has replaced it. After a
-    /// refusal, the next attempt to connect waits. What waits for a place there goes to the next
-    /// connection; what was sent may still be answered.
+    /// refusal, the next attempt to connect waits. Requests that wait for a place in it move to the
+    /// next connection; requests that were sent may still be answered.
     fn leave(&self, generation: u64, refusal: Option<String>) {
         let mut state = self.lock();
         if state.live.as_ref().is_none_or(|live| live.generation != generation) {
@@ -395,8 +398,8 @@ mod tests {
     use super::*;
     use crate::model::config::ConnectionOptions;
 
-    /// Answers one connection's requests as a server of this version does, until this command. It
-    /// answers that only if it is part of opening a connection.
+    /// Answers the requests of one connection as a server of this version does, until this command
+    /// arrives. It answers that command only if it is part of opening a connection.
     async fn serve_until(listener: &TcpListener, version: &str, last: &str) {
         let (mut socket, _) = listener.accept().await.unwrap();
         let info = format!("redis_version:{version}\r\n");

@@ -1,4 +1,4 @@
-//! One connection of a link, with the places in it.
+//! One connection of a link, and its places.
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -19,16 +19,17 @@ use crate::store::StoreError;
 pub(super) struct Live {
     pub(super) connection: Multiplexed,
     pub(super) places: Arc<Places>,
-    /// Cancelled when the connection's task ends, or the server's tenure, or when the link leaves it:
-    /// nothing is sent over it any more.
+    /// Cancelled when the connection's task ends, when the server's tenure as primary ends, or when the
+    /// link gives the connection up: nothing is sent over it any more.
     pub(super) closed: CancellationToken,
     pub(super) tenure: Tenure,
     pub(super) generation: u64,
-    /// Learned when the connection was opened. Empty if the server refused to say.
+    /// Learned when the connection was opened. Empty if the server refused to tell.
     pub(super) capabilities: OnceLock<Capabilities>,
 }
 
-// Each future is pinned where it is made: those that it is moved into would have room for it once more.
+// Each future is pinned where it is created: otherwise each future into which it is moved would reserve
+// memory for it again.
 impl Live {
     /// Waits for a place until a deadline. None if the connection cannot be used any more.
     pub(super) async fn place(
@@ -46,17 +47,17 @@ impl Live {
                 place = timeout_at(until, self.places.take(bytes)) => place.map_err(|_| not_sent()),
             }
         };
-        // As while it waits for its answer.
+        // Unconstrained, like the wait for the answer.
         unconstrained(waiting).await
     }
 
-    /// Sends one command, with the first poll.
+    /// Sends one command. The first poll sends it.
     pub(super) async fn command(&self, place: Place, command: &Cmd) -> RedisResult<Value> {
         let sent = pin!(self.connection.command(command, place));
         self.tenure.within(sent).await
     }
 
-    /// Sends commands in one go, with the first poll.
+    /// Sends commands in one go. The first poll sends them.
     pub(super) async fn commands(
         &self,
         place: Place,
@@ -66,7 +67,7 @@ impl Live {
         self.tenure.within(sent).await
     }
 
-    /// Sends commands in one go, with the first poll.
+    /// Sends commands in one go. The first poll sends them.
     pub(super) async fn request(
         &self,
         place: Place,

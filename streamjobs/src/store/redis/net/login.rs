@@ -1,4 +1,4 @@
-//! Who logs in: asks the application at each connect.
+//! The credentials of a login: the application is asked for them at each connect.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use super::error::ConnectionFailed;
 use crate::model::cause::{bounded_text, chain, panic_text};
 use crate::model::config::{Credentials, CredentialsProvider};
 
-/// The application's provider, and what it said last.
+/// The application's provider, and what it returned last.
 #[derive(Clone)]
 pub(crate) struct Login {
     provider: CredentialsProvider,
@@ -24,10 +24,10 @@ impl Login {
     }
 
     /// Asks for the credentials of a connection. The error names the provider and never shows what it
-    /// said before.
+    /// returned before.
     pub(crate) async fn credentials(&self) -> Result<Credentials, ConnectionFailed> {
         let provider = self.provider.clone();
-        // The function itself may panic as well, so it is called within.
+        // The function itself may panic as well, so it is called inside the future.
         let asking = AssertUnwindSafe(async move { provider.ask().await }).catch_unwind();
         let text = match timeout(DEADLINE, asking).await {
             Ok(Ok(Ok(credentials))) => {
@@ -64,5 +64,5 @@ impl Login {
     }
 }
 
-/// Leaves time for the connection within the deadline of all its steps.
+/// Leaves time to connect within the deadline for all steps together.
 const DEADLINE: Duration = Duration::from_secs(3);

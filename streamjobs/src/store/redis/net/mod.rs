@@ -1,4 +1,5 @@
-//! Connections to the server: where it is, what it can do, what its bytes and its refusals mean.
+//! Connections to the server: where it is, what it can do, and what its bytes and its refusals
+//! mean.
 
 mod address;
 mod asking;

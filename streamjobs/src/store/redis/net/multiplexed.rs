@@ -1,4 +1,4 @@
-//! The connection behind a link: its own kind, or the client crate's where only that can connect.
+//! The connection behind a link: one of this crate's kind, or the client crate's where only that can connect.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use super::scan::{self, FrameScanner, Ids};
 use super::shared_wire::SharedWire;
 use super::wire::NO_ANSWER;
 
-/// A connection for many callers at once. Each request is sent with the first poll.
+/// A connection that many callers share. The first poll sends a request.
 pub(super) enum Multiplexed {
     Wire(SharedWire),
     Crate(MultiplexedConnection),
@@ -20,7 +20,7 @@ pub(super) enum Multiplexed {
 
 /// Commands that are sent in one go.
 pub(crate) trait Request: Sync {
-    /// How many they are.
+    /// How many commands there are.
     fn count(&self) -> usize;
 
     /// About how many bytes they have.
@@ -36,9 +36,9 @@ pub(crate) trait Request: Sync {
 /// The answers to commands that append.
 #[derive(Debug)]
 pub(crate) enum AppendAnswers {
-    /// The ids of the new entries: all were stored.
+    /// The ids of the new entries: all entries were stored.
     Ids(Ids),
-    /// An answer to each. Some may be refusals.
+    /// An answer to each command. Some may be refusals.
     Values(Vec<Value>),
 }
 
@@ -85,7 +85,7 @@ impl Multiplexed {
         }
     }
 
-    /// Sends commands that are written without values in between.
+    /// Sends commands that are written directly, without building values first.
     pub(super) async fn request(
         &self,
         request: &impl Request,
@@ -102,7 +102,7 @@ impl Multiplexed {
 }
 
 impl Answers {
-    /// The id that each answer is, unless one is something else.
+    /// The ids, if every answer is one.
     pub(super) fn ids(&self) -> Option<Ids> {
         match self {
             Self::Raw(bytes) => scan::ids(bytes),
@@ -119,9 +119,9 @@ impl Answers {
     }
 }
 
-/// The bytes of the answers to a request. It does not take part in the budgets of tasks: where one task joins
-/// many requests, each that ran out of its task's budget would else wake the task, which polls all of them
-/// again.
+/// The bytes of the answers to a request. It is excluded from the budgets of tasks: if one task joins many
+/// requests, each request that runs out of the task's budget would otherwise wake the task, which then polls
+/// all of them again.
 async fn exchange(
     wire: &SharedWire,
     expected: usize,
@@ -135,7 +135,7 @@ async fn exchange(
     let room = place.take_room();
     let (_on_the_way, allowance) = place.sent();
     let answers = wire.send(expected, allowance, room, write).ok_or_else(closed)?;
-    // It ends without an answer with the executor of the connection.
+    // It ends without an answer if the connection's executor ends.
     Ok(unconstrained(answers).await.map_err(|_| closed())??)
 }
 

@@ -3,7 +3,7 @@
 use crate::model::access::Access;
 use crate::store::{Inlet, Queue};
 
-/// A command as access lists name it, with an example in which `KEY` is the place of the key.
+/// A command as access lists name it, with an example in which `KEY` stands for the key.
 pub(super) type Example = (&'static str, &'static str);
 
 /// The keys of a queue, by the commands that a runtime needs on them.
@@ -45,7 +45,8 @@ impl Place {
     }
 }
 
-/// The commands that a user of the server needs, as access lists name them; some of them twice.
+/// The commands that a user of the server needs, as access lists name them; some of them appear
+/// twice.
 pub(crate) fn needed_commands(access: Access) -> Vec<&'static str> {
     let reading = [CONNECTING, SCRIPTING, READING].concat();
     match access {
@@ -63,7 +64,7 @@ pub(crate) fn needed_commands(access: Access) -> Vec<&'static str> {
 
 pub(super) const XADD: &str = "XADD";
 
-/// What a runtime needs without a key.
+/// The commands without a key that a runtime needs.
 pub(super) const KEYLESS: &[Example] = &[
     ("PING", "PING"),
     ("INFO", "INFO server"),
@@ -77,7 +78,7 @@ pub(super) const KEYLESS: &[Example] = &[
     ("CLIENT|SETNAME", "CLIENT SETNAME x"),
 ];
 
-/// On the stream and on the lane.
+/// Commands on the stream and on the lane.
 const WORKED_ON: &[Example] = &[
     (XADD, "XADD KEY * field value"),
     ("XREADGROUP", "XREADGROUP GROUP g c STREAMS KEY >"),
@@ -127,8 +128,9 @@ const HASH: &[Example] = &[
     ("HLEN", "HLEN KEY"),
 ];
 
-/// What a runtime uses where it may: readers that share connections, the size of a stream, a lost
-/// retry set, marks of handlers, locks of unique events, schedules, limits over all processes.
+/// Commands that a runtime uses if it is allowed to: for readers that share connections, the size
+/// of a stream, a lost retry set, marks of handlers, locks of unique events, schedules, and limits
+/// over all processes.
 pub(super) const WORKING: &[&str] = &[
     "CLIENT|TRACKING",
     "MEMORY|USAGE",
@@ -165,10 +167,10 @@ const SCHEDULING: &[&str] = &[
     "ZRANGEBYSCORE",
     "ZREM",
 ];
-/// What every connection begins with.
+/// The first commands of every connection.
 const CONNECTING: &[&str] = &["PING", "INFO", "CLIENT|SETNAME"];
 const SCRIPTING: &[&str] = &["EVALSHA", "SCRIPT|LOAD", "TIME"];
-/// What is read of streams, groups and dead letters. `CLIENT|ID` and `XREAD` are for following a
+/// Commands that read streams, groups and dead letters. `CLIENT|ID` and `XREAD` are for following a
 /// stream.
 pub(super) const READING: &[&str] = &[
     "CLIENT|ID",
@@ -193,7 +195,7 @@ pub(super) const READING: &[&str] = &[
     "ZRANK",
     "ZSCORE",
 ];
-/// What changes streams, groups, pending entries and dead letters.
+/// Commands that change streams, groups, pending entries and dead letters.
 pub(super) const OPERATING: &[&str] = &[
     "DEL",
     "EXEC",

@@ -46,7 +46,7 @@ impl Nodes {
         Ok(Self::One(Node::new(Endpoint::new(url, options)?, scripts)))
     }
 
-    /// The same servers with other connections.
+    /// The same servers, with other connections.
     pub(crate) fn fork(&self) -> Self {
         match self {
             Self::One(Node { link, .. }) => {
@@ -56,7 +56,7 @@ impl Nodes {
         }
     }
 
-    /// The way to the server that has a key.
+    /// The route to the server that has a key.
     pub(crate) fn route(&self, key: &str) -> Route {
         match self {
             Self::One(node) => Route::One(node.clone()),
@@ -64,7 +64,8 @@ impl Nodes {
         }
     }
 
-    /// The connection to the only server with a place for a request of so many bytes, if there is one now.
+    /// The connection to the only server, with a place for a request of this many bytes, if there is one
+    /// now.
     pub(crate) fn place_now(&self, bytes: usize) -> Option<(Pinned, Place)> {
         match self {
             Self::One(node) => node.link.place_now(bytes),
@@ -72,7 +73,7 @@ impl Nodes {
         }
     }
 
-    /// One of the servers, for what any of them can answer.
+    /// One of the servers, for requests that any of them can answer.
     pub(crate) async fn any(&self) -> Result<Node, StoreError> {
         match self {
             Self::One(node) => Ok(node.clone()),
@@ -83,7 +84,7 @@ impl Nodes {
         }
     }
 
-    /// What the cluster says of its nodes now; `None` without a cluster.
+    /// What the cluster reports about its nodes now; `None` without a cluster.
     pub(crate) async fn survey(&self) -> Result<Option<Survey>, StoreError> {
         match self {
             Self::One(_) => Ok(None),
@@ -91,15 +92,14 @@ impl Nodes {
         }
     }
 
-    /// Connects to all servers, and checks that they can be used. An error names the server of a
-    /// cluster that has it.
+    /// Connects to all servers, and checks that they can be used. In a cluster, an error names its server.
     pub(crate) async fn check(&self) -> Result<(), BoxError> {
         match self {
             Self::One(node) => node.check().await,
             Self::Cluster(cluster) => {
                 let until = Instant::now() + CHECK_DEADLINE;
                 for (address, node) in cluster.owners().await? {
-                    // A node behind address translation may not even refuse.
+                    // A node behind address translation may give no answer, not even a refusal.
                     let checked = timeout_at(until, node.check()).await;
                     if let Err(error) = checked.unwrap_or_else(|elapsed| Err(elapsed.into())) {
                         return Err(NodeFailed { address: address.to_string(), error }.into());

@@ -1,9 +1,9 @@
-//! Places in a connection: a bound on what is on its way, and until when an answer may take.
+//! Places in a connection: they limit how much is on its way, and set until when an answer may take.
 //!
-//! What waits for a place has certainly not been sent. With a place a request is written at once, and
-//! its deadline begins, with time for the bytes of those before it, which share its connection. The
-//! server answers in the order of the requests, so each answer shows that it is at work for those
-//! behind it too.
+//! A request that waits for a place has certainly not been sent. A request with a place is written at once, and
+//! its deadline begins. The deadline includes time for the bytes of earlier requests on the same connection. The
+//! server answers in the order of the requests, so each answer shows that the server is working for the later
+//! ones too.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -23,23 +23,23 @@ use super::deadlines::RESPONSE_DEADLINE;
 #[derive(Debug)]
 pub(super) struct Places {
     free: Arc<Semaphore>,
-    /// When the last answer came; at first, when the connection was opened.
+    /// When the last answer arrived; at first, when the connection was opened.
     answered: Mutex<Instant>,
-    /// How many bytes of requests and their answers are on their way.
+    /// How many bytes of requests and answers are on their way.
     on_their_way: AtomicUsize,
 }
 
-/// A place of one request, until its answer.
+/// A place for one request, until its answer.
 #[derive(Debug)]
 pub(crate) struct Place {
     places: Arc<Places>,
-    /// How many bytes are sent and answered.
+    /// How many bytes the request and its answer have.
     bytes: usize,
     /// Taken out when the request is sent.
     room: Option<Room>,
 }
 
-/// Room in a connection, which is free again when this is dropped: with the answer, also where its caller
+/// Room in a connection, which is free again when this is dropped: when the answer arrives, even if its caller
 /// does not wait for it any more.
 pub(super) type Room = OwnedSemaphorePermit;
 
@@ -50,13 +50,13 @@ impl Places {
         Arc::new(Self { free, answered, on_their_way: AtomicUsize::new(0) })
     }
 
-    /// Waits for room for a request of so many bytes, behind those that wait already.
+    /// Waits for room for a request of this many bytes, behind the requests that wait already.
     pub(super) async fn take(self: &Arc<Self>, bytes: usize) -> Option<Place> {
         let permit = Arc::clone(&self.free).acquire_many_owned(needed(bytes)).await.ok()?;
         Some(self.place(bytes, permit))
     }
 
-    /// Room for a request of so many bytes, if there is some now.
+    /// Room for a request of this many bytes, if there is some now.
     pub(super) fn take_now(self: &Arc<Self>, bytes: usize) -> Option<Place> {
         let permit = Arc::clone(&self.free).try_acquire_many_owned(needed(bytes)).ok()?;
         Some(self.place(bytes, permit))
@@ -74,14 +74,15 @@ impl Places {
         *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Counts bytes as on their way until the guard is dropped: it, and how many there are with them.
+    /// Counts bytes as on their way until the guard is dropped. Returns the guard, and how many bytes are on
+    /// their way with them.
     fn send(&self, bytes: usize) -> (OnTheWay<'_>, usize) {
         let before = self.on_their_way.fetch_add(bytes, Ordering::Relaxed);
         (OnTheWay { places: self, bytes }, before.saturating_add(bytes))
     }
 }
 
-/// Bytes of a request and its answer that are on their way.
+/// Bytes of a request and its answer while they are on their way.
 pub(super) struct OnTheWay<'a> {
     places: &'a Places,
     bytes: usize,
@@ -94,28 +95,29 @@ impl Drop for OnTheWay<'_> {
 }
 
 impl Place {
-    /// What is to be kept until the answer has come.
+    /// The room, to be kept until the answer has arrived.
     pub(super) fn take_room(&mut self) -> Option<Room> {
         self.room.take()
     }
 
-    /// With an answer of about so many bytes.
+    /// The same place for a request whose answer has about this many bytes.
     pub(super) fn answering(mut self, bytes: usize) -> Self {
         self.bytes += bytes;
         self
     }
 
-    /// Counts the request as sent, until the guard is dropped: it, and how long its answer may take.
+    /// Counts the request as sent until the guard is dropped. Returns the guard, and how long the answer may
+    /// take.
     pub(super) fn sent(&self) -> (OnTheWay<'_>, Allowance) {
         let (on_the_way, bytes) = self.places.send(self.bytes);
         (on_the_way, Allowance::new(bytes))
     }
 
-    /// Sends a request with its first poll, and waits for its answer as long as its allowance says, over a
-    /// connection that does not do so itself.
+    /// Sends a request with its first poll, and waits for its answer as long as its allowance says: for
+    /// connections that have no such limit themselves.
     ///
-    /// It does not take part in the budgets of tasks. Where one task joins many requests, each that ran
-    /// out of its task's budget would else wake the task, which polls all of them again.
+    /// It is excluded from the budgets of tasks. If one task joins many requests, each request that runs out of
+    /// the task's budget would otherwise wake the task, which then polls all of them again.
     pub(super) async fn answer<T>(
         self,
         sent: impl Future<Output = RedisResult<T>>,
@@ -144,10 +146,10 @@ impl Place {
 
 /// How long the answer to a request may take.
 ///
-/// It takes too long when the server has not answered any request for the deadline of this one, or this one for a
-/// few times as long. The deadline has time for the bytes that are on their way before it: on a slow link,
-/// a small request waits for the large ones. While the process itself does not get to run, the deadline
-/// does not count: what was answered may not have been read.
+/// An answer takes too long if the server has answered no request at all for this request's deadline, or if it
+/// has not answered this one for a few times as long. The deadline includes time for the bytes that are on their
+/// way before it: on a slow link, a small request waits for the large ones. Time in which the process itself does
+/// not get to run does not count: answers may have arrived and not been read yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
     silence: Duration,
@@ -156,25 +158,25 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
-    /// For a request that is sent now, with so many bytes on their way.
+    /// The allowance of a request that is sent now, with this many bytes on their way.
     pub(super) fn new(bytes: usize) -> Self {
         let silence = deadline(bytes);
         let until = Instant::now() + silence;
         Self { silence, until, end: until + silence * (DEADLINES_MAX - 1) }
     }
 
-    /// When the request was sent; until it has gone on for the first time.
+    /// When the request was sent. Valid only until the first extension.
     pub(super) fn since(&self) -> Instant {
         self.until - self.silence
     }
 
-    /// Whether it is at its end, unless it goes on.
+    /// Whether its time is over, unless it is extended.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         self.until <= now
     }
 
-    /// Whether it goes on at its end, given when the last answer came. It is late where the process did
-    /// not get to run.
+    /// Extends it at its end if possible, given when the last answer arrived. Returns whether it did. `is_late`
+    /// says that the process did not get to run in time.
     pub(super) fn goes_on(&mut self, now: Instant, is_late: bool, answered: Instant) -> bool {
         let later = if is_late {
             self.end = self.end.max(now + self.silence);
@@ -190,8 +192,8 @@ impl Allowance {
     }
 }
 
-/// The answer, if it has come and was only not read yet because other tasks of this process ran. The
-/// executor looks at its sockets before it ends a sleep, but not between any two turns of its tasks.
+/// The answer, if it has arrived and was only not read yet because other tasks of this process ran. The executor
+/// checks its sockets before it ends a sleep, but not between any two turns of its tasks.
 async fn last_look<T>(mut sent: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     for _ in 0..LOOKS {
         sleep(LOOK_PAUSE).await;
@@ -214,30 +216,31 @@ pub(crate) fn size_of_pipeline(pipeline: &Pipeline) -> usize {
     pipeline.cmd_iter().map(size_of_command).sum()
 }
 
-/// How long the server may be silent while so many bytes are on their way there and back.
+/// How long the server may be silent while this many bytes are on their way there and back.
 fn deadline(bytes: usize) -> Duration {
     RESPONSE_DEADLINE + Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND_MIN)
 }
 
-/// The places that a request of so many bytes takes. One that is larger than all of them takes all.
+/// How many places a request of this many bytes takes. A request that is larger than all places takes all of
+/// them.
 fn needed(bytes: usize) -> u32 {
     u32::try_from((1 + bytes / BYTES_PER_PLACE).min(PLACES)).unwrap_or(u32::MAX)
 }
 
-/// Requests on their way at most: enough that the server does not wait for the next one.
+/// How many requests may be on their way: enough that the server does not wait for the next one.
 pub(super) const PLACES: usize = 1024;
-/// With all places, about 4 MiB are on their way.
+/// With all places taken, about 4 MiB are on their way.
 const BYTES_PER_PLACE: usize = 4 * 1024;
 /// The slowest link on which a large payload still arrives in time.
 const BYTES_PER_SECOND_MIN: f64 = 100_000.0;
-/// A request behind many others gets at most so many of its deadlines while they are answered.
+/// A request behind many others gets at most this many of its deadlines while the others are answered.
 const DEADLINES_MAX: u32 = 4;
-/// A timer that is later than this shows that the process did not get to run.
+/// A timer that fires later than this shows that the process did not get to run.
 pub(super) const LATE: Duration = Duration::from_millis(500);
-/// How often, and how soon, the connection's task gets to read what has come.
+/// How often, and after which pauses, the connection's task gets to read what has arrived.
 const LOOKS: usize = 4;
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
-/// How often a deadline is looked at again, at most.
+/// How often a deadline is extended at most.
 const EXTENSIONS_MAX: usize = 1000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A reader's connection: its own kind, or the client crate's where only that can connect.
+//! A reader's connection: one of this crate's kind, or the client crate's where only that can connect.
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -69,7 +69,7 @@ pub(crate) enum Answer {
 
 impl Reading {
     /// Sends commands in one go and waits for an answer to each. Refusals by the server are among
-    /// them. Fails at once when another server becomes the primary.
+    /// the answers. Fails at once when another server becomes the primary.
     ///
     /// Not cancel safe. After an error or a cancellation the connection must be dropped: answers
     /// may still arrive.
@@ -82,7 +82,7 @@ impl Reading {
         Ok(all.pop().unwrap_or_default())
     }
 
-    /// Like [`exchange`](Self::exchange), for several pipelines: the answers of each.
+    /// Like [`exchange`](Self::exchange), for several pipelines. Returns the answers of each.
     pub(crate) async fn exchange_all(
         &mut self,
         pipelines: &[&Pipeline],
@@ -103,7 +103,7 @@ impl Reading {
             }
             Ok(())
         };
-        // Both mean the same.
+        // Both outcomes mean the same.
         let _over = self.tenure.within(broken).await.is_err();
     }
 }
@@ -120,7 +120,7 @@ impl Connection {
                 let mut take = |count| answers.by_ref().take(count).map(Answer::Raw).collect();
                 Ok(pipelines.iter().map(|pipeline| take(pipeline.len())).collect())
             }
-            // The client crate does not tell when bytes come in, so the whole answer is waited for.
+            // The client crate does not tell when bytes arrive, so this waits for the whole answer.
             Self::Shared(connection, _) => {
                 let sent = pipelines.iter().map(|pipeline| {
                     let mut connection = connection.clone();
@@ -146,7 +146,8 @@ impl Answer {
         }
     }
 
-    /// Whether the server refused because it is not the one to ask, so that the connection is to be left.
+    /// Whether the server refused because it is not the one to ask, so that the connection must be given
+    /// up.
     pub(crate) fn is_of_wrong_server(&self, endpoint: &Endpoint) -> bool {
         let says_so = |value: &Value| matches!(value, Value::ServerError(error) if endpoint.is_left_after(error));
         match self {

@@ -1,9 +1,9 @@
 -- Checks which commands the caller may run, without running any.
 --
--- KEYS: none; keys are among the words, because a key that the caller may not touch would have the
--- whole call refused. ARGV: for each command, the number of its words, then the words.
--- Returns: for each command 1 if it is allowed, 0 if it is not, 2 if the server does not know it:
--- it was renamed or disabled. An error if the server cannot check commands.
+-- KEYS: none. Keys are among the words, because with a declared key that the caller may not touch,
+-- the whole call would be refused. ARGV: for each command, the number of its words, then the words.
+-- Returns: for each command 1 if it is allowed, 0 if it is not, 2 if the server does not know it
+-- because it was renamed or disabled. An error if the server cannot check commands.
 --
 -- Before and after: nothing is read or changed. May race with: anything.
 if not redis.acl_check_cmd then

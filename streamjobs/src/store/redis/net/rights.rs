@@ -1,4 +1,4 @@
-//! The commands that are needed on each key, and which of them the user may run.
+//! The commands that are needed on each key, and which of them the user may not run.
 
 use redis::Cmd;
 
@@ -14,7 +14,7 @@ scripts! {
 }
 
 /// Checks every needed command without running it. Without queues, all are checked on one key that
-/// is not in use: a user limited to some keys is refused them all.
+/// is not in use; a user limited to some keys is refused all of them there.
 pub(crate) async fn rights(link: &Link, queues: &[Queue]) -> Result<Rights, StoreError> {
     let (mut tried, mut keys) = (examples_of(KEYLESS, ""), Vec::<(String, Vec<Example>)>::new());
     for queue in queues {
@@ -63,7 +63,8 @@ pub(crate) async fn rights(link: &Link, queues: &[Queue]) -> Result<Rights, Stor
     Ok(Rights { user, missing, keys, unknown, named: !queues.is_empty() })
 }
 
-/// Whether the user may run a command, which is not run. Without the right to ask, as if it may.
+/// Whether the user may run a command, which is not run. If the user may not ask, the answer is
+/// yes.
 pub(crate) async fn may_run(link: &Link, words: &[&str]) -> Result<bool, StoreError> {
     let command = words.iter().map(|word| (*word).to_owned()).collect();
     match allowed(link, &[command]).await {
@@ -103,7 +104,7 @@ async fn allowed(link: &Link, commands: &[Vec<String>]) -> Result<Vec<Answer>, S
 
 fn examples_of(examples: &[Example], key: &str) -> Vec<Vec<String>> {
     let words = |(_, example): &Example| {
-        // In lower case, so that nothing that looks for a command on the wire takes a check for it.
+        // In lower case, so that a search for a command on the wire does not find the check for it.
         let words = example.split(' ').map(|word| match word {
             "KEY" => key.to_owned(),
             word => word.to_lowercase(),
@@ -113,7 +114,7 @@ fn examples_of(examples: &[Example], key: &str) -> Vec<Vec<String>> {
     examples.iter().map(words).collect()
 }
 
-/// Commands in one call. Far below the number of arguments that a script can unpack.
+/// How many commands one call checks: far fewer than the arguments that a script can unpack.
 const TRIED_MAX: usize = 256;
 const NO_KEY: &str = "streamjobs";
 
@@ -179,7 +180,7 @@ mod tests {
         }
     }
 
-    /// The files that send commands. Those of this folder only name what servers can do.
+    /// The files that send commands. The files of this folder only name what servers can do.
     fn sources() -> Vec<String> {
         let mut folders = vec![concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/redis").into()];
         let mut sources = Vec::new();

@@ -1,4 +1,4 @@
-//! The way to the server that has a key: it follows the key's slot when that moves.
+//! The route to the server that has a key: it follows the key's slot when the slot moves.
 
 use std::sync::Arc;
 
@@ -43,8 +43,8 @@ impl Route {
         }
     }
 
-    /// Sends commands that may be repeated in one go. Refusals by the server are among the answers,
-    /// unless the slot has moved: then all are sent again.
+    /// Sends commands that may be repeated, in one go. Refusals by the server are among the answers,
+    /// unless the slot has moved: then all commands are sent again.
     pub(crate) async fn repeatable(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         match self {
             Self::One(node) => node.link.pipeline(pipeline).await,
@@ -64,7 +64,7 @@ impl Route {
         self.script_answering(script, keys, add_arguments, 0).await
     }
 
-    /// Runs a script, or returns at once that it is not the time.
+    /// Runs a script, or returns at once if the cluster asks to wait.
     pub(crate) async fn script_now(
         &self,
         script: &'static Script,
@@ -80,7 +80,7 @@ impl Route {
         }
     }
 
-    /// Runs a script whose answer may have about so many bytes.
+    /// Runs a script whose answer may have about this many bytes.
     pub(crate) async fn script_answering(
         &self,
         script: &'static Script,
@@ -99,8 +99,9 @@ impl Route {
         }
     }
 
-    /// The answer to a call of a script that met others in one request. `None` if it was alone, was
-    /// refused or could not be sent: then it has to be made by itself, which follows the slot.
+    /// The answer to a call of a script that was sent with others in one request. `None` if the call was
+    /// alone, was refused or could not be sent: then the caller has to make it by itself, in a way that
+    /// follows the slot.
     pub(crate) async fn in_batch(
         &self,
         many: &'static Script,
@@ -140,7 +141,7 @@ impl Route {
         Ok(pursuit.rest(&commands, answers).await)
     }
 
-    /// A connection to the server, with a place for a request of so many bytes.
+    /// A connection to the server, with a place for a request of this many bytes.
     pub(crate) async fn pinned_with_place(
         &self,
         bytes: usize,
@@ -153,8 +154,8 @@ impl Route {
         }
     }
 
-    /// The answers to single commands that were sent over a connection: what was refused because the
-    /// slot has moved is sent again to where it is.
+    /// The answers to single commands that were sent over a connection. Commands that were refused because
+    /// the slot has moved are sent again to where it is now.
     pub(crate) async fn rest(
         &self,
         commands: &Pipeline,
@@ -170,7 +171,7 @@ impl Route {
         }
     }
 
-    /// An answer was lost, so that what is known of the servers may be wrong.
+    /// Tells the cluster that an answer was lost, so that what is known about the servers may be wrong.
     pub(crate) fn suspect(&self) {
         if let Self::Slot(cluster, _) = self {
             cluster.suspect();
@@ -178,8 +179,8 @@ impl Route {
     }
 }
 
-// What only a cluster needs has a place of its own in memory: it is larger than the rest of a request, and
-// each loop of a queue would have room for it.
+// What only a cluster needs is boxed: it is larger than the rest of a request, and every loop of a queue
+// would reserve memory for it.
 
 async fn command_by(mut pursuit: Pursuit<'_>, command: &Cmd) -> Result<Value, StoreError> {
     loop {

@@ -1,5 +1,5 @@
-//! Reads deliveries from the bytes of an answer, without building values of it: most of what a
-//! process receives are deliveries.
+//! Reads deliveries from the bytes of an answer without building values: deliveries are most of what a process
+//! receives.
 //!
 //! Supports version 2 of the protocol only, which the reader's connection uses.
 
@@ -9,17 +9,17 @@ use crate::model::entry::{EntryId, IdReader};
 use crate::store::redis::copier::Copier;
 use crate::store::{Delivery, Inlet};
 
-/// The bytes are not in the protocol, or not the kind of answer that was expected.
+/// The bytes do not follow the protocol, or are not the kind of answer that was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
 type Scanned<T> = Result<T, Malformed>;
 
-/// Finds the end of one answer in bytes that are still coming in. It reads each byte once.
+/// Finds the end of one answer while its bytes are still arriving. It reads each byte once.
 #[derive(Debug)]
 pub(crate) struct FrameScanner {
     at: usize,
-    /// Elements missing until the answer is complete, those of nested arrays included, so that no
+    /// How many elements are missing until the answer is complete, those of nested arrays included, so that no
     /// stack is needed.
     left: usize,
 }
@@ -30,13 +30,13 @@ impl FrameScanner {
         Self::of(1)
     }
 
-    /// A scanner for so many answers, the first of which begins at the first byte.
+    /// A scanner for this many answers, the first of which begins at the first byte.
     pub(crate) fn of(answers: usize) -> Self {
         Self { at: 0, left: answers }
     }
 
-    /// Where the answer ends, or `None` if these bytes are not all of it. Each call is given the
-    /// bytes of the call before and what came since.
+    /// Where the answer ends, or `None` if it is not complete yet. Each call gets the bytes of the call before,
+    /// and those that have arrived since.
     pub(crate) fn end(&mut self, bytes: &[u8]) -> Scanned<Option<usize>> {
         while self.left > 0 {
             let (end, more) = match short_line(bytes, self.at) {
@@ -73,7 +73,7 @@ enum Element {
 #[derive(Clone, Copy, Debug)]
 struct Head {
     element: Element,
-    /// Where the line ends, its end included.
+    /// Where the line ends, its line break included.
     end: usize,
 }
 
@@ -100,7 +100,8 @@ impl Head {
 }
 
 /// The line at a place, if it is a kind and a length of one to three digits, as nearly every line of a delivery
-/// is: the kind, the length, and where the line ends. `None` for any other one, and near the end of the bytes.
+/// is. Returns the kind, the length, and where the line ends. `None` for any other line, and near the end of
+/// the bytes.
 #[inline]
 fn short_line(bytes: &[u8], at: usize) -> Option<(u8, usize, usize)> {
     let &[kind, a, b, c, d, e] = bytes.get(at..)?.first_chunk()?;
@@ -120,7 +121,7 @@ fn digit(byte: u8) -> Option<usize> {
     byte.is_ascii_digit().then(|| usize::from(byte - b'0'))
 }
 
-/// A length and how many bytes its line takes. -1 means that there is no value.
+/// A length, and how many bytes its line takes. A length of -1 means that there is no value.
 fn length(line: &[u8]) -> Scanned<Option<(Option<usize>, usize)>> {
     let mut length = 0_usize;
     for (place, byte) in line.iter().enumerate() {
@@ -154,7 +155,7 @@ fn end_of_line(
     }
 }
 
-/// Where a string ends, its line end included.
+/// Where a string ends, its line break included.
 fn bulk_end(bytes: &[u8], begin: usize, length: usize) -> Scanned<Option<usize>> {
     match bytes.get(begin + length..begin + length + 2) {
         Some(b"\r\n") => Ok(Some(begin + length + 2)),
@@ -163,7 +164,7 @@ fn bulk_end(bytes: &[u8], begin: usize, length: usize) -> Scanned<Option<usize>>
     }
 }
 
-/// Reads the elements of a complete answer in turn.
+/// Reads the elements of a complete answer one after the other.
 struct Walk<'b> {
     bytes: &'b [u8],
     at: usize,
@@ -184,7 +185,7 @@ impl<'b> Walk<'b> {
         Ok(element)
     }
 
-    /// An array, or nothing.
+    /// The length of an array; `None` if there is no value.
     fn array(&mut self) -> Scanned<Option<usize>> {
         match self.head()? {
             Element::Array(length) => Ok(length),
@@ -216,10 +217,10 @@ pub(crate) fn is_refusal(answer: &[u8]) -> bool {
     answer.first() == Some(&b'-')
 }
 
-/// Ids of new entries. One alone takes no memory of its own.
+/// Ids of new entries. A single id takes no memory of its own.
 pub(crate) type Ids = SmallVec<[EntryId; 1]>;
 
-/// The id that each answer is; `None` if one of them is something else.
+/// The ids, if every answer is one; `None` if any is something else.
 pub(crate) fn ids(answers: &[u8]) -> Option<Ids> {
     let mut walk = Walk { bytes: answers, at: 0 };
     let mut ids = Ids::with_capacity(answers.len() / ID_BYTES);
@@ -230,18 +231,18 @@ pub(crate) fn ids(answers: &[u8]) -> Option<Ids> {
     Some(ids)
 }
 
-/// The entries that a read of one stream delivered; empty when its wait was over.
+/// The entries that a read of one stream delivered; empty if its wait ended without any.
 pub(crate) fn deliveries(answer: &[u8], inlet: Inlet) -> Scanned<Vec<Delivery>> {
     let mut walk = Walk { bytes: answer, at: 0 };
     match walk.array()? {
         None | Some(0) => return Ok(Vec::new()),
         Some(1) => walk.array_of(2)?,
-        // The read names one stream.
+        // The read named only one stream.
         Some(_) => return Err(Malformed),
     }
     let _stream = walk.bulk()?;
     let count = walk.array()?.ok_or(Malformed)?;
-    // Limited by the size of the answer, so that a wrong count reserves no memory.
+    // Limited by the size of the answer, so that a wrong count cannot reserve much memory.
     let mut copier = Copier::new(inlet, count.min(answer.len() / ENTRY_BYTES_MIN));
     let mut ids = IdReader::default();
     for _ in 0..count {
@@ -267,7 +268,7 @@ fn entry<'b>(walk: &mut Walk<'b>, ids: &mut IdReader<'b>, copier: &mut Copier<'b
 
 /// Statuses and errors are shorter than this.
 const LINE_MAX: usize = 16 * 1024;
-/// Enough for each length that a server accepts, and too few to overflow.
+/// Enough for every length that a server accepts, and too few to overflow.
 const DIGITS_MAX: usize = 12;
 /// The shortest entry: `*2`, an id of three bytes, and no fields.
 const ENTRY_BYTES_MIN: usize = 17;

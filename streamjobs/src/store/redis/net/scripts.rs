@@ -1,4 +1,4 @@
-//! Runs scripts by their digests, and loads them where the server does not know them.
+//! Runs scripts by their digests, and loads them if the server does not know them.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::store::redis::script::Script;
 
 impl Link {
     /// Runs a script. If the server does not know it, all scripts are loaded first, so that an
-    /// urgent renewal finds its own there.
+    /// urgent renewal later finds its script there.
     pub(crate) async fn script(
         &self,
         script: &'static Script,
@@ -23,7 +23,7 @@ impl Link {
         self.script_answering(script, keys, add_arguments, 0).await
     }
 
-    /// Runs a script whose answer may have about so many bytes.
+    /// Runs a script whose answer may have about this many bytes.
     pub(crate) async fn script_answering(
         &self,
         script: &'static Script,
@@ -38,8 +38,7 @@ impl Link {
         self.run_script(&command, bytes, false).await
     }
 
-    /// Runs a script by the command that calls it. With `is_asking`, its keys are on their way to this
-    /// node.
+    /// Runs a script by the command that calls it. With `is_asking`, its keys are moving to this node.
     pub(super) async fn run_script(
         &self,
         command: &Cmd,
@@ -100,7 +99,8 @@ impl Link {
         script.digest.get().map(String::as_str).ok_or(StoreError::Protocol { command: SCRIPT_LOAD })
     }
 
-    /// Has the server know all scripts. Callers that come meanwhile wait for the same request.
+    /// Makes sure that the server knows all scripts. Callers that come meanwhile wait for the same
+    /// request.
     pub(super) async fn load_scripts(&self) -> Result<(), StoreError> {
         let sent = self.loading().join(|| self.clone().send_scripts().boxed());
         sent.await.as_ref().as_ref().map_err(StoreError::copy).copied()
@@ -130,7 +130,8 @@ impl Link {
 }
 
 /// The text without comments, which are more than a third of it, and without the shared functions that
-/// it does not use, which are half of the rest: each server would be sent them, and would store them.
+/// it does not use, which are half of the rest. Otherwise they would be sent to each server and stored
+/// there.
 fn sent_text(text: &str) -> String {
     let mut kept = String::new();
     // Functions are between empty lines.
@@ -173,7 +174,7 @@ fn is_forgotten(answer: &Value) -> bool {
 }
 
 const SCRIPT_LOAD: &str = "SCRIPT LOAD";
-/// After this many attempts, a script that the server keeps forgetting is an error.
+/// If the server has forgotten a script this many times, it is an error.
 const SCRIPT_ATTEMPTS_MAX: usize = 3;
 
 #[cfg(test)]
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!(functions("return ab()"), [false, false, true]);
         assert_eq!(functions("-- Other scripts call b.\nreturn ab()"), [false, false, true]);
         assert!(sent("return C").ends_with("local C = 3\nreturn C\n"));
-        // Each script still has each function that it calls.
+        // Each script still contains each function that it calls.
         for script in crate::store::redis::SCRIPTS.iter().copied().flatten() {
             let text = sent_text(script.text);
             let all = script.text.split("local function ").skip(1);

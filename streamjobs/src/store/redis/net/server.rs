@@ -1,4 +1,4 @@
-//! A server that connections are opened to, and for how long they may be used.
+//! A server to which connections are opened, and for how long they may be used.
 
 use std::io;
 
@@ -10,22 +10,23 @@ use super::address::Address;
 use super::capabilities::Mode;
 use super::error::{of_socket, refusal_text};
 
-/// A server that connections are opened to.
+/// A server to which connections are opened.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) address: Address,
     pub(crate) tenure: Tenure,
-    /// Whether it is to be a node of a cluster.
+    /// Whether it has to be a node of a cluster.
     pub(crate) is_node: bool,
 }
 
-/// The time until another server takes the place of the one that was named.
+/// The time until another server takes the place of the named one.
 ///
-/// A connection has to be left when it is over. Nothing on the connection tells: after a failover by
-/// hand, the former primary accepts writes for ten more seconds, all of which are lost.
+/// A connection has to be given up when the tenure is over. Nothing on the connection shows it:
+/// after a failover by hand, the former primary accepts writes for ten more seconds, all of which
+/// are lost.
 #[derive(Clone, Default)]
 pub(crate) struct Tenure {
-    /// `None` for a server that nothing else takes the place of.
+    /// `None` for a server that no other one replaces.
     over: Option<CancellationToken>,
 }
 
@@ -35,7 +36,7 @@ impl Server {
         Self { address, tenure: Tenure::default(), is_node: false }
     }
 
-    /// A primary for as long as its tenure lasts.
+    /// A primary, for as long as its tenure lasts.
     pub(crate) fn primary(address: Address, tenure: Tenure) -> Self {
         Self { tenure, ..Self::fixed(address) }
     }
@@ -45,7 +46,7 @@ impl Server {
         Self { is_node: true, ..Self::fixed(address) }
     }
 
-    /// Checks that the server is run as its address says.
+    /// Checks that the server runs in the mode that its address implies.
     pub(crate) fn check_mode(&self, mode: Option<Mode>) -> RedisResult<()> {
         let fault = match mode {
             Some(Mode::Sentinel) => IS_SENTINEL,
@@ -83,7 +84,7 @@ impl Server {
     }
 }
 
-/// What the server's answer about its role says against using it.
+/// Why the server cannot be used, according to its answer about its role.
 #[derive(Debug, Error)]
 #[error("{0}")]
 struct NotPrimary(String);
@@ -95,22 +96,23 @@ pub(crate) fn is_not_primary(error: &RedisError) -> bool {
 }
 
 impl Tenure {
-    /// It is over when the token is cancelled.
+    /// A tenure that is over when the token is cancelled.
     pub(crate) fn new(over: CancellationToken) -> Self {
         Self { over: Some(over) }
     }
 
-    /// Whether it can end.
+    /// Whether the tenure can end.
     pub(crate) fn is_limited(&self) -> bool {
         self.over.is_some()
     }
 
-    /// A token for one connection, which is cancelled with the end of this at the latest.
+    /// A token for one connection, which is cancelled at the latest when the tenure ends.
     pub(crate) fn connection(&self) -> CancellationToken {
         self.over.as_ref().map_or_else(CancellationToken::new, CancellationToken::child_token)
     }
 
-    /// Does the work, or fails as soon as this is over. Then the work may have been done.
+    /// Does the work, or fails as soon as the tenure is over. In that case the work may have been
+    /// done.
     pub(crate) async fn within<T>(
         &self,
         work: impl Future<Output = RedisResult<T>>,

@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
-/// The request that is on its way, if there is one. Kept weakly: it ends when no caller waits for it.
+/// The request that is running, if there is one. Held weakly: it ends when no caller waits for it.
 pub(super) struct SharedRequest<T: Clone>(Mutex<Option<WeakShared<BoxFuture<'static, T>>>>);
 
 impl<T: Clone> SharedRequest<T> {
-    /// The request on its way, or a new one.
+    /// The running request, or a new one.
     pub(super) fn join(
         &self,
         send: impl FnOnce() -> BoxFuture<'static, T>,

@@ -1,8 +1,9 @@
-//! A connection for many callers at once: what they send at the same time meets in one write.
+//! A connection that many callers share: requests that they send at the same time go in one write.
 //!
-//! Callers put their requests behind each other into one buffer. A task of its own writes it, lets those run
-//! first that are about to add more, and cuts what comes in into the answers of each request. Where answers
-//! take too long, callers are told by another task, on their own executor: the connection's may not get to run.
+//! Callers append their requests to one buffer. The connection's own task writes the buffer, after it has let
+//! tasks run that are about to add more, and cuts what arrives into the answers of each request. If answers
+//! take too long, another task on the callers' own executor tells them, because the connection's task may not
+//! get to run.
 
 use std::future::poll_fn;
 use std::io;
@@ -20,7 +21,7 @@ use super::places::{Allowance, Room};
 use super::wire::Socket;
 use super::wire_state::{Shared, State};
 
-/// A connection that is shared. It is closed when this is dropped.
+/// A connection that callers share. It is closed when this is dropped.
 pub(crate) struct SharedWire {
     shared: Arc<Shared>,
 }
@@ -33,8 +34,8 @@ impl Drop for SharedWire {
 }
 
 impl SharedWire {
-    /// Takes over a connection on which nothing is outstanding. The guard is dropped when the connection
-    /// cannot be used any more.
+    /// Takes over a connection on which nothing is outstanding. The guard is dropped once the connection cannot
+    /// be used any more.
     #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]
     pub(super) fn start(socket: Box<dyn Socket>, guard: DropGuard) -> Self {
         let shared = Arc::new(Shared::new());
@@ -52,9 +53,9 @@ impl SharedWire {
         Self { shared }
     }
 
-    /// Sends a request that gets so many answers, behind those that were sent before, and keeps this room
-    /// until they have come. Who waits for them is told when they take longer than is allowed. `None` if
-    /// the connection cannot be used any more: then nothing is sent.
+    /// Sends a request that gets this many answers, after those that were sent before, and keeps this room
+    /// until the answers have arrived. The caller is told if they take longer than allowed. `None` if the
+    /// connection cannot be used any more: then nothing is sent.
     pub(super) fn send(
         &self,
         answers: usize,
@@ -68,10 +69,10 @@ impl SharedWire {
             return None;
         }
         if !state.expects_answers() {
-            // Nothing was expected until now.
+            // No answer was expected until now.
             state.moved = allowance.since();
         }
-        // Otherwise the task has been woken for what is there, and has not taken it yet.
+        // Otherwise the task has been woken for the earlier requests, and has not taken them yet.
         let is_first = state.unsent.is_empty();
         write(&mut state.outgoing);
         state.unsent.push(caller);
@@ -92,13 +93,14 @@ impl SharedWire {
 struct Exchange {
     socket: Box<dyn Socket>,
     shared: Arc<Shared>,
-    /// What is being written, and how much of it was.
+    /// The bytes that are being written, and how many of them were.
     writing: Vec<u8>,
     written: usize,
-    /// The others have had their turn before the next write begins.
+    /// Whether the other tasks have had their turn before the next write.
     has_yielded: bool,
     incoming: Incoming,
-    /// What came and is about to be told: outside of the lock, because those who are told run at once.
+    /// Answers that have arrived and are about to be given out: outside of the lock, because their callers run
+    /// at once.
     answers: Vec<(Caller, AnswerBytes)>,
     _guard: DropGuard,
 }
@@ -111,7 +113,7 @@ impl Exchange {
         }
     }
 
-    /// Takes no more requests: those who wait for answers.
+    /// Takes no more requests. Returns the callers that wait for answers.
     fn end(&self) -> Vec<Caller> {
         let mut state = self.shared.lock();
         state.is_over = true;
@@ -144,7 +146,7 @@ impl Exchange {
         Poll::Pending
     }
 
-    /// Gives callers the answers that have come.
+    /// Gives callers the answers that have arrived.
     fn answer(&mut self) -> io::Result<()> {
         let mut state = self.shared.lock();
         state.moved = Instant::now();
@@ -159,8 +161,8 @@ impl Exchange {
         cut
     }
 
-    /// Takes what callers have put together, once those had their turn that run now: false if there is
-    /// nothing to write yet.
+    /// Takes the requests that callers have collected, once the tasks that are ready to run have had their
+    /// turn. Returns false if there is nothing to write yet.
     fn take_requests(&mut self, context: &mut Context<'_>) -> bool {
         self.written = 0;
         self.writing.clear();
@@ -175,7 +177,7 @@ impl Exchange {
         if !self.has_yielded {
             drop(state);
             self.has_yielded = true;
-            // It wakes this task after the others.
+            // This wakes the task after the others.
             context.waker().wake_by_ref();
             return false;
         }
@@ -189,7 +191,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        // Wakes them.
+        // Wakes the callers that wait.
         drop(self.end());
     }
 }
@@ -396,7 +398,7 @@ mod tests {
         far.write_all(b":1\r\n").await.unwrap();
         assert_eq!(answer.await.unwrap().unwrap()[..], *b":1\r\n");
         assert!(!closed.is_cancelled());
-        // More than the other side takes in: it would never be written.
+        // More than the other side reads: it would never be written.
         drop(ask(&wire, &"y".repeat(5 * KEPT_BYTES_MAX), 1));
         tokio::task::yield_now().await;
         drop(wire);
@@ -430,7 +432,7 @@ mod tests {
         let (wire, _far, _closed) = first.block_on(async { wire() });
         second.block_on(async {
             assert!(is_given_up(ask(&wire, "a", 1)).await);
-            // Those before are still there, and so is the one that looks for them.
+            // The earlier callers are still there, and so is the task that checks for late answers.
             assert!(is_given_up(ask(&wire, "a", 1)).await);
         });
         drop(second);

@@ -1,4 +1,4 @@
-//! TLS: what the options mean to the client crate, and what a failed handshake means.
+//! TLS: how its options are passed to the client crate, and what a failed handshake means.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl Tls {
         }
     }
 
-    /// Where to connect, if the name that the certificate must have is another.
+    /// Where to connect, if the certificate must have another name.
     pub(crate) fn resolver(&self, server: &ConnectionAddr) -> Option<HostOfAddress> {
         match (&self.server_name, server) {
             (Some(_), ConnectionAddr::TcpTls { host, .. }) => Some(HostOfAddress(host.clone())),
@@ -71,7 +71,7 @@ impl Tls {
         }
     }
 
-    /// The error of a failed attempt to connect, in words that say what to do.
+    /// The error of a failed attempt to connect, with words that say what to do.
     pub(crate) fn explained(&self, error: RedisError) -> RedisError {
         let said = match of_socket(&error) {
             Some(cause) => match cause.get_ref().and_then(|inner| inner.downcast_ref()) {
@@ -170,10 +170,11 @@ impl AsyncDNSResolver for HostOfAddress {
     }
 }
 
-/// Chooses the process' TLS provider unless the application has. Without one, connecting panics.
+/// Installs a TLS provider for the process, unless the application has chosen one. Without one,
+/// connecting panics.
 fn choose_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Another thread may have chosen one meanwhile, which is as good.
+        // Another thread may have installed one meanwhile, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
@@ -210,10 +211,10 @@ fn check_key(chain: &[u8], key: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Less than the deadline of all steps of a connection, so that it is this one that is named.
+/// Shorter than the deadline for all steps of connecting, so that the error names this step.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(4);
 const NO_TLS: &str = "the server may not speak TLS: ";
-/// It may be out of reach, so this does not advise to send a password without TLS.
+/// The host may be out of reach, so this does not advise to send a password without TLS.
 const SILENT: &str = "the host does not answer, or the server does not speak TLS";
 const USE_PLAIN: &str = "an address without TLS begins with redis://";
 const NO_KEY: &str =

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::links::Link;
 
-/// The readers of a store that can be woken, by number.
+/// The readers of a store that can be woken, by their numbers.
 #[derive(Default)]
 pub(crate) struct Wakers {
     next: AtomicU64,
@@ -19,11 +19,12 @@ pub(crate) struct Wakers {
 #[derive(Default)]
 pub(crate) struct Waker {
     pub(crate) woken: Notify,
-    /// The reader's own connection: the server that can end a wait on it, and its id there.
+    /// The reader's own connection: the link to its server, over which a wait on it can be ended, and
+    /// its id there.
     connection: Mutex<Option<(Link, u64)>>,
 }
 
-/// A reader among those that can be woken, until this is dropped.
+/// The place of a reader among those that can be woken, until this is dropped.
 pub(crate) struct WakerSeat {
     pub(crate) number: u64,
     pub(crate) waker: Arc<Waker>,
@@ -31,7 +32,7 @@ pub(crate) struct WakerSeat {
 }
 
 impl Waker {
-    /// The reader waits on this connection from now on, or on none.
+    /// Records that the reader waits on this connection from now on, or on no connection.
     pub(crate) fn waits_on(&self, connection: Option<(Link, u64)>) {
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection;
     }
@@ -48,7 +49,7 @@ impl Wakers {
     /// Ends a reader's wait in this process. Returns the connection on which it may wait on the server.
     pub(crate) fn wake(&self, number: u64) -> Option<(Link, u64)> {
         let waker = self.lock().get(&number).cloned()?;
-        // One that is only about to wait returns at once.
+        // A reader that is about to wait then returns at once.
         waker.woken.notify_one();
         waker.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

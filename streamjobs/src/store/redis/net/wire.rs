@@ -1,5 +1,5 @@
-//! A connection of its own kind: it writes commands as the client crate packs them, and returns
-//! answers as the bytes that came, for the caller to scan.
+//! A connection of this crate's kind: it writes commands as the client crate packs them, and returns
+//! answers as the bytes that arrived, for the caller to scan.
 
 use std::io;
 use std::time::Duration;
@@ -26,9 +26,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 /// How long to wait for an answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// For its first byte.
+    /// For the first byte.
     pub(crate) first: Duration,
-    /// For each byte after that.
+    /// For each further byte.
     pub(crate) silence: Duration,
 }
 
@@ -39,18 +39,19 @@ impl Patience {
 /// A connection on which nothing is outstanding between two exchanges.
 pub(crate) struct Wire {
     socket: Box<dyn Socket>,
-    /// Received and not returned yet.
+    /// Bytes that were received and not returned yet.
     buffer: BytesMut,
 }
 
 impl Wire {
-    /// Connects and logs in. `None` where only the client crate can connect, as with TLS.
+    /// Connects and logs in. `None` if only the client crate can connect, as with TLS.
     pub(crate) async fn open(address: &Address) -> RedisResult<Option<Self>> {
         let Some(socket) = connect(address.server()).await? else { return Ok(None) };
         let mut wire = Self::over(socket);
         let mut login = login(address);
         let required = login.len();
-        // The name is optional: a server that refuses it still serves, unless it wants to know who asks.
+        // The name is optional: a server that refuses it still serves, unless it refuses because it
+        // wants a login.
         login.add_command(set_name());
         let answers = wire.exchange(&[&login], Patience::CONNECTING).await?;
         for (place, answer) in answers.iter().enumerate() {
@@ -74,7 +75,7 @@ impl Wire {
         Self { socket, buffer: BytesMut::new() }
     }
 
-    /// Sends commands in one go and waits for the bytes of each answer, as long as some come in time.
+    /// Sends commands in one go and waits for the bytes of each answer, as long as bytes arrive in time.
     ///
     /// Not cancel safe. After an error or a cancellation the connection must be dropped: answers
     /// may still arrive.
@@ -84,7 +85,7 @@ impl Wire {
         patience: Patience,
     ) -> io::Result<Vec<Bytes>> {
         if !self.buffer.is_empty() {
-            // It would be taken for the answer to this exchange.
+            // These bytes would be taken for the answer to this exchange.
             return Err(io::Error::new(io::ErrorKind::InvalidData, NOT_ASKED_FOR));
         }
         let packed = match pipelines {
@@ -107,7 +108,8 @@ impl Wire {
         Ok(answers)
     }
 
-    /// Waits until the connection is closed or broken, or something comes in that was not asked for.
+    /// Waits until the connection is closed or broken, or until something arrives that was not asked
+    /// for.
     ///
     /// Cancel safe.
     pub(crate) async fn broken(&mut self) {
@@ -153,7 +155,7 @@ async fn connect(server: &ConnectionAddr) -> io::Result<Option<Box<dyn Socket>>>
     match server {
         ConnectionAddr::Tcp(host, port) => {
             let addresses = lookup_host((host.as_str(), *port)).await?;
-            // All at once: one that does not answer would take the time of the others.
+            // All at once: an address that does not answer would use up the time of the others.
             let connecting = addresses.map(|address| TcpStream::connect(address).boxed());
             let connecting = connecting.collect::<Vec<_>>();
             if connecting.is_empty() {
@@ -173,8 +175,8 @@ async fn connect(server: &ConnectionAddr) -> io::Result<Option<Box<dyn Socket>>>
     }
 }
 
-/// Whether a refusal means that nothing else will be answered: the server wants a login, has too many
-/// clients, or serves only those of its own machine.
+/// Whether a refusal means that the server will answer nothing else: it wants a login, has too many
+/// clients, or serves only clients on its own machine.
 fn is_no_service(error: &RedisError) -> bool {
     is_authentication(error)
         || error.code() == Some("DENIED")

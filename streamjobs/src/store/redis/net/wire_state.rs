@@ -1,4 +1,4 @@
-//! What the parts of a shared connection have in common.
+//! What the parts of a shared connection share.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::incoming::Caller;
 
-/// What callers, the connection's task and those who look for late answers share.
+/// What callers, the connection's task and the tasks that check for late answers share.
 pub(super) struct Shared {
     state: Mutex<State>,
     /// Wakes the connection's task.
@@ -19,13 +19,13 @@ pub(super) struct Shared {
 }
 
 pub(super) struct State {
-    /// Bytes of requests that no write has begun with.
+    /// Bytes of requests of which no write has begun.
     pub(super) outgoing: Vec<u8>,
-    /// Those who wait for the answers to these requests, in their order.
+    /// The callers that wait for the answers to these requests, in their order.
     pub(super) unsent: Vec<Caller>,
-    /// Those whose requests are being written or were, in the order of their answers.
+    /// The callers whose requests were written or are being written, in the order of their answers.
     pub(super) sent: VecDeque<Caller>,
-    /// When something has moved on the connection, and when the last answer came.
+    /// When something last moved on the connection, and when the last answer arrived.
     pub(super) moved: Instant,
     pub(super) answered: Instant,
     /// The executors on which a task looks for late answers.
@@ -53,8 +53,9 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells those whose answers take too long, or all if nothing has moved for too long. False if no answer is
-    /// expected: then this executor is not watched any more. It is late where the process did not get to run.
+    /// Tells the callers whose answers take too long, or all callers if nothing has moved for too long. Returns
+    /// false if no answer is expected: then this executor is not watched any more. `is_late` says that the process
+    /// did not get to run in time.
     pub(super) fn give_up(&self, executor: Id, is_late: bool) -> bool {
         let mut state = self.lock();
         let now = Instant::now();
@@ -78,7 +79,7 @@ impl Shared {
         goes_on
     }
 
-    /// The task on this executor is gone.
+    /// Records that the task on this executor is gone.
     pub(super) fn leave(&self, executor: Id) {
         self.lock().watched.retain(|watched| *watched != executor);
     }
@@ -89,7 +90,7 @@ impl State {
         !self.sent.is_empty() || !self.unsent.is_empty()
     }
 
-    /// The executor of the caller, if nothing looks for late answers there yet.
+    /// The caller's executor, if no task checks for late answers there yet.
     pub(super) fn unwatched(&mut self) -> Option<Handle> {
         let executor = Handle::try_current().ok()?;
         let is_watched = self.watched.contains(&executor.id());
@@ -100,6 +101,6 @@ impl State {
     }
 }
 
-/// Where all callers give up before their answers are late, a connection that is dead is noticed after this: it is
-/// longer than what a socket buffers takes over the slowest link on which requests still arrive in time.
+/// If all callers give up before their answers are late, a dead connection is noticed after this time. It is
+/// longer than the slowest link on which requests still arrive in time takes for what a socket buffers.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60);

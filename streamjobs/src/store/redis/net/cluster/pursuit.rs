@@ -14,11 +14,11 @@ use crate::model::cause::chain;
 use crate::store::StoreError;
 use crate::store::redis::script::Script;
 
-/// The attempts of one step at a slot. A step is only repeated if the node said that it did nothing.
+/// The attempts of one step at one slot. A step is repeated only if the node said that it did nothing.
 pub(crate) struct Pursuit<'c> {
     cluster: &'c Cluster,
     slot: u16,
-    /// The node that the next attempt goes to, as `ASK` said.
+    /// The node to which `ASK` sent the next attempt.
     asked: Option<NodeAddress>,
     /// The node of the last attempt.
     last: Option<NodeAddress>,
@@ -31,7 +31,7 @@ pub(crate) struct Pursuit<'c> {
 /// Where an attempt goes.
 pub(crate) struct Target {
     pub(crate) node: Node,
-    /// Whether the slot is on its way there, so that the request has to follow `ASKING`.
+    /// Whether the slot is still moving there, so that the request has to follow `ASKING`.
     pub(crate) is_asking: bool,
 }
 
@@ -50,12 +50,12 @@ impl<'c> Pursuit<'c> {
         }
     }
 
-    /// Returns at once what a node says that asks to wait.
+    /// Returns at once when a node asks to wait.
     pub(crate) fn without_pauses(self) -> Self {
         Self { pauses_max: 0, ..self }
     }
 
-    /// Goes on after an answer of a node.
+    /// Continues after an answer from a node.
     pub(crate) fn after_answer_of(
         cluster: &'c Cluster,
         slot: u16,
@@ -64,7 +64,7 @@ impl<'c> Pursuit<'c> {
         Self { last: by, ..Self::new(cluster, slot) }
     }
 
-    /// Where the next attempt goes.
+    /// The node for the next attempt.
     pub(crate) async fn target(&mut self) -> Result<Target, StoreError> {
         let (address, node, is_asking) = match self.asked.take() {
             Some(address) => {
@@ -80,7 +80,7 @@ impl<'c> Pursuit<'c> {
         Ok(Target { node, is_asking })
     }
 
-    /// The digest of a script, which some server has to say first.
+    /// The digest of a script; some server has to compute it first.
     pub(crate) async fn digest(
         &mut self,
         script: &'static Script,
@@ -93,7 +93,7 @@ impl<'c> Pursuit<'c> {
         }
     }
 
-    /// Sends those of the commands again that were refused because of the cluster: all answers.
+    /// Sends again those commands that were refused because of the cluster. Returns all answers.
     pub(crate) async fn rest(
         mut self,
         commands: &Pipeline,
@@ -155,7 +155,8 @@ impl<'c> Pursuit<'c> {
         }
     }
 
-    /// Makes the scripts known to a new owner. It has run none of the commands that said so.
+    /// Makes the scripts known to a slot's new owner. It ran none of the commands for which it said
+    /// that it does not know the script.
     async fn load_scripts(&mut self, error: StoreError) -> Result<(), StoreError> {
         self.moves += 1;
         if self.moves > MOVES_AT_ONCE {
@@ -164,15 +165,15 @@ impl<'c> Pursuit<'c> {
         self.target().await?.node.link.load_scripts().await
     }
 
-    /// Prepares another attempt after an error, or returns the error. Waits where the cluster says that
-    /// it is not the time.
+    /// Prepares another attempt after an error, or returns the error. Waits if the cluster asks to
+    /// wait.
     pub(crate) async fn after(&mut self, error: StoreError) -> Result<(), StoreError> {
         let Some(last) = self.last.clone() else { return Err(error) };
         match Redirect::of(&error, &last) {
             Some(Redirect::Moved(to)) => {
                 self.cluster.moved(self.slot, to);
                 self.moves += 1;
-                // Nodes that name each other do not know yet how it ended.
+                // Nodes that redirect to each other have not yet agreed on the owner.
                 if self.moves > MOVES_AT_ONCE { self.pause(error).await } else { Ok(()) }
             }
             Some(Redirect::Ask(to)) => {
@@ -211,7 +212,7 @@ impl<'c> Pursuit<'c> {
         }
     }
 
-    /// Waits a little longer each time. An error after the deadline: nothing was changed.
+    /// Waits a little longer each time. After the deadline, returns an error: nothing was changed.
     async fn pause(&mut self, error: StoreError) -> Result<(), StoreError> {
         if self.pauses >= self.pauses_max {
             return Err(error);
@@ -226,19 +227,19 @@ impl<'c> Pursuit<'c> {
     }
 }
 
-/// A script is not known to the node, which has done nothing.
+/// The node does not know a script, and has done nothing.
 fn is_unknown_script(error: &StoreError) -> bool {
     matches!(error, StoreError::Refused { code, .. } if code == "NOSCRIPT")
 }
 
-/// Whether a command is to be sent again, to where the slot is or after its script is known there.
+/// Whether to send a command again: to the node that has the slot, or after its script is known there.
 fn is_to_be_repeated(answer: &Result<Value, StoreError>) -> bool {
     answer.as_ref().is_err_and(|error| Redirect::is_said_by(error) || is_unknown_script(error))
 }
 
-/// How long a step waits for a slot that is on its way, or for a cluster that is down.
+/// How long a step waits while a slot is moving or the cluster is down.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// So many redirections are followed without a pause.
+/// How many redirections are followed without a pause.
 const MOVES_AT_ONCE: u32 = 4;
-/// The last of the growing pauses is sixteen times as long.
+/// The first pause; the pauses grow to sixteen times this.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);

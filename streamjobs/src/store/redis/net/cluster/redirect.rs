@@ -1,4 +1,4 @@
-//! What a node of a cluster says when it does not do what it was asked.
+//! What a node of a cluster answers when it refuses a request.
 
 use redis::Value;
 
@@ -11,14 +11,14 @@ use crate::store::StoreError;
 pub(crate) enum Redirect {
     /// Another node has the slot.
     Moved(NodeAddress),
-    /// The slot is on its way to another node, and the key is there.
+    /// The slot is moving to another node, and the key is there.
     Ask(NodeAddress),
-    /// The cluster is down, or the slot is on its way and some of the keys are not where others are.
+    /// The cluster is down, or the slot is moving and the keys are not all on the same node.
     NotNow,
 }
 
 impl Redirect {
-    /// What a refusal by the node at this address means, if it is one of a cluster.
+    /// What a refusal by the node at this address means, if it is a refusal of a cluster.
     pub(crate) fn of(error: &StoreError, by: &NodeAddress) -> Option<Self> {
         let StoreError::Refused { code, text } = error else { return None };
         match code.as_str() {
@@ -29,7 +29,7 @@ impl Redirect {
         }
     }
 
-    /// The first of the answers that refuses because of the cluster.
+    /// The first of the answers that is a refusal because of the cluster.
     pub(crate) fn among(answers: &[Value]) -> Option<StoreError> {
         answers.iter().find_map(|answer| match answer {
             Value::ServerError(error) if Self::is_code(error.code()) => Some(refused(error)),
@@ -42,7 +42,7 @@ impl Redirect {
         matches!(error, StoreError::Refused { code, .. } if Self::is_code(code))
     }
 
-    /// Whether the cluster asks to wait, and does not say where else to go.
+    /// Whether the cluster asks to wait, without naming another node.
     pub(crate) fn is_pause(error: &StoreError) -> bool {
         let StoreError::Refused { code, .. } = error else { return false };
         matches!(code.as_str(), "TRYAGAIN" | "CLUSTERDOWN")
@@ -53,7 +53,7 @@ impl Redirect {
     }
 }
 
-/// Reads `<slot> <host>:<port>`. Without a host, it is that of the node that said it.
+/// Reads `<slot> <host>:<port>`. Without a host, it is the host of the node that answered.
 fn target(text: &str, by: &NodeAddress) -> Option<NodeAddress> {
     let (_, place) = text.split_once(' ')?;
     let (host, port) = place.rsplit_once(':')?;

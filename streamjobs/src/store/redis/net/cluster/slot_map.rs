@@ -10,15 +10,15 @@ use crate::store::redis::reply;
 /// The node of each slot.
 #[derive(Clone, Debug)]
 pub(super) struct SlotMap {
-    /// Places in `nodes`.
+    /// Indexes into `nodes`.
     owners: Vec<Option<u16>>,
     nodes: Vec<NodeAddress>,
     replicas: Vec<NodeAddress>,
 }
 
 impl SlotMap {
-    /// Reads the answer to `CLUSTER SLOTS`. A node that does not know its own address announces none:
-    /// it is where the one that was `asked` is.
+    /// Reads the answer to `CLUSTER SLOTS`. A node that does not know its own address announces none;
+    /// then its address is the one that was `asked`.
     pub(super) fn from_answer(answer: Value, asked: &NodeAddress) -> Result<Self, StoreError> {
         let owners = vec![None; usize::from(SLOTS)];
         let mut map = Self { owners, nodes: Vec::new(), replicas: Vec::new() };
@@ -46,7 +46,7 @@ impl SlotMap {
         Ok(map)
     }
 
-    /// Whether no node has a slot.
+    /// Whether no slot has a node.
     pub(super) fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
@@ -68,7 +68,7 @@ impl SlotMap {
         &self.nodes
     }
 
-    /// The replicas of those nodes that the cluster takes for alive.
+    /// The replicas of those nodes that the cluster considers alive.
     pub(super) fn replicas(&self) -> &[NodeAddress] {
         &self.replicas
     }
@@ -84,12 +84,12 @@ impl SlotMap {
             self.nodes.push(node);
             self.nodes.len() - 1
         });
-        // A cluster has as many nodes as slots at most.
+        // A cluster has at most as many nodes as slots.
         u16::try_from(place).unwrap_or(u16::MAX)
     }
 }
 
-/// The node in an answer; `None` if the cluster does not know where it is.
+/// The node in an answer; `None` if the cluster does not know its address.
 fn node(value: Value, asked: &NodeAddress) -> Result<Option<NodeAddress>, StoreError> {
     let mut items = reply::items(value, CLUSTER_SLOTS)?.into_iter();
     let host = reply::next(&mut items, CLUSTER_SLOTS)?;

@@ -23,14 +23,14 @@ use crate::model::refusal::Refusal;
 use crate::store::StoreError;
 use crate::store::redis::script::Scripts;
 
-/// A cluster as one store uses it: with connections of its own.
+/// A cluster as one store uses it, with connections of its own.
 pub(crate) struct Cluster {
     shared: Arc<Shared>,
     scripts: Scripts,
     nodes: Mutex<HashMap<NodeAddress, Node>>,
-    /// Held while the map is asked for: what others wait for is asked for once.
+    /// Held while the map is asked for, so that callers who wait at the same time ask only once.
     asking: tokio::sync::Mutex<()>,
-    /// The version of the map after which other nodes were forgotten.
+    /// The version of the map after which connections to other nodes were dropped.
     seen: AtomicU64,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Survey {
 
 /// What all stores of a client know of the cluster.
 struct Shared {
-    /// The first seed, with what logs in at every node.
+    /// The first seed, with the credentials for every node.
     first: Address,
     seeds: Vec<NodeAddress>,
     known: Mutex<Known>,
@@ -53,20 +53,20 @@ struct Shared {
 #[derive(Default)]
 struct Known {
     map: Option<SlotMap>,
-    /// How many maps there were.
+    /// How many maps were learned.
     version: u64,
-    /// The map may be wrong by now.
+    /// Whether the map may be wrong by now.
     is_stale: bool,
-    /// How often something was heard of the cluster since.
+    /// How many pieces of news about the cluster have arrived.
     news: u64,
-    /// Where single slots are, as their nodes have said, each with the number of that news.
+    /// Where single slots are according to a node's answer, each with the number of that news.
     moved: HashMap<u16, (NodeAddress, u64)>,
-    /// Who knows better than others.
+    /// The node to ask first.
     hint: Option<NodeAddress>,
     asked: Option<Instant>,
     /// Why no node could be asked then.
     fault: Option<String>,
-    /// Nodes that did not answer, or are cut off from the others, and when.
+    /// Nodes that did not answer or are cut off from the others, and when that was noticed.
     doubtful: HashMap<NodeAddress, Instant>,
 }
 
@@ -106,27 +106,27 @@ impl Cluster {
         }
     }
 
-    /// The same cluster with other connections.
+    /// The same cluster, with other connections.
     pub(crate) fn fork(&self) -> Self {
         Self::of(Arc::clone(&self.shared), self.scripts)
     }
 
-    /// The node that has a slot. While what is known may be wrong, one task asks, and others use what is
-    /// known.
+    /// The node that has a slot. While the map may be wrong, one task asks for it, and others use the
+    /// old one.
     pub(crate) async fn owner(&self, slot: u16) -> Result<(NodeAddress, Node), StoreError> {
         self.forget_others();
         let Some((known, is_current)) = self.shared.owner(slot) else {
             return self.owner_anew(slot).await;
         };
         if !is_current && let Ok(turn) = self.asking.try_lock() {
-            // What is known may be right all the same.
+            // The old map may be right all the same.
             let _failed = self.refresh(turn).await.is_err();
             return self.owner_known(slot);
         }
         Ok(self.named(known))
     }
 
-    /// The node that has a slot, after asking for the map.
+    /// The node that has a slot, after asking for the map again.
     pub(super) async fn owner_anew(&self, slot: u16) -> Result<(NodeAddress, Node), StoreError> {
         let refreshed = self.refresh(self.asking.lock().await).await;
         self.owner_known(slot).map_err(|unknown| refreshed.err().unwrap_or(unknown))
@@ -145,13 +145,13 @@ impl Cluster {
         Ok(self.shared.nodes().into_iter().map(|node| self.named(node)).collect())
     }
 
-    /// What a node says of all others now.
+    /// What one node reports about all others now.
     pub(crate) async fn survey(&self) -> Result<Survey, StoreError> {
         let refreshed = self.refresh(self.asking.lock().await).await;
         let Some(map) = self.shared.known().map.clone() else {
             return Err(refreshed.err().unwrap_or_else(not_connected));
         };
-        // Connections to replicas are not for anyone else.
+        // Connections to replicas are used for nothing else.
         let replica = |address: &NodeAddress| {
             (address.clone(), Node::new(self.shared.endpoint(address), self.scripts))
         };
@@ -162,7 +162,7 @@ impl Cluster {
         })
     }
 
-    /// A slot is at another node, as one has said.
+    /// Records that a slot is at another node, as a node has answered.
     pub(crate) fn moved(&self, slot: u16, to: NodeAddress) {
         let mut known = self.shared.known();
         // Slots are rarely moved alone.
@@ -175,7 +175,7 @@ impl Cluster {
         known.hint = Some(to);
     }
 
-    /// What is known of the cluster may be wrong.
+    /// Records that the map may be wrong.
     pub(crate) fn suspect(&self) {
         self.shared.known().heard();
     }
@@ -203,8 +203,8 @@ impl Cluster {
         node
     }
 
-    /// Asks one node after the other for the map, until one has it: first each for a short time. Does
-    /// nothing if that was done a moment ago.
+    /// Asks one node after the other for the map until one answers, giving each only a short time at
+    /// first. Does nothing if the map was asked for a moment ago.
     async fn refresh(&self, _turn: MutexGuard<'_, ()>) -> Result<(), StoreError> {
         if self.shared.was_asked_within(ASKED_AGAIN) {
             let fault = self.shared.known().fault.clone();
@@ -255,8 +255,8 @@ impl Cluster {
         Ok(map)
     }
 
-    /// Whom to ask, in turn: who said that a slot moved, those with a connection, all others, and those
-    /// last that did not answer.
+    /// The nodes to ask, in order: the one that said that a slot moved, those with a connection, all
+    /// others, and last those that did not answer.
     fn candidates(&self) -> Vec<NodeAddress> {
         let mut nodes = self.shared.nodes();
         fastrand::shuffle(&mut nodes);
@@ -283,7 +283,7 @@ impl Cluster {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops the connections to nodes that have no slots any more, after another map was learned.
+    /// Drops the connections to nodes that have no slots any more, after a new map was learned.
     fn forget_others(&self) {
         let version = self.shared.known().version;
         if self.seen.swap(version, Ordering::AcqRel) != version {
@@ -298,7 +298,7 @@ impl Shared {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The node that has a slot, as far as it is known, and whether that may not be wrong.
+    /// The node that has a slot as far as is known, and whether the map is up to date.
     fn owner(&self, slot: u16) -> Option<(NodeAddress, bool)> {
         let known = self.known();
         let owner = known.map.as_ref()?.owner(slot)?.clone();
@@ -309,7 +309,8 @@ impl Shared {
         self.known().map.as_ref().map(|map| map.nodes().to_vec()).unwrap_or_default()
     }
 
-    /// Takes the map of a node that was asked after so many news. What was heard since counts more.
+    /// Takes the map of a node that was asked after this many pieces of news. Later news takes
+    /// precedence over it.
     fn learn(&self, mut map: SlotMap, after: u64, by: &NodeAddress) {
         let mut known = self.known();
         known.moved.retain(|_, (_, number)| *number > after);
@@ -329,7 +330,7 @@ impl Shared {
         self.known().asked.is_some_and(|asked| asked.elapsed() < time)
     }
 
-    /// Where a node is connected to: with the user and the TLS of the seeds.
+    /// The endpoint of a node: with the user and the TLS settings of the seeds.
     fn endpoint(&self, node: &NodeAddress) -> Endpoint {
         Endpoint::of_node(self.first.clone().moved_to(node.host.clone(), node.port))
     }
@@ -376,10 +377,10 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// How long a node that did not answer is asked after others.
+/// For how long a node that did not answer is asked after the others.
 const DOUBT: Duration = Duration::from_secs(10);
-/// How long one node may take to answer with its map at first, connecting included.
+/// How long one node may take at first to answer with its map, connecting included.
 const MAP_DEADLINE: Duration = Duration::from_secs(1);
-/// How soon the map is asked for again.
+/// How soon the map may be asked for again.
 const ASKED_AGAIN: Duration = Duration::from_millis(200);
 const SEEDS_MAX: usize = 32;

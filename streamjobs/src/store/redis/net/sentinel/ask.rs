@@ -15,7 +15,7 @@ use super::super::error::{cause, refusal_text};
 pub(super) struct Named {
     pub(super) host: String,
     pub(super) port: u16,
-    /// Grows with each failover. `None` if the user may not ask for it.
+    /// A number that grows with each failover. `None` if the user may not ask for it.
     pub(super) epoch: Option<u64>,
 }
 
@@ -30,21 +30,21 @@ impl Named {
         (&self.host, self.port) == (&other.host, other.port)
     }
 
-    /// Whether this was said by a Sentinel that has not been told of the last failover.
+    /// Whether this came from a Sentinel that has not learned of the last failover.
     pub(super) fn is_older_than(&self, other: &Self) -> bool {
         let epochs = self.epoch.zip(other.epoch);
         !self.is_at(other) && epochs.is_some_and(|(own, other)| own < other)
     }
 }
 
-/// Asks over a connection of its own. The error is for people.
+/// Asks over a connection of its own. The error text is for people.
 pub(super) async fn ask_once(seed: &Address, name: &str) -> Result<Named, String> {
     let opening = within(ASK_DEADLINE, open_for_reading(seed)).await;
     let (mut connection, _closed) = opening.map_err(|error| cause(&error))?;
     ask(&mut connection, name).await
 }
 
-/// Asks over a connection to a Sentinel. The error is for people.
+/// Asks over a connection to a Sentinel. The error text is for people.
 pub(super) async fn ask(
     connection: &mut MultiplexedConnection,
     name: &str,
@@ -77,7 +77,7 @@ fn named(place: Option<Value>, state: Option<Value>, name: &str) -> Result<Named
     Ok(Named { host, port, epoch: state.and_then(epoch) })
 }
 
-/// The number that grows with each failover, out of the fields of the primary's state.
+/// The number that grows with each failover, from the fields of the primary's state.
 fn epoch(state: Value) -> Option<u64> {
     let (Value::Array(_) | Value::Map(_)) = &state else { return None };
     let fields = state.into_map_iter().ok()?;
@@ -97,9 +97,9 @@ fn is_unknown_command(error: &ServerError) -> bool {
     error.details().is_some_and(|text| text.starts_with("unknown command"))
 }
 
-/// How long one sentinel may take to connect, and how long to answer.
+/// How long one sentinel may take to connect, and then to answer.
 pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(1);
-/// How long the server that was named may take, before another sentinel is asked.
+/// How long the named server may take before another sentinel is asked.
 pub(super) const PRIMARY_DEADLINE: Duration = Duration::from_secs(2);
 const SENTINEL: &str = "SENTINEL";
 const NO_ANSWER: &str = "its answer is not an address";

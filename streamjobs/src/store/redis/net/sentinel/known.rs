@@ -1,4 +1,4 @@
-//! What a client knows of the primary, from all sentinels that it has asked.
+//! What a client knows about the primary, from all sentinels that it has asked.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,7 @@ use super::super::server::Tenure;
 use super::ask::Named;
 use super::url::SentinelUrl;
 
-/// What is known of one primary.
+/// What is known about one primary.
 pub(super) struct Known {
     pub(super) url: SentinelUrl,
     state: Mutex<State>,
@@ -18,28 +18,28 @@ pub(super) struct Known {
 
 #[derive(Default)]
 struct State {
-    /// The sentinel that answered last: its place among the seeds.
+    /// The sentinel that answered last: its index among the seeds.
     first: usize,
     primary: Option<Primary>,
 }
 
-/// The server that was the primary when it was connected to last, or became it since.
+/// The server that was the primary at the last connect, or became it since.
 struct Primary {
     named: Named,
-    /// Cancelled when another server takes its place. More than one if connections were opened at the
-    /// same time, before it was known.
+    /// Cancelled when another server takes its place. There is more than one token if connections
+    /// were opened at the same time, before the server was known.
     over: Vec<CancellationToken>,
 }
 
-/// What an answer means beside what is known.
+/// What an answer means, compared with what is known.
 pub(super) enum Judged {
-    /// It is the primary that is known.
+    /// The server is the known primary.
     Same(Candidate),
-    /// It became the primary later, or none is known.
+    /// The server became the primary later, or no primary is known.
     Newer,
     /// An epoch is missing.
     Unclear,
-    /// It is another server without a newer epoch.
+    /// It is another server, without a newer epoch.
     Older,
 }
 
@@ -66,7 +66,7 @@ impl Known {
         Self { url, state: Mutex::default() }
     }
 
-    /// The sentinels, the one that answered last first.
+    /// The sentinels in the order in which to ask them: the one that answered last comes first.
     pub(super) fn in_turn(&self) -> impl Iterator<Item = (usize, &Address)> {
         let first = self.lock().first;
         let seeds = self.url.seeds.iter().enumerate();
@@ -87,13 +87,13 @@ impl Known {
         }
     }
 
-    /// The primary that is known.
+    /// The known primary.
     pub(super) fn primary(&self) -> Option<Candidate> {
         self.lock().primary.as_ref().map(Primary::candidate)
     }
 
-    /// Takes the server for the primary: the connections to another one are to be left. Fails if a
-    /// newer one is known by now, unless that does not count.
+    /// Records the server as the primary; connections to the former one must then be given up. Fails
+    /// if a newer primary is known by now, unless `even_if_older` is set.
     pub(super) fn commit(&self, candidate: &Candidate, even_if_older: bool) -> bool {
         let Candidate { named, over, is_known } = candidate;
         let mut state = self.lock();
@@ -133,7 +133,7 @@ impl Known {
         self.lock().first = (index + 1) % self.url.seeds.len();
     }
 
-    /// Goes on with the sentinel after this one, unless another one is asked first by now.
+    /// Continues with the sentinel after this one, unless another one is asked first by now.
     pub(super) fn lose(&self, index: usize) {
         if self.lock().first == index {
             self.pass_over(index);

@@ -1,14 +1,14 @@
-//! Finds the primary of a name through its sentinels, and notices when another server becomes it.
+//! Finds the primary of a name through its sentinels, and notices when another server becomes the primary.
 //!
-//! Sentinels are asked in turn, first the one that answered last. One that has not been told of the
-//! last failover yet is recognised by its epoch and believed only if no other one answers and the known
-//! primary cannot be connected to: while a failover by hand goes on, it names the former primary, which
-//! still accepts writes. A server that says in `ROLE` that it is not a primary is not used, and the
-//! connections to the known primary stay until another server was accepted as the primary.
+//! The sentinels are asked one after the other, first the one that answered last. A sentinel that has not
+//! learned of the last failover is recognised by its epoch. It is believed only if no other one answers
+//! and no connection to the known primary can be opened: during a failover by hand, it names the former
+//! primary, which still accepts writes. A server that says in `ROLE` that it is not a primary is not used,
+//! and the connections to the known primary stay until another server was accepted as the primary.
 //!
 //! A user of the servers needs `ROLE` in addition to what the store lists. A user of the sentinels needs
-//! `SENTINEL|GET-MASTER-ADDR-BY-NAME` and, to hear of a failover at once, `SUBSCRIBE` to `+switch-master`.
-//! `SENTINEL|MASTER` and `CLIENT|SETNAME` are used where they are allowed.
+//! `SENTINEL|GET-MASTER-ADDR-BY-NAME` and, to learn of a failover at once, `SUBSCRIBE` to
+//! `+switch-master`. `SENTINEL|MASTER` and `CLIENT|SETNAME` are used where they are allowed.
 
 mod ask;
 mod known;
@@ -40,7 +40,7 @@ use crate::model::error::ConnectError;
 /// The primary of one name. All connections of a client share it.
 pub(crate) struct Sentinel {
     known: Arc<Known>,
-    /// What logs in to the primary, wherever it is.
+    /// The credentials for the primary, wherever it is.
     primary: Address,
     /// One on each executor that connects: an executor that a handler blocks hears of no failover, while
     /// another one, such as that of a runtime's own thread, goes on with the former primary.
@@ -50,7 +50,7 @@ pub(crate) struct Sentinel {
 }
 
 impl Sentinel {
-    /// Reads what follows the scheme of an address. The options are those of connections to the primary.
+    /// Reads what follows the scheme of an address. The options apply to connections to the primary.
     pub(crate) fn new(text: &str, options: ConnectionOptions) -> Result<Self, ConnectError> {
         let fault = |fault: &str| ConnectError::Address(fault.to_owned());
         let url = SentinelUrl::new(text).map_err(fault)?;
@@ -60,15 +60,15 @@ impl Sentinel {
         Ok(Self { known, primary, watches: Mutex::default(), stop: CancellationToken::new() })
     }
 
-    /// The user that logs in at the primary, or the one that did last.
+    /// The user that logs in to the primary, or the last one that did.
     pub(crate) fn user(&self) -> String {
         self.primary.user()
     }
 
     /// Opens a connection to the primary with this function, which checks the server's role.
     ///
-    /// The error says what each sentinel said, or is the refused login if a server that was named
-    /// refused it.
+    /// The error contains the answer of each sentinel, or is the refused login if a named server refused
+    /// it.
     pub(crate) async fn connect<T, F>(&self, open: impl Fn(Server) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
@@ -106,7 +106,7 @@ impl Sentinel {
                 return Ok(opened);
             }
         }
-        // The next search begins where this one ended: it may not have had the time for all.
+        // The next search begins where this one ended, which may not have had time for all sentinels.
         self.known.pass_over(search.last_asked);
         if let Some(opened) = self.fall_back(&mut search, &open).await {
             return Ok(opened);
@@ -119,8 +119,8 @@ impl Sentinel {
         Err(io::Error::other(text).into())
     }
 
-    /// Connects without an answer that counts: to the primary that is known, or to one of an older
-    /// answer. An operator may have made the name anew, which begins with the first epoch again.
+    /// Connects although no answer is up to date: to the known primary, or to one from an older answer. An
+    /// operator may have registered the name anew, which starts again at the first epoch.
     async fn fall_back<'s, T, F>(
         &'s self,
         search: &mut Search<'s>,
@@ -195,18 +195,19 @@ impl fmt::Debug for Sentinel {
 /// One search for the primary.
 struct Search<'s> {
     until: Instant,
-    /// With the user and the password of now.
+    /// With the user and the password in force now.
     primary: Address,
     /// Servers that could not be used, and why.
     tried: Vec<(Named, String)>,
-    /// What each sentinel said, for people.
+    /// What each sentinel answered, for people.
     said: Vec<String>,
     /// Answers that are older than what is known.
     older: Vec<(usize, &'s Address, Named)>,
-    /// Whether an answer was as new as what is known, or newer, about a server that may be the primary.
+    /// Whether some answer was as new as what is known, or newer, and named a server that may be the
+    /// primary.
     is_up_to_date: bool,
     last_asked: usize,
-    /// The first login that a server refused. Another one that is named may accept it.
+    /// The first login that a server refused. Another named server may accept it.
     refused: Option<RedisError>,
 }
 
@@ -225,8 +226,8 @@ impl Search<'_> {
         }
     }
 
-    /// Connects to the server that was named, and takes it for the primary if that succeeds. `None` if
-    /// it cannot be used.
+    /// Connects to the named server, and records it as the primary if that succeeds. `None` if it cannot
+    /// be used.
     async fn attempt<T, F>(
         &mut self,
         sentinel: &Sentinel,
@@ -276,8 +277,8 @@ fn said_by(seed: &Address) -> String {
 }
 
 const KNOWN_BEFORE: &str = "the primary that was known is";
-/// How long the sentinels and the servers that they name may take together. A connection does not take
-/// longer than one to a server with an address of its own, but for the time of a credentials provider.
+/// How long the sentinels and the servers that they name may take together. Connecting therefore takes no
+/// longer than to a server with an address of its own, except for the time of a credentials provider.
 const SEARCH_DEADLINE: Duration = CONNECT_DEADLINE;
 
 #[cfg(test)]

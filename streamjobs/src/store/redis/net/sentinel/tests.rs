@@ -1,4 +1,4 @@
-//! Sentinels and servers of our own, which answer as each test says.
+//! Sentinels and servers in this process, which answer as each test wants.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,10 +11,10 @@ use super::super::dial::{Opened, open_shared};
 use super::super::scan::FrameScanner;
 use super::*;
 
-/// Answers a request, as its words are; `None` is `+OK`.
+/// Answers a request, given its words; `None` is `+OK`.
 type Answer = dyn Fn(&[&str]) -> Option<String> + Send + Sync;
 
-/// A server that ends with this.
+/// A server that stops when this is dropped.
 struct Fake {
     port: u16,
     asked: Arc<AtomicUsize>,
@@ -91,7 +91,7 @@ fn list(items: &[&str]) -> String {
     format!("*{}\r\n{}", items.len(), items.concat())
 }
 
-/// A port on which nothing listens. The socket keeps it from others that run beside this.
+/// A port on which nothing listens. The socket keeps it from tests that run at the same time.
 struct ClosedPort {
     port: u16,
     _socket: TcpSocket,
@@ -161,7 +161,7 @@ async fn the_sentinel_that_answered_is_asked_first_the_next_time() {
     assert_eq!((silent.connections(), primary.connections()), (1, 2));
 }
 
-/// What a client knows that was told so.
+/// Makes a client know this primary.
 fn know(sentinel: &Sentinel, port: u16, epoch: u64) {
     let named = Named { host: "127.0.0.1".to_owned(), port, epoch: Some(epoch) };
     assert!(sentinel.known.commit(&Candidate::new(named), false));
@@ -172,7 +172,7 @@ async fn an_older_answer_counts_if_there_is_no_newer_one() {
     let (old, new) = (Fake::of_role("master").await, Fake::of_role("master").await);
     let (behind, ahead) = (Fake::naming(old.port, 4).await, Fake::naming(new.port, 5).await);
     let sentinel = watching(&[behind.port, ahead.port]);
-    // The first sentinel is the one that answered last, with what was true then.
+    // The first sentinel is the one that answered last, with what was true at that time.
     know(&sentinel, new.port, 5);
     let first = connected(&sentinel).await.unwrap();
     assert_eq!((old.connections(), new.connections()), (0, 1));
@@ -243,7 +243,7 @@ async fn a_sentinel_that_does_not_answer_is_passed_over() {
     assert!(error.ends_with(&format!("127.0.0.1:{silent_port}: timed out")), "{error}");
 }
 
-/// It takes some seconds of the real clock.
+/// It takes a few seconds of the real clock.
 #[tokio::test]
 async fn a_search_without_time_for_all_sentinels_is_continued_by_the_next() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -278,11 +278,12 @@ async fn a_sentinel_that_refuses_to_tell_of_failovers_is_asked_again_and_again()
     let ended = tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap();
     assert!(ended.is_err() && opened.closed.is_cancelled());
     connected(&watching).await.unwrap();
-    // Without an epoch, the watch asks the new server for its role before it ends the tenure.
+    // Without an epoch, the watch asks the new server for its role before it ends the former
+    // primary's tenure.
     assert_eq!((old.connections(), new.connections()), (1, 2));
 }
 
-/// The first sentinel is cut off with the former primary, and goes on naming it.
+/// The first sentinel is cut off together with the former primary, and continues to name it.
 #[tokio::test]
 async fn a_failover_is_heard_of_although_the_sentinel_that_is_listened_to_was_not_told() {
     let (old, new) = (Fake::of_role("master").await, Fake::of_role("master").await);

@@ -7,13 +7,13 @@ use redis::RedisConnectionInfo;
 
 use super::super::address::Address;
 
-/// A checked address: which primary, and who knows where it is.
+/// A checked address: which primary, and which sentinels know where it is.
 pub(super) struct SentinelUrl {
     /// The primary's name.
     pub(super) name: String,
-    /// The sentinels, with what logs in there.
+    /// The sentinels, with the credentials for them.
     pub(super) seeds: Vec<Address>,
-    /// What logs in to the primary, and the database.
+    /// The credentials for the primary, and the database.
     pub(super) login: RedisConnectionInfo,
 }
 
@@ -68,7 +68,7 @@ fn database_of(text: &str) -> Result<i64, &'static str> {
     }
 }
 
-/// The user and password at the sentinels.
+/// The user and password for the sentinels.
 fn settings(query: &str) -> Result<RedisConnectionInfo, &'static str> {
     let (mut user, mut password) = (None, None);
     for setting in query.split('&').filter(|setting| !setting.is_empty()) {
@@ -89,7 +89,7 @@ fn settings(query: &str) -> Result<RedisConnectionInfo, &'static str> {
     }
 }
 
-/// An empty user is the default one.
+/// An empty user means the default one.
 fn login(user: &str, password: &str) -> Result<RedisConnectionInfo, &'static str> {
     if password.is_empty() {
         return Err("a password is empty");
@@ -121,7 +121,7 @@ fn seed(text: &str, login: RedisConnectionInfo) -> Result<Address, &'static str>
     Address::at(host.to_owned(), port, login).map_err(|_| SEED)
 }
 
-/// The text with each `%XX` as the byte that it stands for.
+/// The text with each `%XX` replaced by the byte that it stands for.
 fn decoded(text: &str) -> Result<String, &'static str> {
     let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
     let mut bytes = Vec::with_capacity(text.len());
@@ -139,7 +139,7 @@ fn decoded(text: &str) -> Result<String, &'static str> {
     String::from_utf8(bytes).map_err(|_| "it has a part that is not UTF-8")
 }
 
-/// The port on which a Sentinel listens unless it is told otherwise.
+/// The port on which a Sentinel listens by default.
 const PORT: u16 = 26379;
 const SEEDS_MAX: usize = 32;
 const NAME_MISSING: &str = "it does not name the primary; the form is \

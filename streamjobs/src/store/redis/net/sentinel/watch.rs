@@ -1,4 +1,4 @@
-//! Hears from one Sentinel when another server becomes the primary.
+//! Learns from one Sentinel when another server becomes the primary.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,27 +17,28 @@ use super::known::{Candidate, Judged, Known};
 
 /// Watches the primary of one client.
 ///
-/// It subscribes to `+switch-master` at one sentinel, and goes to the next one when that one is gone.
-/// While it cannot subscribe, it asks for the address every second. Besides, it asks another sentinel in
-/// turn every few seconds: the one that it listens to may be cut off with the former primary. An answer
-/// without a newer epoch, and one that names a server that is not a primary, change nothing.
+/// It subscribes to `+switch-master` at one sentinel, and moves to the next one when that one is gone.
+/// While it cannot subscribe, it asks for the address every second. In addition, every few seconds it
+/// asks one of the other sentinels, each in turn: the one that it listens to may be cut off together
+/// with the former primary. An answer without a newer epoch changes nothing, nor does one that names a
+/// server that is not a primary.
 pub(super) struct Watch {
     /// Held weakly: the watch ends with the client.
     known: Weak<Known>,
-    /// What logs in to the primary, wherever it is.
+    /// The credentials for the primary, wherever it is.
     primary: Address,
     stop: CancellationToken,
 }
 
-/// Why one sentinel is not listened to any more.
+/// Why the watch stops listening to a sentinel.
 enum Ended {
     /// The client is gone.
     Dropped,
-    /// It named no primary at all.
+    /// The sentinel has named no primary at all.
     Silent,
-    /// It did not answer any more.
+    /// The sentinel does not answer any more.
     Lost,
-    /// It has not been told of the last failover, or it watches other servers.
+    /// The sentinel has not learned of the last failover, or it watches other servers.
     Behind,
 }
 
@@ -78,7 +79,7 @@ impl Watch {
         }
     }
 
-    /// Asks the sentinels that are not listened to, one at each check. Only a newer answer counts.
+    /// Asks the sentinels to which it does not listen, one at each check. Only a newer answer counts.
     async fn ask_others(&self) {
         for turn in 0.. {
             sleep(CHECK_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
@@ -97,7 +98,7 @@ impl Watch {
         }
     }
 
-    /// The sentinels in turn, and the primary's name.
+    /// The sentinels in the order in which to ask them, and the primary's name.
     fn seeds(&self) -> Option<Vec<(usize, Address, String)>> {
         let known = self.known.upgrade()?;
         let name = &known.url.name;
@@ -117,7 +118,7 @@ impl Watch {
         let Ok((mut connection, closed)) = within(ASK_DEADLINE, Box::pin(listening)).await else {
             return Ended::Silent;
         };
-        // Subscribes first: a failover after the question is heard.
+        // Subscribes first, so that it learns of a failover after the question.
         let is_subscribed = subscribe(&mut connection).await;
         let (mut is_told, mut has_answered) = (false, false);
         loop {
@@ -129,7 +130,7 @@ impl Watch {
             match self.take(index, named, is_told).await {
                 None => return Ended::Dropped,
                 Some(true) => {}
-                // Another one has been told of it, which is the first by now.
+                // Another sentinel has learned of the failover, and is the first by now.
                 Some(false) if has_answered => return Ended::Lost,
                 Some(false) => return Ended::Behind,
             }
@@ -142,14 +143,14 @@ impl Watch {
         }
     }
 
-    /// Takes an answer over if it is the newest. Returns whether it is, or `None` if the client is gone.
+    /// Accepts an answer if it is the newest. Returns whether it is, or `None` if the client is gone.
     pub(super) async fn take(&self, index: usize, named: Named, is_told: bool) -> Option<bool> {
         let (candidate, counts) = match self.known.upgrade()?.judge(&named) {
             Judged::Same(known) => (Candidate { named, ..known }, true),
             Judged::Older => return Some(false),
             Judged::Newer => {
                 let candidate = Candidate::new(named);
-                // One that is out of reach is the primary all the same.
+                // A server that cannot be reached is the primary all the same.
                 let counts =
                     is_told || !self.try_out(&candidate).await.is_err_and(|e| is_not_primary(&e));
                 (candidate, counts)
@@ -187,15 +188,15 @@ fn is_switch_of(push: &PushInfo, name: &str) -> bool {
     let [Value::BulkString(channel), Value::BulkString(text)] = push.data.as_slice() else {
         return false;
     };
-    // The text is the name, the old address and the new one.
+    // The text is the name, the old address and the new address.
     let of = text.split(|byte| *byte == b' ').next();
     push.kind == PushKind::Message && channel == SWITCHED.as_bytes() && of == Some(name.as_bytes())
 }
 
 const SWITCHED: &str = "+switch-master";
-/// How often a sentinel is asked that cannot be subscribed to, and the pause after one is gone.
+/// How often a sentinel is asked that does not accept a subscription, and the pause after one is gone.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How often a subscribed connection is checked, on which nothing else shows that it is dead, and how
+/// How often a subscribed connection is checked, because nothing else shows that it is dead, and how
 /// often another sentinel is asked.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 

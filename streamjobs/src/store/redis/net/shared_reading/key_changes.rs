@@ -1,13 +1,13 @@
-//! Which keys have changed, as the server says it on a connection of its own.
+//! Which keys have changed, as the server reports on a connection of its own.
 //!
 //! A reading connection names this one with `CLIENT TRACKING … REDIRECT`. From then on, the server
-//! remembers each key that the reading connection asks the length of, and says here, once, when it
-//! changes. The mode `BCAST` would need no such question, but goes by prefix: with a stream named
-//! `orders`, every change of `orders:cache:7` would be said here.
+//! remembers each key whose length the reading connection asks for, and reports here, once, when the key
+//! changes. The mode `BCAST` would not need that request, but it goes by prefix: with a stream named
+//! `orders`, every change of `orders:cache:7` would be reported here.
 //!
-//! No change is lost: each watched key has a version. A reader notes it, lets the server remember the
-//! key, reads, and waits until the version has changed. All versions change when a connection was
-//! lost, because what the server remembered went with it.
+//! No change is lost: each watched key has a version. A reader notes the version, makes the server
+//! remember the key, reads, and waits until the version has changed. All versions change when a
+//! connection was lost, because what the server remembered is lost with it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,7 +28,7 @@ use super::super::error::{cause, is_authentication};
 use super::super::server::{Server, Tenure};
 use super::read_endpoint::ReadEndpoint;
 
-/// The watched keys of one store. Clones are the same.
+/// The watched keys of one store. Clones share them.
 #[derive(Clone)]
 pub(crate) struct KeyChanges {
     inner: Arc<Inner>,
@@ -37,13 +37,13 @@ pub(crate) struct KeyChanges {
 struct Inner {
     endpoint: ReadEndpoint,
     watched: Mutex<Watched>,
-    /// The connection to redirect to, as the server knows it; 0 for none.
+    /// The connection to redirect to: its id on the server, 0 for none.
     target: AtomicU64,
-    /// The connection that is not to be used any more, and that this was said.
+    /// The connection that must not be used any more, and the signal that it was set.
     left: AtomicU64,
     leave: Notify,
     is_refused: AtomicBool,
-    /// Until then, the server is not asked again.
+    /// Until when the server is not asked again.
     refused_until: Mutex<Option<Instant>>,
     tasks: TaskTracker,
 }
@@ -62,7 +62,7 @@ struct Key {
     watches: AtomicU64,
 }
 
-/// One key that is watched until this is dropped.
+/// One key, which is watched until this is dropped.
 pub(crate) struct KeyWatch {
     changes: KeyChanges,
     name: Box<[u8]>,
@@ -93,7 +93,7 @@ impl KeyChanges {
     }
 
     /// The connection to redirect to; `None` until it is open, and after a refusal. Starts to listen if
-    /// that is needed.
+    /// needed.
     pub(super) fn target(&self) -> Option<u64> {
         if self.is_refused() {
             return None;
@@ -105,7 +105,7 @@ impl KeyChanges {
         (target != 0).then_some(target)
     }
 
-    /// The server cannot say what changes, or the user may not hear it.
+    /// Records that the server cannot report changes, or that the user may not receive the reports.
     pub(super) fn refuse(&self, why: &str) {
         self.inner.refuse(why);
         self.stop();
@@ -124,19 +124,19 @@ impl KeyChanges {
         false
     }
 
-    /// Stops to listen, until a target is asked for again.
+    /// Stops listening, until a target is asked for again.
     pub(super) fn stop(&self) {
         self.inner.lock().listener = None;
         self.inner.change_all();
     }
 
-    /// Any watched key may have changed.
+    /// Records that any watched key may have changed.
     pub(super) fn change_all(&self) {
         self.inner.change_all();
     }
 
-    /// The connection with this number may be one to another server than those that are read from: it is
-    /// opened again.
+    /// Closes and reopens the connection with this number: it may lead to another server than the one
+    /// that is read from.
     pub(super) fn leave(&self, target: u64) {
         self.inner.left.store(target, Ordering::Release);
         self.inner.leave.notify_waiters();
@@ -144,12 +144,12 @@ impl KeyChanges {
 }
 
 impl KeyWatch {
-    /// Differs from now on when the key changes, or may have changed.
+    /// A number that changes when the key changes, or may have changed.
     pub(crate) fn version(&self) -> u64 {
         self.key.version.load(Ordering::Acquire)
     }
 
-    /// Waits until the version is another one.
+    /// Waits until the version differs from this one.
     ///
     /// Cancel safe.
     pub(crate) async fn changed_from(&self, version: u64) {
@@ -191,8 +191,8 @@ impl Inner {
         self.change_all();
     }
 
-    /// Starts the listener unless it runs. It ends with the last watch, or with the executor that it was
-    /// started on.
+    /// Starts the listener unless it runs. It ends with the last watch, or with the executor on which it
+    /// was started.
     fn ensure_listener(self: &Arc<Self>) {
         let mut watched = self.lock();
         let runs = watched.listener.as_ref().is_some_and(|(ended, _)| !ended.is_cancelled());
@@ -214,9 +214,9 @@ impl Inner {
         loop {
             match self.listen_once().await {
                 Ok(()) => {}
-                // Tried again: the endpoint has pauses of its own.
+                // Tried again at once: the endpoint makes pauses of its own.
                 Err(error) if error.is_io_error() || is_authentication(&error) => {}
-                // Readers have connections of their own, then.
+                // Readers then have connections of their own.
                 Err(error) => self.refuse(&cause(&error)),
             }
             sleep(PAUSE.mul_f64(1.0 + fastrand::f64())).await;
@@ -245,7 +245,7 @@ impl Inner {
         }
     }
 
-    /// Waits until the connection with this number is not to be used any more.
+    /// Waits until the connection with this number must not be used any more.
     async fn left(&self, id: u64) {
         loop {
             let leave = self.leave.notified();
@@ -297,17 +297,17 @@ impl Inner {
     }
 }
 
-/// A connection that hears of changes.
+/// A connection on which the server reports changes.
 struct Opened {
     connection: MultiplexedConnection,
     /// Cancelled when the connection breaks.
     closed: CancellationToken,
     tenure: Tenure,
-    /// As the server knows it.
+    /// Its id on the server.
     id: u64,
 }
 
-/// The connection to redirect to, until this is dropped: with its executor at the latest.
+/// Keeps the connection to redirect to, until this is dropped, at the latest with its executor.
 struct Target<'i> {
     inner: &'i Inner,
     id: u64,
@@ -315,7 +315,7 @@ struct Target<'i> {
 
 impl<'i> Target<'i> {
     fn set(inner: &'i Inner, id: u64) -> Self {
-        // Another server, or the same one after a restart, may have given this number before.
+        // Another server, or the same one before a restart, may have used this number.
         inner.left.store(0, Ordering::Release);
         inner.target.store(id, Ordering::Release);
         inner.change_all();
@@ -340,9 +340,10 @@ impl Key {
     }
 }
 
-/// Before the connection is opened again, up to twice as long.
+/// The pause before the connection is opened again; it can be twice as long.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often the listening connection is checked, on which nothing else shows that it is dead.
+/// How often the listening connection is checked, because nothing else shows that it is dead.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
-/// How long a refusal counts: rights can be given, and after a failover the server may be another one.
+/// How long a refusal counts. Rights can be granted later, and after a failover the server may be
+/// another one.
 const REFUSED_FOR: Duration = Duration::from_secs(600);

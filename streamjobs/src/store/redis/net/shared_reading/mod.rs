@@ -1,8 +1,8 @@
-//! Reads of many queues over few connections: none of them waits on the server.
+//! Reads of many queues over few connections: none of the reads waits on the server.
 //!
 //! A read that waits has a connection to itself, so a process with a hundred groups would need a
 //! hundred. Here, a reader that finds nothing waits in this process until the server says that the
-//! stream has changed, and reads again. What several readers ask for at the same time goes in one
+//! stream has changed, and reads again. Requests that several readers make at the same time go in one
 //! write.
 
 mod key_changes;
@@ -28,16 +28,16 @@ pub(crate) struct SharedReading {
     changes: KeyChanges,
     /// For small exchanges.
     light: SharedConnection,
-    /// For large ones: only these wait while the bytes of one come in.
+    /// For large exchanges: only these wait while a large answer arrives.
     heavy: SharedConnection,
     members: AtomicUsize,
-    /// Those of them that have no connection of their own.
+    /// The readers that have no connection of their own.
     sharing: AtomicUsize,
-    /// Whether a shared connection was asked for since they were closed.
+    /// Whether a shared connection was asked for since they were last closed.
     is_used: AtomicBool,
 }
 
-/// A reader. With few of them, each has a connection of its own.
+/// A reader. If there are few, each has a connection of its own.
 pub(crate) struct Member {
     shared: Arc<SharedReading>,
     always_shares: bool,
@@ -59,7 +59,7 @@ impl SharedReading {
         })
     }
 
-    /// Another reader. It may have a connection of its own, unless it always shares one.
+    /// Adds a reader. It may have a connection of its own, unless it always shares one.
     pub(crate) fn join(self: &Arc<Self>, always_shares: bool) -> Member {
         self.members.fetch_add(1, Ordering::AcqRel);
         self.sharing.fetch_add(usize::from(always_shares), Ordering::AcqRel);
@@ -68,20 +68,20 @@ impl SharedReading {
 }
 
 impl Member {
-    /// Whether connections are to be shared: there are many readers, and the server can say which keys
-    /// have changed.
+    /// Whether readers should share connections: there are many readers, and the server can report which
+    /// keys have changed.
     pub(crate) fn shares(&self) -> bool {
         let are_many = self.shared.members.load(Ordering::Acquire) > own_connections_max();
         self.always_shares || (are_many || self.are_shared()) && !self.shared.changes.is_refused()
     }
 
-    /// Whether a reader has no other connection.
+    /// Whether some reader has no other connection.
     fn are_shared(&self) -> bool {
         self.shared.sharing.load(Ordering::Acquire) > 0
     }
 
-    /// How often a waiting reader asks again, for what does not change the stream: a group that was moved
-    /// or destroyed. All readers together ask twice a second at most.
+    /// How often a waiting reader asks again, to notice what does not change the stream: a group that was
+    /// moved or destroyed. All readers together ask at most twice a second.
     pub(crate) fn ask_every(&self, block: Duration) -> Duration {
         let members =
             u32::try_from(self.shared.members.load(Ordering::Acquire)).unwrap_or(u32::MAX);
@@ -93,7 +93,7 @@ impl Member {
         identified(self.shared.endpoint.connect(open).await)
     }
 
-    /// Closes shared connections: the readers that are left have connections of their own.
+    /// Closes the shared connections: the remaining readers have connections of their own.
     pub(crate) fn close_shared(&self) {
         if !self.are_shared()
             && self.shared.is_used.load(Ordering::Acquire)
@@ -112,7 +112,7 @@ impl Member {
 
     /// Sends commands, and waits for an answer to each.
     ///
-    /// Not cancel safe: without the caller the commands may still be sent.
+    /// Not cancel safe: if the caller goes away, the commands may still be sent.
     pub(crate) async fn exchange(&self, exchange: Exchange) -> Result<Answered, StoreError> {
         self.shared.is_used.store(true, Ordering::Release);
         let is_large = exchange.bytes > LIGHT_BYTES_MAX;
@@ -124,8 +124,8 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.shared.sharing.fetch_sub(usize::from(self.always_shares), Ordering::AcqRel);
-        // With few left, the next read of one of them closes the connections: after a loss, all readers
-        // leave for a moment.
+        // If a few readers are left, the next read of one of them closes the connections: after a loss,
+        // all readers leave for a moment.
         if self.shared.members.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close_shared();
         }
@@ -137,7 +137,7 @@ fn own_connections_max() -> usize {
     OWN_CONNECTIONS_MAX
 }
 
-/// In tests: as many as the environment says.
+/// In tests, the environment sets the number.
 #[cfg(feature = "fail-points")]
 fn own_connections_max() -> usize {
     static MAX: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
@@ -147,10 +147,10 @@ fn own_connections_max() -> usize {
     *MAX
 }
 
-/// So many readers have a connection of their own: with few of them, a waiting read hears of an entry
-/// a little earlier.
+/// Up to this many readers have connections of their own: a read that waits on the server learns of an
+/// entry a little earlier.
 const OWN_CONNECTIONS_MAX: usize = 2;
-/// How much of the time between two questions each reader adds.
+/// How much each reader adds to the time between two questions.
 const ASK_SHARE: Duration = Duration::from_millis(500);
 /// Exchanges that ask for more go over a connection of their own.
 const LIGHT_BYTES_MAX: usize = 128 * 1024;

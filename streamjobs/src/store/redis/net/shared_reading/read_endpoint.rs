@@ -1,4 +1,4 @@
-//! The server that is read from.
+//! The server from which to read.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +11,8 @@ use super::super::error::is_authentication;
 use super::super::reading::Answer;
 use super::super::server::Server;
 
-/// Where the readers of a store connect. After an attempt that failed, there is a pause for all of them:
-/// a hundred readers would send a hundred wrong passwords.
+/// Where the readers of a store connect. After a failed attempt, all of them pause: otherwise a hundred
+/// readers would send a hundred wrong passwords.
 #[derive(Clone)]
 pub(super) struct ReadEndpoint {
     endpoint: Endpoint,
@@ -36,7 +36,7 @@ impl ReadEndpoint {
         let opened = self.endpoint.connect(open).await;
         match &opened {
             Ok(_) => self.pause().clear(),
-            // Others say something of this connection alone.
+            // Other errors concern this connection alone.
             Err(error) if error.is_io_error() || is_authentication(error) => {
                 self.pause().failed(error);
             }
@@ -45,7 +45,7 @@ impl ReadEndpoint {
         opened
     }
 
-    /// Whether the connection of an answer is to be left.
+    /// Whether to give up the connection after this answer.
     pub(super) fn is_left_after(&self, answer: &Answer) -> bool {
         answer.is_of_wrong_server(&self.endpoint)
     }

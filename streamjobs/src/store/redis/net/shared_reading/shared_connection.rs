@@ -1,4 +1,4 @@
-//! One reading connection that many readers share: what waits goes in one write.
+//! One reading connection that many readers share: requests that wait go in one write.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,25 +29,25 @@ pub(crate) struct Exchange {
 /// The answers to an exchange.
 pub(crate) struct Answered {
     pub(crate) answers: Vec<Answer>,
-    /// Whether the server remembers the keys that were read and says when they change.
+    /// Whether the server remembers the keys that were read and reports when they change.
     pub(crate) is_tracked: bool,
     pub(crate) losses: Losses,
 }
 
-/// How often the connection of an answer had been lost before.
+/// How often the connection had been lost before an answer.
 pub(crate) struct Losses {
     counter: Arc<AtomicU64>,
     before: u64,
 }
 
 impl Losses {
-    /// Whether the connection was lost since.
+    /// Whether the connection has been lost since then.
     pub(crate) fn have_grown(&self) -> bool {
         self.counter.load(Ordering::Acquire) != self.before
     }
 }
 
-/// An exchange, and who waits for its answers.
+/// An exchange, and the caller that waits for its answers.
 struct Request {
     exchange: Exchange,
     answered: oneshot::Sender<Result<Answered, StoreError>>,
@@ -72,11 +72,11 @@ impl SharedConnection {
     /// Sends commands with those of other readers, and waits for an answer to each.
     pub(super) async fn exchange(&self, exchange: Exchange) -> Result<Answered, StoreError> {
         let (answered, answer) = oneshot::channel();
-        // The executor of the connection may end at any time: before, ...
+        // The executor of the connection may end at any time: before the request was sent ...
         if self.requests().send(Request { exchange, answered }).await.is_err() {
             return Err(not_connected());
         }
-        // ... or after the request was sent.
+        // ... or afterwards.
         let lost = || StoreError::AnswerLost(Box::new(ConnectionFailed(ENDED.to_owned())));
         answer.await.unwrap_or_else(|_| Err(lost()))
     }
@@ -86,7 +86,7 @@ impl SharedConnection {
         *self.lock() = None;
     }
 
-    /// The way to the connection's task, which ends with the executor that it was started on.
+    /// The channel to the connection's task, which ends with the executor on which it was started.
     fn requests(&self) -> Sender<Request> {
         let mut requests = self.lock();
         if let Some(requests) = requests.as_ref().filter(|requests| !requests.is_closed()) {
@@ -120,7 +120,7 @@ struct ConnectionTask {
 struct OpenConnection {
     reading: Reading,
     changes: KeyChanges,
-    /// The connection on which the server says what changes.
+    /// The connection on which the server reports changes.
     redirected_to: Option<u64>,
 }
 
@@ -143,7 +143,7 @@ impl ConnectionTask {
                     }
                 },
             };
-            // The change of one key wakes many readers: all of them come first.
+            // The change of one key wakes many readers: this lets all of them send first.
             yield_now().await;
             let batch;
             (batch, next) = batch_of(first, &mut requests);
@@ -151,7 +151,7 @@ impl ConnectionTask {
         }
     }
 
-    /// Waits until the connection breaks while nothing is asked.
+    /// Waits until the connection breaks, while no request is made.
     async fn broken(&mut self) {
         match &mut self.open {
             Some(open) => open.reading.broken().await,
@@ -159,8 +159,8 @@ impl ConnectionTask {
         }
     }
 
-    /// The connection is lost: readers that wait are told. The one that hears of changes may lead to a
-    /// server that is not the right one any more either.
+    /// Gives up the lost connection and tells the readers that wait. The connection that receives the
+    /// changes may lead to a wrong server by now as well.
     fn lose(&mut self, open: Option<OpenConnection>) {
         self.losses.fetch_add(1, Ordering::AcqRel);
         if let Some(target) = open.as_ref().and_then(|open| open.redirected_to) {
@@ -174,7 +174,7 @@ impl ConnectionTask {
             Ok(open) => open,
             Err(error) => return fail(batch, &error),
         };
-        // Entries that are read for a caller that is gone would wait for the end of their lease.
+        // Entries that are read for a caller that is gone would stay pending until their lease ends.
         batch.retain(|request| !request.answered.is_closed());
         let before = self.losses.load(Ordering::Acquire);
         match open.exchange(&batch).await {
@@ -190,7 +190,7 @@ impl ConnectionTask {
                 for (request, answers) in batch.into_iter().zip(all) {
                     let losses = Losses { counter: Arc::clone(&self.losses), before };
                     let answered = Answered { answers, is_tracked, losses };
-                    // A reader that is gone left its entries pending, as if the answer was lost.
+                    // If a reader is gone, its entries stay pending, as if the answer was lost.
                     let _gone = request.answered.send(Ok(answered)).is_err();
                 }
             }
@@ -212,7 +212,7 @@ impl ConnectionTask {
     }
 }
 
-/// What the server remembered goes with the connection, also when its executor ends.
+/// What the server remembered is lost with the connection, even if its executor ends.
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.changes.change_all();
@@ -220,7 +220,7 @@ impl Drop for OpenConnection {
 }
 
 impl OpenConnection {
-    /// Sends the commands of all, and returns the answers of each.
+    /// Sends the commands of all requests, and returns the answers of each.
     async fn exchange(&mut self, batch: &[Request]) -> RedisResult<Vec<Vec<Answer>>> {
         let silence = batch.iter().map(|request| request.exchange.silence).max();
         let silence = silence.unwrap_or_default();
@@ -236,15 +236,15 @@ impl OpenConnection {
                 Value::ServerError(error) if is_final(&error) => {
                     self.changes.refuse(&refusal_text(&error));
                 }
-                // The connection to redirect to is gone, or one of another server.
+                // The connection to redirect to is gone, or belongs to another server.
                 _ => self.changes.leave(target),
             }
         }
         Ok(all)
     }
 
-    /// What makes the server say changes on the connection that listens now; `None` if it does already,
-    /// or if no connection listens.
+    /// The commands that make the server report changes on the connection that listens now; `None` if
+    /// it does already, or if no connection listens.
     fn redirect(&mut self) -> Option<(u64, Pipeline)> {
         let target = self.changes.target();
         if self.redirected_to == target {
@@ -257,13 +257,14 @@ impl OpenConnection {
     }
 }
 
-/// Whether the server will not track keys, whatever listens.
+/// Whether the server will never track keys, whichever connection listens.
 fn is_final(error: &redis::ServerError) -> bool {
     let text = error.details().unwrap_or_default().to_ascii_lowercase();
     error.code() == "NOPERM" || text.contains("unknown") || text.contains("syntax")
 }
 
-/// The first request with those that wait, as much as goes well together, and the one after them.
+/// The first request together with waiting ones, up to the size of one write, and the request after
+/// them.
 fn batch_of(first: Request, requests: &mut Receiver<Request>) -> (Vec<Request>, Option<Request>) {
     let mut bytes = first.exchange.bytes;
     let mut batch = vec![first];
@@ -277,7 +278,7 @@ fn batch_of(first: Request, requests: &mut Receiver<Request>) -> (Vec<Request>, 
     (batch, None)
 }
 
-/// Tells all the same error.
+/// Gives every request the same error.
 fn fail(batch: Vec<Request>, error: &StoreError) {
     for request in batch {
         let _gone = request.answered.send(Err(error.copy())).is_err();
@@ -315,7 +316,7 @@ mod tests {
         Exchange { pipeline, bytes, silence: Duration::from_secs(10) }
     }
 
-    /// Reads until the text has come: all that came.
+    /// Reads until the text has arrived. Returns everything that was read.
     async fn heard(server: &mut TcpStream, text: &str) -> String {
         let mut heard = String::new();
         while !heard.contains(text) {
@@ -327,7 +328,7 @@ mod tests {
         heard
     }
 
-    /// Accepts the connection and answers what is asked first.
+    /// Accepts the connection and answers its first requests.
     async fn accepted(listener: &TcpListener) -> TcpStream {
         let (mut server, _) = listener.accept().await.unwrap();
         heard(&mut server, "SETNAME").await;
