@@ -1,9 +1,9 @@
 end
 
--- The rest of a script that makes many calls of another one, whose text is the body of `step`.
+-- The rest of a script that makes many calls of another script, whose text is the body of `step`.
 --
 -- KEYS: none. The keys may be in several slots of this node, which the caller cannot declare. ARGV: how
--- many keys and how many arguments each call has, and then those of each call.
+-- many keys and how many arguments each call has, and then the keys and arguments of each call.
 -- Returns: the answer of each call, or its error. An error in one call does not end the others. A call
 -- whose first key does not exist is an error: behind a proxy, the keys may be at another server.
 local key_count, argument_count = tonumber(ARGV[1]), tonumber(ARGV[2])

@@ -21,14 +21,14 @@ local function time_of(score)
   return math.min(math.max(tonumber(score), 0), tonumber(LAST_TIME))
 end
 
--- The highest score of a sorted set that is a time, leaving out what another client has set beyond; 0 without
--- one, or if the key is of another type.
+-- The highest score of a sorted set that is a time. Higher scores that another client has set are ignored. 0 if
+-- there is no such score, or if the key is of another type.
 local function last_number(key)
   local last = redis.pcall('ZRANGE', key, LAST_TIME, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1, 'WITHSCORES')
   return not last.err and last[2] and time_of(last[2]) or 0
 end
 
--- Appends a redriven job to the lane: its id. The field `sj-redriven` says which marks do not cancel it.
+-- Appends a redriven job to the lane. Returns its id. The field `sj-redriven` tells which marks do not cancel it.
 local function append_redriven(lane, marks, job)
   local last = last_number(marks)
   if last > 0 then
@@ -38,8 +38,9 @@ local function append_redriven(lane, marks, job)
   return redis.call('XADD', lane, '*', unpack(job))
 end
 
--- What a rate means for its starts, in microseconds: from one to the next, how far starts may be granted ahead of
--- their time, and how late each may be; nil for what is no rate. As `model/rate/pace.rs` has it.
+-- What a rate means for its starts, in microseconds: the interval from one to the next, how far ahead of their
+-- time starts may be granted, and how late each may be; nil if the text is no rate. Computed as in
+-- `model/rate/pace.rs`.
 local function pace_of(text)
   local starts, per, burst = string.match(text or '', '^(%d+)/(%d+)/(%d+)$')
   if not starts or tonumber(starts) < 1 or tonumber(per) < 1 or tonumber(burst) < 1 then return nil end
@@ -54,9 +55,9 @@ local function micros_of(text)
   return type(text) == 'string' and #text <= 16 and string.match(text, '^%d+$') and tonumber(text) or nil
 end
 
--- For how many milliseconds a group waits yet, by its field `limited`, which says from when until when: a day at
--- most, and 0 for what is no such text. Where the clock was set back since, the wait begins again now, so that
--- it is as long as was asked for. Without the key of the hash, nothing is changed.
+-- For how many more milliseconds a group waits, by its field `limited`, which gives the beginning and the end of
+-- the wait: a day at most, and 0 if the text is not of that form. If the clock was set back since, the wait
+-- begins again now, so that it lasts as long as was asked for. Without the key of the hash, nothing is changed.
 local function limited_for(hash, text, clock)
   local from, till = string.match(text or '', '^(%d+) (%d+)$')
   if not from or #from > 15 or #till > 15 then return 0 end
@@ -84,16 +85,16 @@ local function value_of(flat, name)
   end
 end
 
--- What pcall has caught, as an answer: servers give the text of a refusal, which begins with its code, or a
--- table with that text.
+-- An error that pcall has caught, as an answer: servers give the text of a refusal, which begins with its code,
+-- or a table with that text.
 local function refusal_of(caught)
   local text = tostring(type(caught) == 'table' and caught.err or caught)
   return {err = string.match(text, '^%u+ ') and text or 'ERR ' .. text}
 end
 
--- The job's names and values in a record, as one list; nil if there is no readable record. What cannot be
--- appended counts as unreadable: another client has written it, and it must not end a script for all others.
--- A thousand fields are carried, and the own ones of a retry.
+-- The names and values of a job in a record, as one list; nil if there is no readable record. A record that
+-- cannot be appended counts as unreadable: another client has written it, and it must not end a script for all
+-- other jobs. A job has at most a thousand fields, and a retry adds its own.
 local JOB_WORDS_MAX = 2100
 
 local function job_of(record)
@@ -107,27 +108,29 @@ local function job_of(record)
   return job
 end
 
--- When the event of a record is due that waits for its time, in milliseconds; nil for what is no such
--- record. Its last field says it.
+-- When the waiting event of a record is due, in milliseconds; nil if it is not such a record. Its last field has
+-- the time.
 local function due_of(job)
   if not job or job[#job - 1] ~= 'sj-due' then return nil end
   local due = job[#job]
   return type(due) == 'string' and string.match(due, '^%d+$') and #due <= 15 and tonumber(due) or nil
 end
 
--- Whether events are scheduled to a stream, as 1 or 0. The field '' of the records says it, and members do
--- where that went with an eviction of all records: these events are lost, and the next enterer counts them.
+-- Whether events are scheduled to a stream, as 1 or 0. The field '' of the records tells it. If an eviction of
+-- all records took that field, the members still tell it: their events are lost, and the next call that enters
+-- events counts them.
 local function is_scheduled_to(field, waiting)
   return (field == 1 or waiting > 0) and 1 or 0
 end
 
--- Names and values of entries that a call moves at about most: what it decodes and appends takes the server
+-- About how many names and values of entries one call moves at most: decoding and appending them takes the server
 -- a few milliseconds. A page of 500 usual entries has fewer.
 local WORDS_MAX = 12000
 
--- Reads a page of a hash from a cursor on, and gives each field and value to `visit`, which returns how many
--- words it has decoded. The page ends after 50 fields, or soon after so many bytes or words that other
--- clients would wait for long: a step reads one bucket of the hash, and a hash of small records at once.
+-- Reads a page of a hash from a cursor on, and passes each field and value to `visit`, which returns how many
+-- words it has decoded. The page ends after 50 fields, or earlier, soon after so many bytes or words that other
+-- clients would have to wait for long. A step reads one bucket of the hash, or a hash of small records as a
+-- whole.
 -- Returns: the next cursor, or nil and the refusal.
 local function scan_page(key, cursor, visit)
   local fields, bytes, words = 0, 0, 0
@@ -143,8 +146,8 @@ local function scan_page(key, cursor, visit)
   return cursor
 end
 
--- The definition of a schedule: digest, kind, what it is in JSON, and the bytes of its events' fields; nil if
--- it is missing or cannot be read.
+-- The definition of a schedule: digest, kind, its description in JSON, and the size of its events' fields in
+-- bytes; nil if it is missing or cannot be read.
 local function spec_of(text)
   local readable, spec = pcall(cmsgpack.unpack, text or '')
   if not readable or type(spec) ~= 'table' then return nil end
@@ -155,11 +158,11 @@ local function spec_of(text)
   return {digest = spec[1], kind = spec[2], about = spec[3], bytes = tonumber(spec[4]) or 0}
 end
 
--- The hash of schedules has three fields for each: its name with the definition, the name and "#" with what
--- became of it, the name and "##" with the fields of its events where these are fixed. The field "#" is a
--- number that changes with each definition and pause.
+-- The hash of schedules has three fields for each: the name has the definition, the name and "#" what became of
+-- it, the name and "##" the fields of its events if they are fixed. The field "#" is a number that changes with
+-- each definition and pause.
 --
--- What became of a schedule. What cannot be read counts as nothing.
+-- What became of a schedule. A record that cannot be read counts as empty.
 local function record_of(specs, name)
   local readable, record = pcall(cmsgpack.unpack, redis.call('HGET', specs, name .. '#') or '')
   if not readable or type(record) ~= 'table' then record = {} end
@@ -179,7 +182,7 @@ local function store_record(specs, name, record)
   redis.call('HSET', specs, name .. '#', cmsgpack.pack(record))
 end
 
--- Tells processes to read the definitions again.
+-- Makes processes read the definitions again.
 local function change_version(specs, clock)
   local version = tonumber(redis.call('HGET', specs, '#') or '') or 0
   redis.call('HSET', specs, '#', whole(math.max(version + 1, clock)))
@@ -187,7 +190,7 @@ local function change_version(specs, clock)
   if redis.call('HLEN', specs) == 1 then redis.call('HDEL', specs, '#') end
 end
 
--- What XADD is given behind the key. `trimming` is "~" or "=" where appending trims to `kept` entries.
+-- The arguments of XADD after the key. `trimming` is "~" or "=" if appending trims to `kept` entries.
 local function entry_words(trimming, kept, job)
   local words = trimming == '' and {'*'} or {'MAXLEN', trimming, kept, '*'}
   for _, word in ipairs(job) do words[#words + 1] = word end
@@ -197,8 +200,8 @@ end
 -- Two numbers of twenty digits with a dash between them, and an event id.
 local ENTRY_ID_BYTES_MAX, EVENT_ID_BYTES_MAX = 41, 128
 
--- The event that stands for a digest: its entry, its event id and for how many milliseconds; nil without
--- one. What another client wrote in another form, or what never expires, is no lock.
+-- The event that stands for a digest: its entry, its event id, and for how many milliseconds it still stands; nil
+-- if none does. A text of another form, or one that never expires, is not a lock: another client wrote it.
 local function holder_of(lock)
   local held = redis.call('GET', lock) or ''
   local entry, id = string.match(held, '^(%d+%-%d+) ([^%c]+)$')
@@ -207,7 +210,7 @@ local function holder_of(lock)
   if rest > 0 then return entry, id, rest end
 end
 
--- Ends a lock if it is this event's. It must not end the script: where it cannot, the lock ends at its time.
+-- Ends a lock if it belongs to this event. It must not end the script: if it fails, the lock ends at its time.
 local function free_lock(lock, event_id)
   local held = redis.pcall('GET', lock)
   local _, id = string.match(type(held) == 'string' and held or '', '^(%d+%-%d+) (.+)$')
@@ -265,7 +268,7 @@ local function has_entry(key, id)
   return redis.call('XRANGE', key, id, id, 'COUNT', 1)[1] ~= nil
 end
 
--- The id of the first entry behind a group's cursor; nil if it has got all of them.
+-- The id of the first entry after a group's cursor; nil if the group has read all of them.
 local function undelivered(stream, cursor)
   local behind = redis.call('XRANGE', stream, following(cursor), '+', 'COUNT', 1)[1]
   return behind and precedes(cursor, behind[1]) and behind[1] or nil
@@ -280,7 +283,7 @@ local function pending_of(key, group)
   return redis.call('XPENDING', key, group)
 end
 
--- What the server says of the group with this name, by field; nil if there is no such group.
+-- The server's report on the group with this name, by field; nil if there is no such group.
 local function named(groups, name)
   for _, info in ipairs(groups) do
     -- A stream may have a thousand groups, so the fields of the others are not looked at.
@@ -289,15 +292,15 @@ local function named(groups, name)
   end
 end
 
--- What the server says of a group, by field; nil if the stream has no such group.
+-- The server's report on a group, by field; nil if the stream has no such group.
 local function group_of(key, name)
   return named(redis.call('XINFO', 'GROUPS', key), name)
 end
 
--- Entries ever added to a stream: what a group has read and what is behind it. `XINFO STREAM` says it
--- too, but copies the first and the last payload. It is asked where nothing can be copied, and where
--- the counts of no group tell: newer servers say that all entries are behind a group whose cursor is
--- before the first one, however many were added and removed before.
+-- Entries ever added to a stream: those that a group has read plus its lag. `XINFO STREAM` gives this number too,
+-- but copies the first and the last payload. So it is asked only if the stream is empty and nothing can be
+-- copied, or if the counts of no group tell: newer servers report all entries as the lag of a group whose cursor
+-- is before the first entry, however many were added and removed before.
 local function added_to(stream, length, groups)
   for _, info in ipairs(groups) do
     local group = fields_of(info)
@@ -307,20 +310,20 @@ local function added_to(stream, length, groups)
   return fields_of(redis.call('XINFO', 'STREAM', stream))['entries-added']
 end
 
--- The data set that the server has: another one after a failover or a restart. Nil where the user may
--- not ask.
+-- The id of the server's data set, which is another one after a failover or a restart. Nil if the user may not
+-- ask.
 local function data_set()
   local answer = redis.pcall('INFO', 'replication')
   return type(answer) == 'string' and string.match(answer, 'master_replid:(%x+)') or nil
 end
 
--- Whether the server is known to keep how many entries a group has read when a replica takes over.
--- Redis 7.0.15 and 7.2.4 do not send it to replicas, 7.4.1 does. Valkey, which does, says 7.2.4 here.
+-- Whether a replica that takes over is known to keep how many entries a group has read. Redis 7.0.15 and 7.2.4 do
+-- not send that number to replicas, 7.4.1 does. Valkey does, but reports version 7.2.4 here.
 local function keeps_counts()
   return (tonumber(redis.REDIS_VERSION_NUM) or 0) >= 0x00070400
 end
 
--- Creates the group unless it exists. True if it was created.
+-- Creates the group unless it exists. Returns true if it was created.
 local function ensure_group(key, group, from)
   if pending_of(key, group) then return false end
   redis.call('XGROUP', 'CREATE', key, group, from, 'MKSTREAM')
@@ -341,9 +344,9 @@ local function held(key, group, me, id, count)
   return 0
 end
 
--- Delivery counts of a consumer's entries by id, as far as ranges of the pending list show them at less
--- cost than asking for each of these ids, which are in ascending order. An id without a count has to be
--- asked for. Beside other entries of the consumer, a row of a range costs a third of an entry asked for.
+-- Delivery counts of a consumer's entries by id, for those ids that ranges of the pending list show at less cost
+-- than asking for each id. The ids are in ascending order. The caller has to ask for an id without a count. Other
+-- entries of the consumer appear in a range too; a row of a range costs a third of asking for one entry.
 local function own_counts(key, group, me, ids)
   local counts, at = {}, 1
   while at <= #ids do
@@ -358,13 +361,13 @@ local function own_counts(key, group, me, ids)
   return counts
 end
 
--- What an attempt says of an entry that was removed from the pending list while it had the lease: by
--- the deletion of its consumer, or by hand.
+-- How an attempt names an entry that was removed from the pending list while it had the lease: by the deletion of
+-- its consumer, or by hand.
 local REMOVED = 'removed'
 
--- Whether an attempt may settle its entry. It owns it; or a renewal of this attempt found the payload
--- trimmed, and the dead letter stored for it is still there; or the attempt knows that the entry was
--- removed, and no consumer will get it.
+-- Whether an attempt may settle its entry: it owns the entry; or a renewal of this attempt found the payload
+-- trimmed, and the dead letter stored for it still exists; or the attempt knows that the entry was removed, and
+-- no consumer will get it.
 local function may_settle(state, dead, instead)
   if instead == REMOVED then return state == 1 or state == -1 end
   return state == 1 or state < 0 and instead ~= '' and has_entry(dead, instead)
@@ -384,9 +387,9 @@ local function storable(dead)
   return type(length) == 'number'
 end
 
--- Whether a claim loses nothing. A claim silently removes an entry whose payload is trimmed, which
--- is safe only where a dead letter can be stored for it. Reading the payload is expensive, so it is
--- checked only where none can be stored.
+-- Whether claiming an entry loses nothing. A claim silently removes an entry whose payload is trimmed, which is
+-- safe only if a dead letter can be stored for it. Reading the payload is expensive, so it is checked only if no
+-- dead letter can be stored.
 local function claimable(key, can_store, id)
   return can_store or has_entry(key, id)
 end
@@ -398,12 +401,12 @@ local function store_trimmed(dead, source, id, count, owner)
     'sj-dead-source', source, 'sj-dead-deliveries', count, 'sj-dead-consumer', owner)
 end
 
--- The consumer that entries are pending for once they are released. It has no heartbeat, and is
--- removed with its last entry. Entries that are handed over to a live process are released for it
--- alone: its name follows, after a colon.
+-- The consumer for which entries are pending once they are released. It has no heartbeat, and is removed with its
+-- last entry. Entries that are handed over to a live process are released for that process alone: its name
+-- follows, after a colon.
 local RELEASED = 'streamjobs-released'
 
--- For whom the entries of an owner are released: a name, or '' for any process; nil if they are not.
+-- For whom an owner's entries are released: a name, or '' for any process; nil if they are not released.
 local function released_for(owner)
   if owner == RELEASED then return '' end
   local length = #RELEASED + 1
@@ -423,7 +426,7 @@ local function about_of(hash, consumer)
   return readable and type(about) == 'table' and about or nil
 end
 
--- Whether a consumer sends heartbeats, and its last one is recent.
+-- Whether a consumer sends heartbeats and its last one is recent.
 local function is_alive(hash, consumer)
   local about, sent = about_of(hash, consumer), redis.pcall('HGET', hash, 'beat:' .. consumer)
   sent = tonumber(type(sent) == 'string' and sent or '') or 0
@@ -436,8 +439,8 @@ local function declared_until(hash, event_type)
   return math.max(until_of(event_type), until_of('*'))
 end
 
--- The event types that a heartbeat declares, as keys; false if its consumer may have any, because it
--- has a handler for all, its list was cut, or it says none.
+-- The event types that a heartbeat declares, as keys; false if its consumer may have any type, because it has a
+-- handler for all, its list was cut, or the heartbeat has no list.
 local function types_of(about)
   local readable, said = pcall(cjson.decode, about or '')
   local types = readable and type(said) == 'table' and said['types']
@@ -447,12 +450,11 @@ local function types_of(about)
   return not declared['*'] and declared
 end
 
--- For how long the entries of each owner must be idle before others may claim them: the lease that
--- its heartbeat says, which may be longer or shorter than the caller's. Versions that do not say it
--- write how often they send heartbeats, which is three times a lease or more often. `default` is for
--- owners that have no heartbeat, and for numbers that no version writes. Released entries may be
--- claimed at once, by `me` or by any process if `me` is nil; those released for another live process
--- when they have been idle for its lease.
+-- For how long the entries of each owner must be idle before others may claim them: the lease in the owner's
+-- heartbeat, which may be longer or shorter than the caller's. Versions that write no lease write how often they
+-- send heartbeats; three times that is at least a lease. `default` is for owners that have no heartbeat, and for
+-- numbers that no version writes. Released entries may be claimed at once, by `me`, or by any process if `me` is
+-- nil; entries released for another live process may be claimed when they have been idle for its lease.
 local function leases(hash, default, me)
   local known = {}
   local function milliseconds(number)

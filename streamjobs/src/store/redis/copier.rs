@@ -1,5 +1,6 @@
-//! Copies entries out of an answer: slices of it would keep all of it for as long as one of its jobs
-//! runs. A few entries share two pieces of memory, one for what they hold and one for the fields.
+//! Copies entries out of an answer. Slices of the answer would keep all of it in memory for as long
+//! as one of its jobs runs. A few entries share two pieces of memory, one for their bytes and one
+//! for the fields.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,14 +37,14 @@ enum Name {
 struct Copied {
     id: EntryId,
     delivery_count: u64,
-    /// Its first field.
+    /// The place of its first field.
     begin: usize,
     /// The size of its fields, names included.
     bytes: usize,
 }
 
 impl<'b> Copier<'b> {
-    /// A copier for about so many entries.
+    /// A copier for about this many entries.
     pub(super) fn new(inlet: Inlet, entries: usize) -> Self {
         let few = entries.min(BLOCK_LENGTH_MAX);
         Self {
@@ -61,7 +62,7 @@ impl<'b> Copier<'b> {
         self.pairs.push((name, value));
     }
 
-    /// Ends the entry. `rest` is how many bytes of the answer come after it, about.
+    /// Ends the entry. `rest` is about how many bytes of the answer come after it.
     pub(super) fn end(&mut self, id: EntryId, delivery_count: u64, rest: usize) {
         let bytes = self.pairs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         let is_full = self.piece.capacity() - self.piece.len() < bytes;
@@ -81,7 +82,7 @@ impl<'b> Copier<'b> {
         }
     }
 
-    /// Makes entries of what is in the piece.
+    /// Turns the contents of the piece into entries.
     fn close(&mut self) {
         if self.entries.is_empty() {
             return;
@@ -124,14 +125,14 @@ fn known(name: &[u8]) -> Option<&'static [u8]> {
     }
 }
 
-/// How many fields an entry has that has no key and no trace.
+/// How many fields an entry without a key and a trace has.
 const FIELDS_USUAL: usize = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Entries with so many bytes of payload, copied.
+    /// Entries with payloads of these sizes in bytes, copied.
     fn copied(sizes: &[usize]) -> Vec<Delivery> {
         let payloads = sizes.iter().map(|size| vec![b'x'; *size]).collect::<Vec<_>>();
         let mut copier = Copier::new(Inlet::LANE, sizes.len());

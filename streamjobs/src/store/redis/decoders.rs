@@ -11,11 +11,11 @@ use crate::model::error::ConnectError;
 use crate::store::StoreError;
 use crate::store::server_info::ServerState;
 
-/// Reads an address, and shows it.
+/// Parses an address, and returns how it is shown.
 ///
 /// # Errors
 ///
-/// When it is invalid.
+/// When the address is invalid.
 pub fn address(url: &str) -> Result<String, ConnectError> {
     Nodes::new(url, ConnectionOptions::default(), &[])
         .map(|address| format!("{address} {address:?}"))
@@ -32,16 +32,16 @@ pub fn info(text: &str) -> ServerState {
 ///
 /// # Errors
 ///
-/// When it is not one.
+/// When the answer is not a range of entries.
 pub fn entries(wire: &[u8]) -> Result<Vec<Entry>, StoreError> {
     reply::entries(value(wire)?, PROBE)
 }
 
-/// Decodes an answer with every decoder of this crate: what each returns.
+/// Decodes an answer with every decoder of this crate. Returns the result of each.
 ///
 /// # Errors
 ///
-/// When it is not an answer of a server.
+/// When it is not a server's answer.
 pub fn every_way(wire: &[u8]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
     let value = value(wire)?;
     let copy = || value.clone();
@@ -62,8 +62,8 @@ pub fn every_way(wire: &[u8]) -> Result<Vec<Result<(), StoreError>>, StoreError>
     ])
 }
 
-/// Scans an answer to a read, whole and in pieces, and compares with the client crate's decoder: how many
-/// entries were read.
+/// Scans an answer to a read, as a whole and in pieces, and compares the results with the client crate's
+/// decoder. Returns how many entries were read.
 ///
 /// # Errors
 ///

@@ -122,7 +122,7 @@ impl RedisStore {
         checked.map_err(|source| ConnectError::Server { server: self.nodes.to_string(), source })
     }
 
-    /// The way to the server that has a key.
+    /// The route to the server that has a key.
     fn at(&self, key: &str) -> Route {
         self.nodes.route(key)
     }
@@ -140,7 +140,7 @@ impl RedisStore {
         self.script(script, keys, add).await
     }
 
-    /// Runs a script that is not urgent, together with other calls of it that come at the same time.
+    /// Runs a script that is not urgent, together with other calls of it that arrive at the same time.
     async fn run_in_batch(
         &self,
         script: &'static Script,
@@ -156,7 +156,7 @@ impl RedisStore {
         self.run(script, keys, arguments).await
     }
 
-    /// Runs a script with the arguments that this adds.
+    /// Runs a script with the arguments that `add` adds.
     async fn script(
         &self,
         script: &'static Script,
@@ -184,7 +184,7 @@ impl Store for RedisStore {
     }
 }
 
-/// How appending trims, as the scripts take it.
+/// How appending trims, in the form that the scripts take.
 fn trimming(retention: Retention) -> (&'static str, u64) {
     match retention {
         Retention::MaxLen(entries) => ("~", entries.get()),
@@ -197,7 +197,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A hundred years: with a longer time, the sum with the clock would lose its milliseconds.
+/// A hundred years: with a longer delay, its sum with the clock would lose the milliseconds.
 const DELAY_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Entries in the form that scripts pack them into: one string in MessagePack. As an answer of its own,
-//! each name and value of each entry would be a value to parse, and a claim has thousands of them. Retry
+//! Entries in the form into which scripts pack them: one string in MessagePack. In a plain answer, each
+//! name and value of each entry would be a value to parse, and a claim has thousands of them. Retry
 //! records have this form too.
 
 use redis::Value;
@@ -54,7 +54,7 @@ pub(super) fn deliveries(
 /// `None` if the bytes are something else.
 fn unpack(mut packed: &[u8], inlet: Inlet) -> Option<Vec<Delivery>> {
     let count = array(&mut packed)?;
-    // Limited by the size of the answer, so that a wrong count reserves no memory.
+    // Limited by the size of the answer, so that a wrong count cannot reserve much memory.
     let mut copier = Copier::new(inlet, count.min(packed.len() / ENTRY_BYTES_MIN));
     for _ in 0..count {
         delivery(&mut packed, &mut copier)?;
@@ -92,7 +92,7 @@ fn text<'p>(packed: &mut &'p [u8]) -> Option<&'p str> {
     std::str::from_utf8(string(packed)?).ok()
 }
 
-/// What a length takes at most.
+/// How many bytes a length takes at most.
 const LENGTH_BYTES: usize = 5;
 /// Three lengths, an id of three characters and a count of one.
 const ENTRY_BYTES_MIN: usize = 8;
@@ -101,7 +101,7 @@ const ENTRY_BYTES_MIN: usize = 8;
 mod tests {
     use super::*;
 
-    /// Two entries, the second one with a field without name and 300 bytes.
+    /// Two entries, the second one with a field that has no name and 300 bytes.
     fn packed() -> Vec<u8> {
         let mut bytes = b"\x92\x93\xa35-1\x92\xa4type\xa1x\xa12".to_vec();
         bytes.extend_from_slice(b"\x93\xa35-2\x94\xa4type\xa1y\xa0\xda\x01\x2c");

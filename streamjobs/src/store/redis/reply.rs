@@ -1,4 +1,4 @@
-//! Decodes the server's answers: order and repeated names are kept, buffers are moved.
+//! Decodes the server's answers: order and repeated names are kept, and buffers are moved, not copied.
 
 use bytes::Bytes;
 use redis::Value;

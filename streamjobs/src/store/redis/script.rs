@@ -1,4 +1,4 @@
-//! What a script is, and how a file declares those that it calls.
+//! What a script is, and how a file declares the scripts that it calls.
 //!
 //! A script runs on the server without interruption. Each `.lua` file states its contract at its top: the
 //! keys, the state before and after, and what may race with it. The texts are constant; values are
@@ -16,7 +16,7 @@ pub(crate) struct Script {
     pub(crate) name: &'static str,
     /// Its text, with the shared functions of `common.lua` in front.
     pub(crate) text: &'static str,
-    /// The one that makes many calls of this one, if there is one.
+    /// The script that makes many calls of this one, if there is one.
     pub(crate) many: Option<&'static Script>,
     /// Its digest, once a server has loaded it; the same on every server.
     pub(crate) digest: OnceLock<String>,
@@ -35,9 +35,9 @@ impl Script {
 /// Scripts by the file that declares them.
 pub(crate) type Scripts = &'static [&'static [&'static Script]];
 
-/// Declares the scripts that stand beside a file in a folder of this one, and their list `SCRIPTS`. With
-/// `SCRIPT / MANY`, many calls of it can be made in one request. With `after "name"`, functions that some
-/// scripts of the folder share precede it.
+/// Declares the scripts in the folder beside a file, and their list `SCRIPTS`. With `SCRIPT / MANY`, one
+/// request can make many calls of the script. With `after "name"`, functions that some scripts of the
+/// folder share precede it.
 macro_rules! scripts {
     ($($script:ident $(/ $many:ident)? = $name:literal $(after $shared:literal)?;)*) => {
         $(

@@ -43,7 +43,7 @@ impl ServerInfo for RedisStore {
 }
 
 impl RedisStore {
-    /// The server that has the first of the queues, or any without queues.
+    /// The server that has the first of the queues; without queues, any server.
     async fn link_of(&self, queues: &[Queue]) -> Result<Link> {
         match queues.first() {
             Some(queue) => Ok(self.at(queue.stream.as_str()).node().await?.link),
@@ -66,8 +66,8 @@ async fn facts_of(link: &Link, queues: &[Queue]) -> Result<ServerFacts> {
     })
 }
 
-/// Asks all masters at once, and tries whether their replicas can be reached. It fails if no master
-/// answers: the report would say nothing.
+/// Asks all masters at once, and tries whether their replicas can be reached. Fails if no master
+/// answers: the report would be empty.
 async fn facts_of_nodes(survey: &Survey, queues: &[Queue]) -> Result<Facts> {
     let masters = survey.masters.iter();
     let masters = join_all(masters.map(|(_, node)| in_time(facts_of(&node.link, queues))));
@@ -90,7 +90,7 @@ async fn facts_of_nodes(survey: &Survey, queues: &[Queue]) -> Result<Facts> {
     }
     for ((address, _), answer) in survey.replicas.iter().zip(replicas) {
         match answer {
-            // It was reached.
+            // The replica was reached.
             Ok(_) | Err(StoreError::Refused { .. }) => {}
             Err(error) => unreachable.push(unreachable_node(address, true, &error)),
         }
@@ -107,7 +107,7 @@ fn unreachable_node(
     UnreachableNode { address: address.to_string(), is_replica, why: chain(error) }
 }
 
-/// A node behind address translation may not even refuse.
+/// A node behind address translation may give no answer, not even a refusal.
 async fn in_time<T>(asking: impl Future<Output = Result<T>>) -> Result<T> {
     let answer = tokio::time::timeout(NODE_DEADLINE, asking).await;
     answer.unwrap_or_else(|_| {
@@ -125,7 +125,7 @@ async fn cluster_ok(link: &Link) -> Result<bool> {
     state.ok_or(StoreError::Protocol { command: CLUSTER_INFO })
 }
 
-/// An attempt that is refused would be found in the server's log of refusals.
+/// Checks first, because a refused attempt would appear in the server's log of refusals.
 async fn allowed(link: &Link, name: &str, words: &[&str]) -> Result<()> {
     if rights::may_run(link, words).await? {
         return Ok(());
@@ -147,7 +147,7 @@ async fn clock(link: &Link) -> Result<ClockOffset> {
     Ok(offset(before, server, our_clock()))
 }
 
-/// A refusal is reported; if the server does not answer, the whole request fails.
+/// A refusal becomes part of the report; if the server does not answer, the whole request fails.
 fn reported<T>(answer: Result<T>) -> Result<Reported<T>> {
     match answer {
         Ok(value) => Ok(Ok(value)),
@@ -164,7 +164,7 @@ async fn state(link: &Link) -> Result<ServerState> {
     Ok(state_of(&capabilities, &Info::new(&text)))
 }
 
-/// What the answers to `INFO` say.
+/// The state that the answers to `INFO` describe.
 pub(super) fn state_of(capabilities: &Capabilities, info: &Info) -> ServerState {
     let ok = |name: &str| info.text(name).map(|status| status == "ok");
     ServerState {

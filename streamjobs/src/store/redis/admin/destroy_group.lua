@@ -1,11 +1,12 @@
--- Removes a group with all its keys but its dead letters.
+-- Removes a group with all its keys except its dead letters.
 --
 -- KEYS: stream, lane, retry set, retry records, group hash, then the keys of the group's limit: holds,
--- busy, lines, line records, turns, shares; its rate, its notes of jobs that are
--- done, and its trends. ARGV: group, "keep" or "lose", how long
--- after its last heartbeat a consumer counts as alive, in milliseconds; "apply" or "check".
--- Returns: "done", or "alive" and a consumer, or "unfinished" and what is: pending, 1 if entries
--- were never delivered, and jobs waiting for retry, in the lane or in lines. With "check" nothing is changed.
+-- busy, lines, line records, turns, shares; its rate, its notes of finished jobs, and its trends. ARGV:
+-- group, "keep" or "lose", how long after its last heartbeat a consumer counts as alive, in milliseconds;
+-- "apply" or "check".
+-- Returns: "done", or "alive" and a consumer, or "unfinished" and what is unfinished: pending entries, 1 if
+-- there are entries that were never delivered, and jobs that wait for retry, in the lane or in lines. With
+-- "check" nothing is changed.
 --
 -- Before: the group exists, else the script is refused.
 -- After: group, lane, retries, floor and heartbeats are gone; or nothing has changed, because a

@@ -82,7 +82,7 @@ impl Admin for RedisStore {
 
     async fn run_now(&self, queue: &Queue, names: &[&str]) -> Result<usize> {
         let mut command = redis::cmd(ZADD);
-        // A promotion removes the job from the set, and `XX` does not add it again.
+        // A promotion removes the job from the set; with `XX`, this does not add it again.
         command.arg(queue.retry_key()).arg("XX").arg("LT").arg("CH");
         for name in names {
             command.arg(0).arg(name);
@@ -149,7 +149,7 @@ impl Admin for RedisStore {
     }
 }
 
-/// Steps that are either applied, or checked without a change, by one script.
+/// Steps that one script either applies, or only checks without changing anything.
 impl RedisStore {
     async fn run_trim(
         &self,
@@ -244,11 +244,11 @@ fn word(unfinished: Unfinished) -> &'static str {
 
 const ZADD: &str = "ZADD";
 const UNLINK: &str = "UNLINK";
-/// Entries that one call removes at most: a few milliseconds of the server's time.
+/// How many entries one call removes at most: a few milliseconds of the server's time.
 const REMOVED_MAX: u64 = 100_000;
-/// Entries that one call examines at most, payloads included.
+/// How many entries one call examines at most, payloads included.
 const EXAMINED_MAX: u64 = 1_000;
-/// The same for a check of a trim.
+/// How many entries the check of a trim examines at most.
 const CHECKED_MAX: u64 = 10_000;
 const APPLY: &str = "apply";
 const CHECK: &str = "check";

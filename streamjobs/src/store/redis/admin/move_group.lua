@@ -4,8 +4,8 @@
 -- Returns: 1 moved, or 0 because entries would never be delivered. With "check" nothing is changed.
 --
 -- Before: the group exists, else the script is refused.
--- After: the next read begins after the id. Pending entries stay pending. The durable floor is
--- before both, so a group that is recreated misses nothing.
+-- After: the next read begins after the id. Pending entries stay pending. The durable floor is not
+-- after the id or any pending entry, so a group that is recreated misses nothing.
 -- May race with: reads, which begin at the old or at the new position.
 local stream, hash = KEYS[1], KEYS[2]
 local group, to, lose = ARGV[1], ARGV[2], ARGV[3] == 'lose'
@@ -18,9 +18,9 @@ if not lose and precedes(cursor, to) then
   if skipped then return 0 end
 end
 if ARGV[4] == 'check' then return 1 end
--- The server counts the lag, and the heartbeat what was trimmed unread, only where it is known how
--- many entries are before the cursor. What is trimmed by now is not lost to a group that is moved
--- back.
+-- The server can count the lag, and the heartbeat the entries that were trimmed unread, only if it is
+-- known how many entries are before the cursor. For a group that is moved back, entries that are
+-- trimmed by now do not count as lost.
 local first = info['first-entry']
 if to == info['last-generated-id'] then
   redis.call('XGROUP', 'SETID', stream, group, to, 'ENTRIESREAD', info['entries-added'])

@@ -1,18 +1,18 @@
 -- Moves pending entries to another consumer, or releases them.
 --
 -- KEYS: stream or lane, dead letters, group hash. ARGV: group, source, the new consumer or nothing to
--- release them, the current consumer or nothing; with a consumer the id after which to continue and
--- entries at most, else ids.
+-- release them, the current consumer or nothing; with a current consumer, the id after which to continue and how many
+-- entries at most; without one, ids.
 -- Returns: the ids that were moved, those that are dead letters now, those that are not pending,
 -- those left because no dead letter can be stored, and the last id read, or nil at the end.
 --
 -- Before: the group exists, else the script is refused.
--- After: moved entries belong to an owner of released entries with one delivery less, which the next
--- claim counts again: any process may claim them, or the new consumer alone while it sends heartbeats.
--- A consumer that sends none, as in other software, has them at once, with the delivery count that
--- they had. So has the new consumer what it holds and renews. Idle times begin anew. If any was moved, the
--- count of releases is one higher, so that processes check for idle entries at once, and so is the count of moves, by which the current owner knows that its entry was
--- not lost when it is not pending any more.
+-- After: a moved entry is released, for any process or for the new consumer alone, with one delivery less, which the
+-- next claim counts again. It is released for the new consumer alone if that sends heartbeats. A new consumer that
+-- sends none, as in other software, owns the entry at once, with the delivery count that it had; so does a new consumer
+-- that owns and renews the entry already. Idle times begin anew. If any was moved, the count of releases is one higher,
+-- so that processes check for idle entries at once, and so is the count of moves, by which the current owner knows that
+-- its entry was not lost when it is not pending any more.
 -- May race with: renewals and settlements of the current owner, which are refused from then on.
 local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, source, to, from = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -23,7 +23,7 @@ redis.call('XPENDING', key, group)
 local moved, trimmed, missing, left = {}, {}, {}, {}
 local alive, lease_of = to ~= '' and is_alive(hash, to), leases(hash, 0)
 
--- Whom an entry belongs to from now on.
+-- The owner that an entry has from now on.
 local function new_owner(owner, idle)
   if to == '' then return RELEASED end
   local runs_there = owner == to and idle < lease_of(to)
@@ -40,7 +40,7 @@ local function move(row)
   if count < 0 or count >= COUNT_MAX then count = COUNT_MAX - 1 end
   if released_for(owner_now) and not released_for(owner) then count = math.max(count - 1, 0) end
   if released_for(owner) and not released_for(owner_now) then count = count + 1 end
-  -- No idle time is set: newer servers walk through the pending list to put an older entry in place.
+  -- No idle time is set: to put an entry with an older time in place, newer servers walk through the pending list.
   local claimed =
     redis.call('XCLAIM', key, group, owner_now, 0, id, 'RETRYCOUNT', whole(count), 'JUSTID')
   if #claimed > 0 then

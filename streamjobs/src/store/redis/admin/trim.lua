@@ -4,24 +4,26 @@
 -- milliseconds, or an id; "exact" or "about"; "keep" or "lose"; entries to remove at most, and
 -- entries to read at most; "apply" or "check".
 -- Returns: how many were removed, how many stayed, the group that limited the cut or nil, the first
--- id that it needs or nil, and 1 if there is more to remove. With "check" nothing is changed: it is
--- counted what an exact trim would remove, up to the entries to read and to 4 MiB.
+-- id that it needs or nil, and 1 if there is more to remove. With "check" nothing is changed: the
+-- script counts what an exact trim would remove, up to the number of entries to read and up to 4
+-- MiB.
 --
 -- Before: the stream may exist or not.
 -- After: entries are gone from its old end. With "keep" no group needs any of them; a group needs
 -- everything from its lowest pending entry on, or from the entry after the last one delivered.
--- "About" removes whole nodes of the server's, and never more than it was asked for.
--- May race with: appends, reads and acknowledgements, which only let more be removed the next time.
+-- "About" removes whole nodes of the server, and never more entries than asked for.
+-- May race with: appends, reads and acknowledgements; after them, the next trim can only remove
+-- more.
 --
--- With "about", both bounds hold because the server removes a node only if all of it is before the
--- id, and only if its entries fit into the rest of LIMIT.
+-- With "about", both bounds hold because the server removes a node only if all of its entries are
+-- before the id, and only if they fit into the rest of LIMIT.
 local stream, cut, bound = KEYS[1], ARGV[1], ARGV[2]
 local exact, lose = ARGV[3] == 'exact', ARGV[4] == 'lose'
 local most, reads_most = tonumber(ARGV[5]), tonumber(ARGV[6])
 local HIGHEST = SEQUENCE_MAX .. '-' .. SEQUENCE_MAX
 local NODE = 100
--- More than a node of a server with usual settings has: a trim that removed more may have met its
--- limit.
+-- More entries than a node has on a server with usual settings. A trim that removed its limit, or
+-- at most this much less, may have stopped at the limit.
 local NODES = 10 * NODE
 
 local length = redis.call('XLEN', stream)
@@ -37,12 +39,12 @@ if not lose then
   end
 end
 
--- Whether a group needs an entry before an id. The next entry that it needs may not exist yet.
+-- Whether a group needs an entry before an id. The first id that it needs may have no entry yet.
 local function needs_before(id)
   return precedes(needed, id) and #redis.call('XRANGE', stream, needed, '(' .. id, 'COUNT', 1) > 0
 end
 
--- The id of the first entry that stays when so many of the oldest are removed.
+-- The id of the first entry that stays when this many of the oldest are removed.
 local function after_oldest(count)
   local from, seen = '-', 0
   while seen <= count do
@@ -101,7 +103,7 @@ if cut == 'length' then
   elseif excess > 0 then
     local step = math.min(excess, most)
     removed = redis.call('XTRIM', stream, 'MINID', '~', needed, 'LIMIT', step)
-    -- More than one node is left, so a group needs it.
+    -- More than one node could still have been removed, so a group needs it.
     limited = holder and step - removed >= NODE
     more = not limited and removed > 0 and step < excess
   end

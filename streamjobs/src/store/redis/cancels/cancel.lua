@@ -4,10 +4,10 @@
 -- Returns: the number of the mark.
 --
 -- Before: the mark may be there or not.
--- After: it is there, with the highest number of all. Marks that are too old, and the oldest above so
--- many, are removed, some of each in a call.
--- May race with: others that mark, each of which gets a number of its own. A repetition gives the mark a
--- higher number, which cancels nothing that the first did not.
+-- After: it is there, with the highest number of all. Marks that are too old, and the oldest ones beyond
+-- the number to keep, are removed, some of each in a call.
+-- May race with: other calls that mark, each of which gets a number of its own. A repetition gives the
+-- mark a higher number, which cancels nothing that the first did not.
 local REMOVED_MAX = 100
 local marks = KEYS[1]
 local mark, keep, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -57,12 +57,12 @@ impl Cancels for RedisStore {
     }
 }
 
-/// A member with its number.
+/// A member and its number.
 fn numbered(pair: &[Value]) -> Result<(String, u64)> {
     let name = CANCEL_MARKS.name;
     let [member, number] = pair else { return Err(StoreError::Protocol { command: name }) };
     let number = reply::text(number.clone(), name)?.parse::<f64>();
-    // Another client can have set any number. One that is no time is about no job.
+    // Another client can have set any number. A number that is no time cancels no job.
     let number = number.map_or(0, |number| number.max(0.0) as u64);
     Ok((reply::lossy(member.clone(), name)?, number))
 }

@@ -17,12 +17,12 @@ impl ToRedisArgs for Id {
     }
 }
 
-/// The texts of ids that are written behind each other: every job writes one, and most have the milliseconds
-/// of the one before.
+/// The texts of ids that are written one after the other. Every job writes one, and most ids have the same
+/// milliseconds as the one before.
 #[derive(Debug, Default)]
 struct IdText {
     text: SmallVec<[u8; ID_BYTES_MAX]>,
-    /// The milliseconds that it begins with, and its length with the dash behind them.
+    /// The milliseconds with which the text begins, and the length of that beginning with the dash.
     milliseconds: u64,
     beginning: usize,
 }
@@ -42,7 +42,7 @@ impl IdText {
     }
 }
 
-/// Acknowledgements that were added to a pipeline, to read their answers.
+/// Acknowledgements that were added to a pipeline, kept to read their answers.
 #[derive(Debug)]
 pub(super) struct Acknowledgements {
     answers: Vec<Inlet>,
@@ -80,8 +80,8 @@ impl Acknowledgements {
         Self { answers }
     }
 
-    /// Reads from the pipeline's answers how many were pending. It consumes all of its own answers, even
-    /// if one of them is a refusal.
+    /// Reads from the pipeline's answers how many entries were pending. It consumes all of its own answers,
+    /// even if one of them is a refusal.
     pub(super) fn read(
         &self,
         values: &mut impl Iterator<Item = Value>,
@@ -137,9 +137,9 @@ fn lost() -> StoreError {
 }
 
 const XACK: &str = "XACK";
-/// Ids in one command at most, so that it does not block the server.
+/// How many ids one command has at most, so that it does not block the server.
 pub(in crate::store::redis) const IDS_MAX: usize = 500;
-/// Enough for two numbers of twenty digits and what stands between them.
+/// Enough for two numbers of twenty digits and the text between them.
 const ID_BYTES_MAX: usize = 64;
 
 #[cfg(test)]

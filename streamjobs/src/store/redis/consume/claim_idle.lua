@@ -2,8 +2,8 @@
 --
 -- KEYS: stream or lane, dead letters, group hash. ARGV: group, consumer, source, the caller's lease in
 -- milliseconds, cursor (the last id of the page before, or 0-0), entries to claim at most, rows to read at most, the
--- server's clock as the caller expects it in milliseconds or nothing, by how much that may be off,
--- and the ids that are not to be claimed.
+-- time in milliseconds that the caller expects the server's clock to show, or nothing, by how much that may be wrong,
+-- and the ids that must not be claimed.
 -- Returns: "skew" and the clock; or "page", the cursor (0-0 at the end of the list), the claimed
 -- entries as id, fields and delivery count, packed, the number of dead letters stored, the number of idle
 -- entries that were left because no dead letter can be stored for them, and how many of the claimed
@@ -11,17 +11,17 @@
 --
 -- Before: any entry may be pending for any consumer.
 -- After: the entries of the page that were idle for their owner's lease are this consumer's, counted
--- as one more delivery. The caller's lease is for owners that do not say theirs. Those whose payload is trimmed are no longer pending, and dead letters are stored
--- for them; where none can be stored, they stay. If the clock is not where the caller expects it,
--- nothing has changed: a request that waited in a buffer, or a clock that was set, would take
--- entries from live consumers.
+-- as one more delivery. The caller's lease is for owners whose heartbeat has none. Entries whose payload is trimmed are
+-- no longer pending, and dead letters are stored for them; if none can be stored, the entries stay. If the clock does
+-- not show what the caller expects, nothing has changed: after a wait of the request in a buffer, or after the clock
+-- was set, a claim would take entries from live consumers.
 -- May race with: renewals and other claims. The first to run resets the idle time.
 --
 -- XAUTOCLAIM is not used: it removes ids without payload from the pending list even when their
 -- owner is alive, it returns no delivery counts, and its scan cannot be bounded apart from its
--- claims. Newer servers show a released entry with an idle time of -1. Delivery counts past the
--- whole numbers that Lua can hold are set by other clients for entries without hope; they are set
--- to the highest that can be held, so that the count and the record agree.
+-- claims. Newer servers show a released entry with an idle time of -1. Some clients mark hopeless entries with a
+-- delivery count too large for a whole number in Lua. Such a count is set to the highest that Lua can hold, so that the
+-- count and the record agree.
 local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, me, source, lease, cursor = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local limit, rows_max, expected, tolerance = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9]
@@ -60,8 +60,8 @@ while not ended and seen < rows_max and #chosen < limit do
   end
 end
 
--- Claims them, in one command for all that had the same owner and count. Without payloads, because
--- this command looks for each of them from the beginning of its node.
+-- Claims them, in one command for all entries that had the same owner and count. Payloads are not returned, because
+-- this command would search for each of them from the beginning of its node.
 local batches, of = {}, {}
 local function batch_of(owner, count)
   local counts = of[owner] or {}
@@ -86,7 +86,7 @@ for _, batch in ipairs(batches) do
   for _, id in ipairs(batch.claimed) do mine[id] = batch.next end
 end
 
--- Those that were not claimed were trimmed, or are still pending for their owner.
+-- Entries that were not claimed were trimmed, or are still pending for their owner.
 local trimmed, released = 0, 0
 for _, batch in ipairs(batches) do
   if #batch.claimed < #batch.ids then
@@ -100,14 +100,14 @@ for _, batch in ipairs(batches) do
   if released_for(batch.owner) and #batch.claimed > 0 then
     released = released + #batch.claimed
     if not redis.call('XPENDING', key, group, '-', '+', 1, batch.owner)[1] then
-      -- Not worth the answer: the claims are made, and an empty consumer may stay.
+      -- An error here is ignored: the claims are made, and an empty consumer may stay.
       redis.pcall('XGROUP', 'DELCONSUMER', key, group, batch.owner)
     end
   end
 end
 
--- Reads the payloads: twice as many at a time while the claimed entries follow each other in the
--- stream, so that at most twice as many are read as were claimed.
+-- Reads the payloads. While the claimed entries follow each other in the stream, each read asks for twice as many as
+-- the one before, so that in all at most twice as many entries are read as were claimed.
 local claimed, payloads, entries, ahead = {}, {}, {}, 1
 for _, row in ipairs(chosen) do
   if mine[row[1]] then claimed[#claimed + 1] = row[1] end

@@ -10,12 +10,12 @@
 -- May race with: anything. An entry that becomes idle after the check is found by the next one.
 --
 -- An entry is idle when it was not renewed for the lease of its owner; the caller's lease is for
--- owners that do not say theirs.
+-- owners whose heartbeat has none.
 --
 -- A check reads the pending list up to the first idle entry, and all of it while every owner
 -- renews. If each process of a group did that, the work would grow with the square of their number,
--- because each holds a part of the list. So one result serves all processes, for its lease and
--- longer ones. A result from the future comes from a clock that was set back, and is ignored. Where
+-- because each holds a part of the list. So one result serves all processes whose lease is the same
+-- or longer. A result from the future was stored before the clock was set back, and is ignored. If
 -- no result can be read or written, because memory is full or the key is of another type, each
 -- process checks by itself.
 local key, hash = KEYS[1], KEYS[2]
@@ -32,7 +32,7 @@ end
 local lease_of, longest = leases(hash, lease), lease
 local owners = redis.call('XPENDING', key, group)[4] or {}
 for _, owner in ipairs(owners) do longest = math.max(longest, lease_of(owner[1])) end
--- One look at all owners, and one at each whose lease is shorter than the longest.
+-- One query over all owners, and one for each owner whose lease is shorter than the longest.
 local function has_idle(of, ...)
   return redis.call('XPENDING', key, group, 'IDLE', whole(of), '-', '+', 1, ...)[1]
 end

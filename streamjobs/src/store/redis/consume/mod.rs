@@ -100,7 +100,7 @@ impl Consume for RedisStore {
             let keys = [&*queue.key(inlet), &queue.group_key(), &queue.dead_key()];
             let route = self.at(queue.stream.as_str());
             let value = match route.script_now(&RENEW, &keys, add).await {
-                // The slot is on its way to another node, and most queues have no dead letters: a script that
+                // The slot is moving to another node, and most queues have no dead letters: a script that
                 // names them is refused until the slot has arrived.
                 Err(error) if Redirect::is_pause(&error) => {
                     let [entries, hash, _] = keys;
@@ -250,7 +250,7 @@ pub(super) struct Settled<'a> {
 }
 
 impl RedisStore {
-    /// The clock of the node that has a stream, as a script on the stream tells it: while the slot cannot be
+    /// The clock of the node that has a stream, read by a script on the stream: while the slot cannot be
     /// used, there is no answer.
     pub(super) async fn clock_of_slot(&self, stream: &StreamName) -> Result<ServerTime> {
         let value = self.script(&NOW, &[stream.as_str()], |_| ()).await?;
@@ -312,7 +312,7 @@ pub(super) fn add_fields(command: &mut Cmd, fields: &Fields) {
     }
 }
 
-/// The places of holds that one call takes: of one inlet, and not too many.
+/// The indexes of the holds that one call takes: holds of one inlet, and not too many.
 fn chunks(holds: &[Hold]) -> Vec<(Inlet, Vec<usize>)> {
     let mut chunks = Vec::new();
     for inlet in Inlet::ALL {
@@ -358,9 +358,9 @@ pub(super) fn hold(inlet: Inlet, row: Value) -> Result<Hold> {
 }
 
 const XPENDING: &str = "XPENDING";
-/// Rows of the pending list that one claim scans: about a millisecond of the server's time.
+/// How many rows of the pending list one claim scans: about a millisecond of the server's time.
 const ROWS_MAX: usize = 1000;
-/// What the payloads of one claim have at most, unless one alone has more.
+/// How many bytes the payloads of one claim have at most, unless a single one has more.
 const PAGE_BYTES: usize = 1024 * 1024;
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 -- KEYS: the stream of the caller. ARGV: none.
 -- Returns: the server's clock in milliseconds.
 --
--- Before and after: nothing is read or changed. The key makes a cluster answer as it answers renewals:
--- while the stream's slot cannot be used, or is at another node, this one says so. TIME would not.
+-- Before and after: nothing is read or changed. Because of the key, a cluster answers as it answers
+-- renewals: while the stream's slot cannot be used, or is at another node, the node that was asked
+-- refuses. TIME would get an answer.
 -- May race with: nothing.
 return now()

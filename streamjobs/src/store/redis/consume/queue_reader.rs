@@ -1,4 +1,4 @@
-//! Reads one queue wherever it is: in a cluster, the reader follows the slot.
+//! Reads one queue wherever it is: in a cluster, the reader follows the queue's slot.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +22,13 @@ pub(super) struct QueueReader {
     setup: ReaderSetup,
     seat: WakerSeat,
     reader: RedisReader,
-    /// Where the queue is on its way to: the next read goes there.
+    /// The node to which the queue is moving: the next read goes there.
     asked: Option<Endpoint>,
     /// Why the last read of a reader that waits here was refused.
     lost: Option<StoreError>,
-    /// How often in a row.
+    /// How many reads in a row were refused.
     refusals: u32,
-    /// The queue is on its way, and there was nothing.
+    /// Whether the queue is moving and the last read found nothing.
     has_pause: bool,
 }
 
@@ -69,7 +69,8 @@ impl QueueReader {
         })
     }
 
-    /// Reads, and again after the queue has moved. What was acknowledged is not acknowledged again.
+    /// Reads, and reads again after the queue has moved. Entries that were acknowledged are not
+    /// acknowledged again.
     async fn follow(
         &mut self,
         cluster: &Cluster,
@@ -100,8 +101,8 @@ impl QueueReader {
         }
     }
 
-    /// Reads once for a caller that holds slots which others could use: looking for the queue is left to
-    /// [`ready`](StreamReader::ready).
+    /// Reads once, for a caller that occupies slots which others could use: searching for the queue is
+    /// left to [`ready`](StreamReader::ready).
     async fn read_holding(
         &mut self,
         cluster: &Cluster,
@@ -140,13 +141,13 @@ impl QueueReader {
         read.inspect_err(|_| cluster.suspect())
     }
 
-    /// Looks for the queue after the last read was refused.
+    /// Searches for the queue after the last read was refused.
     async fn look(&mut self, cluster: &Cluster, slot: u16) -> Result<()> {
         if std::mem::take(&mut self.has_pause) {
             sleep(ASKED_PAUSE).await;
         }
         let Some(error) = self.lost.take() else { return Ok(()) };
-        // The pauses of one pursuit grow, and each read begins another one.
+        // The pauses within one pursuit grow, but each read begins a new pursuit.
         sleep(PAUSE.saturating_mul(self.refusals.min(PAUSES_MAX))).await;
         self.refusals += 1;
         let mut pursuit = self.pursuit(cluster, slot);
@@ -157,7 +158,7 @@ impl QueueReader {
         Pursuit::after_answer_of(cluster, slot, self.reader.endpoint().node())
     }
 
-    /// Goes where the queue is after a refusal.
+    /// Goes to where the queue is, after a refusal.
     async fn go_on(&mut self, pursuit: &mut Pursuit<'_>, error: StoreError) -> Result<()> {
         pursuit.after(error).await?;
         let target = pursuit.target().await?;
@@ -174,16 +175,17 @@ impl QueueReader {
     }
 }
 
-/// Why the request is to be sent again: a node of the cluster refused it without doing anything. Redis
-/// 7.0 says of a waiting read whose key moves away that the key is gone, and one of several keys may be
-/// on its way: `may_be_elsewhere`. Then another answer shows whether the group is lost.
+/// The error because of which the request must be sent again: a node of the cluster refused it without
+/// doing anything. When the key of a waiting read moves away, Redis 7.0 answers that the key is gone;
+/// and while several keys are moving, one of them may be elsewhere (`may_be_elsewhere`). Then another
+/// answer shows whether the group is lost.
 fn refusal(reply: &mut ReadReply, may_be_elsewhere: bool) -> Option<StoreError> {
     let is_redirected = |error: &StoreError| match error {
         StoreError::GroupMissing => may_be_elsewhere,
         error => Redirect::is_said_by(error),
     };
     match (&reply.acknowledged, &reply.deliveries) {
-        // They have to reach the caller, who acknowledges the others later.
+        // These entries have to reach the caller, which acknowledges the others later.
         (_, Ok(read)) if !read.is_empty() => None,
         (Err(error), _) | (_, Err(error)) if is_redirected(error) => {
             let (acknowledged, deliveries) = (&mut reply.acknowledged, &mut reply.deliveries);
@@ -233,8 +235,8 @@ impl StreamReader for QueueReader {
     }
 }
 
-/// How much longer each look for a queue waits that is refused again and again.
+/// By how much the pause before each search grows while reads of a queue are refused again and again.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSES_MAX: u32 = 20;
-/// While a queue is on its way, how long an empty read waits.
+/// How long an empty read waits while the queue is moving.
 const ASKED_PAUSE: Duration = Duration::from_millis(100);

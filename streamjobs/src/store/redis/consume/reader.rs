@@ -26,7 +26,7 @@ pub(super) struct RedisReader {
     keys: [String; Inlet::ALL.len()],
     consumer: ConsumerName,
     margin: Duration,
-    /// It has no connection of its own, on which a read could wait.
+    /// Whether the reader has no connection of its own on which a read could wait.
     waits_here: bool,
     own: Own,
     shared: Shared,
@@ -34,36 +34,36 @@ pub(super) struct RedisReader {
 
 /// The reader's own connection.
 enum Own {
-    /// None was opened, because connections are shared.
+    /// No connection was opened, because readers share connections.
     Closed,
     Open(Reading),
-    /// It cannot be used any more.
+    /// The connection cannot be used any more.
     Broken,
 }
 
-/// The reader's part in shared connections.
+/// The reader's share of the shared connections.
 struct Shared {
     member: Member,
     /// Watches the stream.
     watch: KeyWatch,
     waker: Arc<Waker>,
-    /// What is known after a read that left nothing.
+    /// What is known after a read that left nothing to read.
     drained: Option<Drained>,
-    /// Those of the connection of the last answer.
+    /// The losses of the connection that gave the last answer.
     losses: Option<Losses>,
     /// The mean size of the last entries.
     entry_bytes: usize,
-    /// How many entries the last read gave, if it did not give as many as were asked for.
+    /// How many entries the last read returned, if fewer than it asked for.
     partial: Option<usize>,
 }
 
 /// Nothing was left to read.
 #[derive(Clone, Copy)]
 struct Drained {
-    /// The version of the stream then.
+    /// The version of the stream at that time.
     version: u64,
     asked: Instant,
-    /// Whether the server says when the stream changes.
+    /// Whether the server reports when the stream changes.
     is_tracked: bool,
 }
 
@@ -108,7 +108,7 @@ impl RedisReader {
         Ok(reader)
     }
 
-    /// Waits in this process until a read of the stream may find entries: whether it may.
+    /// Waits in this process until a read of the stream may find entries. Returns whether it may.
     ///
     /// Cancel safe.
     pub(super) async fn ready(&mut self, wait: Duration) -> Result<bool> {
@@ -127,7 +127,7 @@ impl RedisReader {
         Ok(is_ready)
     }
 
-    /// Lets [`ready`](Self::ready) wait for entries that come from now on.
+    /// Lets [`ready`](Self::ready) wait for entries that arrive from now on.
     pub(super) async fn watch(&mut self) -> Result<()> {
         let version = self.shared.watch.version();
         let mut pipeline = Pipeline::with_capacity(1);
@@ -141,13 +141,13 @@ impl RedisReader {
         Ok(())
     }
 
-    /// Where it reads.
+    /// The server from which it reads.
     pub(super) fn endpoint(&self) -> &Endpoint {
         self.node.link.endpoint()
     }
 
     async fn open_own(&mut self) -> Result<()> {
-        // Those who share connections carry no room for this.
+        // Boxed, so that readers that share connections reserve no memory for it.
         let (connection, id) = self.shared.member.open_own().boxed().await?;
         self.own = Own::Open(connection);
         self.shared.waker.waits_on(Some((self.node.link.clone(), id)));
@@ -163,7 +163,7 @@ impl RedisReader {
         self.shared.waker.waits_on(None);
     }
 
-    /// Acknowledges and reads without a wait where a queue is that is on its way to another server.
+    /// Acknowledges and reads without waiting, at a node to which the queue is moving.
     pub(super) async fn read_asking(
         &mut self,
         to: &Endpoint,
@@ -198,8 +198,8 @@ impl RedisReader {
             self.open_own().await?;
         }
         self.shared.member.close_shared();
-        // Taken, and restored only after the answer: an unanswered read may still be on the connection,
-        // and its entries would be lost.
+        // Taken out, and put back only after the answer: an unanswered read may still be on the
+        // connection, and its entries would be lost.
         let Own::Open(mut connection) = std::mem::replace(&mut self.own, Own::Broken) else {
             return Err(not_connected());
         };
@@ -263,8 +263,8 @@ impl RedisReader {
         Ok(reply)
     }
 
-    /// One round trip without a wait: the reply, and whether the server will say when the stream
-    /// changes.
+    /// One round trip without a wait. Returns the reply, and whether the server will report when the
+    /// stream changes.
     async fn exchange(
         &mut self,
         request: &ReadRequest<'_>,
@@ -282,7 +282,7 @@ impl RedisReader {
         Ok((reply, is_tracked && remembered))
     }
 
-    /// The commands of a request. With `tracks`, the server remembers the key in front of the read.
+    /// The commands of a request. With `tracks`, the server is told before the read to remember the key.
     fn pipeline(
         &self,
         request: &ReadRequest<'_>,
@@ -316,14 +316,14 @@ impl RedisReader {
 }
 
 impl Shared {
-    /// About how many bytes a read gives that asks for so many entries. Most readers that have a hundred
-    /// free slots wait for one entry.
+    /// About how many bytes a read returns that asks for this many entries. Most readers with a hundred
+    /// free slots wait for a single entry.
     fn expected_bytes(&self, count: usize) -> usize {
         let expected = self.partial.map_or(count, |last| count.min(2 * last + FEW));
         expected.saturating_mul(self.entry_bytes)
     }
 
-    /// Learns how many entries come, and how large they are.
+    /// Learns how many entries a read returns, and how large they are.
     fn learn(&mut self, request: &ReadRequest<'_>, reply: &ReadReply) {
         let Ok(deliveries) = &reply.deliveries else { return };
         if request.count > 0 {
@@ -377,9 +377,9 @@ impl Shared {
 
 /// How a wait in this process ended.
 enum Wait {
-    /// The stream has changed, or may have.
+    /// The stream has changed, or may have changed.
     Changed,
-    /// Another loop wants the reader back.
+    /// Another loop ended the wait.
     Woken,
     Late,
 }
@@ -388,7 +388,7 @@ fn nothing() -> ReadReply {
     ReadReply { acknowledged: Ok(0), deliveries: Ok(Vec::new()) }
 }
 
-/// Reads the answers: the reply, and whether the server has remembered the key.
+/// Reads the answers. Returns the reply, and whether the server has remembered the key.
 fn reply(
     request: &ReadRequest<'_>,
     acknowledgements: &Acknowledgements,
@@ -405,9 +405,9 @@ fn reply(
 }
 
 const XREADGROUP: &str = "XREADGROUP";
-/// How many entries more than twice the last ones are expected at most.
+/// A read is expected to return at most twice as many entries as the last one, and this many more.
 const FEW: usize = 4;
-/// While nothing says when the stream changes, it is read so often.
+/// How often the stream is read while the server does not report its changes.
 const UNTRACKED_WAIT: Duration = Duration::from_millis(250);
-/// Before the first read has shown how large entries are. Few are asked for then.
+/// Assumed until the first read has shown how large entries are. Few entries are asked for until then.
 const ENTRY_BYTES_ASSUMED: usize = 16 * 1024;

@@ -6,11 +6,12 @@
 --
 -- Before: each entry is pending for this attempt or another one, or not pending.
 -- After: this attempt's entries are in the answer; their idle time is zero, their delivery count
--- the same. An entry whose payload is trimmed is a dead letter, or left as it is, as in a renewal.
+-- the same. An entry whose payload is trimmed becomes a dead letter or is left as it is, as in a
+-- renewal.
 -- May race with: claims and renewals of any process, like a renewal.
 --
--- Reading the consumer's own history instead would count a delivery that reaches neither the
--- replicas nor the append-only file.
+-- Reading the consumer's own history instead would count a delivery, and that count would reach
+-- neither the replicas nor the append-only file.
 local key, dead = KEYS[1], KEYS[2]
 local group, me, source = ARGV[1], ARGV[2], ARGV[3]
 local can_store = storable(dead)

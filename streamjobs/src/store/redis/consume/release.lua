@@ -7,13 +7,14 @@
 --
 -- Before: each entry is pending for this attempt or another one, or not pending.
 -- After: this attempt's entries are pending for the owner of released entries, with one delivery
--- less, so that any reaper claims them. The count of releases is one higher, on which other processes
--- check for idle entries. An entry whose payload is trimmed is a dead letter, or
+-- less, so that any reaper claims them. The count of releases is one higher, which makes other
+-- processes check for idle entries. An entry whose payload is trimmed becomes a dead letter or is
 -- left as it is, as in a renewal.
 -- May race with: claims, acknowledgements and renewals of any process.
 --
--- They are not marked by an idle time: newer servers keep the pending list in the order of delivery
--- times, and put an older one in its place by walking through it, for seconds if the list is long.
+-- Entries are not released by setting an old idle time: newer servers keep the pending list in the
+-- order of delivery times, and to put an older one in its place they walk through the list, for
+-- seconds if it is long.
 local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, me, source = ARGV[1], ARGV[2], ARGV[3]
 local can_store = storable(dead)

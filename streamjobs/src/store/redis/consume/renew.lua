@@ -13,10 +13,9 @@
 -- entry back from its new owner, so owner and count are compared first, in this script.
 --
 -- The consumer's pending entries are read as one range and claimed in one command: one entry at a
--- time costs the server several times as much. An entry that the range does not show is checked by
--- itself. If the key of the dead letters is missing or of another type, leases are still renewed: an entry
--- whose payload is trimmed is then left as it is, and counts as renewed. No header flags: renewals
--- have to work while the server is out of memory.
+-- time costs the server several times as much. An entry that is not in the range is checked by itself. If the key of
+-- the dead letters is missing or of another type, leases are still renewed: an entry whose payload is trimmed is then
+-- left as it is, and counts as renewed. No header flags: renewals have to work while the server is out of memory.
 local key, hash, dead = KEYS[1], KEYS[2], KEYS[3]
 local group, me, source = ARGV[1], ARGV[2], ARGV[3]
 local can_store = dead and storable(dead)
@@ -25,7 +24,7 @@ local answers = {now(), type(moved) == 'string' and moved or '0'}
 
 local counts = {}
 if #ARGV > 3 then
-  -- Entries of this consumer that another call renews may be in between.
+  -- Entries of this consumer that another call renews may lie in between.
   local rows_max = #ARGV
   for _, row in ipairs(redis.call('XPENDING', key, group, ARGV[4], ARGV[#ARGV - 1], rows_max, me)) do
     counts[row[1]] = row[4]
@@ -45,7 +44,7 @@ local renewed = redis.call('XCLAIM', key, group, me, 0, unpack(claims))
 claims[#claims] = nil
 if #renewed == #claims then return answers end
 
--- The claim has left out entries whose payload is trimmed.
+-- The claim left out entries whose payload is trimmed.
 local gone = {}
 for _, id in ipairs(claims) do gone[id] = true end
 for _, id in ipairs(renewed) do gone[id] = nil end

@@ -11,7 +11,7 @@ use crate::store::types::Result;
 use crate::store::{FenceResult, Inlet, NewRetry, Queue, StoreError};
 
 impl RedisStore {
-    /// Schedules retries: an answer for each. A call that failed has its error for each of its jobs.
+    /// Schedules retries. Returns an answer for each. If a call fails, each of its jobs gets the error.
     pub(super) async fn schedule(
         &self,
         queue: &Queue,
@@ -37,7 +37,7 @@ impl RedisStore {
         answers
     }
 
-    /// The script's answers for jobs of one inlet, with their places among all.
+    /// The script's answers for jobs of one inlet, each with the job's index among all jobs.
     async fn schedule_in_one_call(
         &self,
         queue: &Queue,
@@ -63,8 +63,8 @@ impl RedisStore {
 #[derive(Debug)]
 struct Call<'a> {
     inlet: Inlet,
-    /// With their places among all jobs, in the order of their entries: the script reads the pending list
-    /// in ranges.
+    /// The jobs with their indexes among all jobs, in the order of their entries: the script reads the
+    /// pending list in ranges.
     jobs: Vec<(usize, &'a NewRetry)>,
 }
 
@@ -87,7 +87,7 @@ fn lacking() -> StoreError {
     StoreError::Protocol { command: SCHEDULE_RETRIES.name }
 }
 
-/// Jobs in one call at most: the server does nothing else for less than a millisecond.
+/// How many jobs one call has at most: the server does nothing else for less than a millisecond.
 const JOBS_MAX: usize = 100;
 
 #[cfg(test)]

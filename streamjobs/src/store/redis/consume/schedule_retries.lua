@@ -5,23 +5,23 @@
 -- record: its names and values in MessagePack. What stands for it is the id of the dead letter that a
 -- renewal stored, "removed", or nothing.
 -- Returns: for each job 1 scheduled, 0 owned by another attempt, -1 not pending, -2 not pending and
--- delivered again, or an error, with which nothing was changed for this job. If each is an error, the
--- script ends with the first of them.
+-- delivered again, or an error, after which nothing was changed for this job. If every answer is an
+-- error, the script ends with the first of them.
 --
 -- Before: each entry is pending for this attempt or another one, or not pending.
 -- After: for each entry that this attempt owned, record and due time are stored, and then it is
--- acknowledged, and deleted if it was in the lane. Its payload may be trimmed: the record is
--- complete. If the entry is not pending, but a renewal of this attempt found its payload trimmed
--- and the dead letter stored for that is still there, the retry replaces that letter. If the attempt
--- knows that it was removed, the retry is stored unless it is there already.
--- May race with: claims and acknowledgements. A repeat after a lost answer finds nothing pending
--- and changes nothing; that of a removed entry stores a second retry if the first one was promoted
--- in between.
+-- acknowledged, and deleted if it was in the lane. Its payload may be trimmed, because the record is
+-- complete. If the entry is not pending, but a renewal of this attempt found its payload trimmed and the
+-- dead letter stored for that is still there, the retry replaces that letter. If the attempt knows that
+-- the entry was removed, the retry is stored unless it is there already.
+-- May race with: claims and acknowledgements. A repeat after a lost answer finds nothing pending and
+-- changes nothing; a repeat for a removed entry stores a second retry if the first one was promoted in
+-- between.
 --
 -- After a failover an id can exist twice, so a record of the same name is never overwritten. The records
--- are the first writes, then the members, then what acknowledges: a server out of memory refuses each
--- record, and the entries stay pending. A job whose record is refused is left out of what follows.
--- Ids in ascending order cost the least.
+-- are written first, then the members, then the acknowledgements: a server out of memory refuses each
+-- record, and the entries stay pending. A job whose record is refused is left out of the later steps. Ids
+-- in ascending order cost the least.
 local key, dead, retry, records = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, me, source = ARGV[1], ARGV[2], ARGV[3]
 local FIRST, WORDS = 4, 5
@@ -33,8 +33,8 @@ local clock = now()
 redis.call('ZCARD', retry)
 
 local members, letters, acks = {}, {}, {}
--- The entries and letters that jobs of this call have settled and replaced, for jobs behind them: entries
--- by what they are then.
+-- The entries that jobs of this call have settled, each with its state afterwards, and the letters that
+-- they have replaced: later jobs of the call need them.
 local settled, replaced = {}, {}
 local due_after = {}
 local function schedule(id, count, instead, delay, record)
@@ -76,7 +76,7 @@ while at <= #ARGV do
 end
 if refused > 0 and refused == #answers then return answers[1] end
 if #members > 0 then
-  -- Backwards: a small set finds the place of a member that comes first sooner.
+  -- In reverse order: a small set finds the place of a member faster if it comes first.
   local backwards = {}
   for i = #members, 1, -2 do
     backwards[#backwards + 1], backwards[#backwards + 2] = members[i - 1], members[i]

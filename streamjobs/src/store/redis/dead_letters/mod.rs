@@ -1,4 +1,4 @@
-//! Dead letters, each group's in a stream of its own.
+//! Dead letters: each group has a stream of its own for them.
 
 use std::time::Duration;
 

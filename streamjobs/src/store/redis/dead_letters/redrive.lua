@@ -5,8 +5,8 @@
 -- Returns: the id in the lane, or nil if there is no such letter.
 --
 -- Before: the letter may exist or not.
--- After: if it existed, its job is in the lane, and then the letter is deleted. The lane has the
--- group. No mark that was there cancels the job.
+-- After: if it existed, its job is in the lane, and then the letter is deleted. The lane has the group. No mark from
+-- before the redrive cancels the job.
 -- May race with: other redrives and purges; the first to run finds the letter, so a job is put into
 -- the lane once.
 local lane, dead = KEYS[1], KEYS[2]

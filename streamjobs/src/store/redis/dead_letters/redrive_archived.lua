@@ -5,14 +5,13 @@
 -- Returns: the id in the lane, or nil if a job was put back under this token before.
 --
 -- Before: the group exists on the stream, else the script is refused.
--- After: the job is in the lane, which has the group, no mark that was there cancels it, and the token is
--- stored. With a token that
--- was used before, or with a refusal, nothing has changed.
+-- After: the job is in the lane, which has the group, no mark from before cancels it, and the token is stored. With a
+-- token that was used before, or with a refusal, nothing has changed.
 -- May race with: other callers with the same token, of which one puts the job back. A repeat after
 -- a lost answer finds the token.
 --
 -- The token is checked first, so that a repeat gets its answer even if the group is gone by now.
--- The append precedes the token, because a server out of memory refuses the first write.
+-- The job is appended before the token is stored, because a server out of memory refuses the first write.
 local stream, lane, token = KEYS[1], KEYS[2], KEYS[3]
 local group, keep = ARGV[1], ARGV[2]
 if redis.call('GET', token) then return false end

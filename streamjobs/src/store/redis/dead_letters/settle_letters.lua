@@ -8,8 +8,9 @@
 -- May race with: redrives, purges and other takers; the first to run finds a letter. A repeat after
 -- a lost answer changes nothing.
 --
--- A letter that is not pending is another one: after a failover, a server whose clock is behind can
--- generate an id again. That letter is stored in no archive, and is taken in its turn.
+-- A letter that is not pending is not the letter that was taken: after a failover, a server whose
+-- clock is behind can generate an id again. That letter is stored in no archive, and is taken in
+-- its turn.
 local dead, group = KEYS[1], ARGV[1]
 local removed = 0
 for i = 2, #ARGV do

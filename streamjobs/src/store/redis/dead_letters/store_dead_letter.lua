@@ -10,12 +10,12 @@
 -- After: if this attempt owned it, the letter is stored, and then the entry is acknowledged, and
 -- deleted if it was in the lane. If the entry is not pending, but a renewal of this attempt found
 -- its payload trimmed and the dead letter stored for that is still there, this letter replaces that
--- one. If the attempt knows that the entry was removed, the letter is stored. With the job, the lock ends if
--- it is this event's.
--- May race with: claims and acknowledgements. A repeat after a lost answer finds nothing pending
--- and changes nothing; that of a removed entry stores a second letter.
+-- one. If the attempt knows that the entry was removed, the letter is stored. The lock ends with the job if
+-- it belongs to this event.
+-- May race with: claims and acknowledgements. A repeat after a lost answer finds nothing pending and changes
+-- nothing; a repeat for a removed entry stores a second letter.
 --
--- The letter is the first write: where it cannot be stored, the entry stays pending.
+-- The letter is the first write: if it cannot be stored, the entry stays pending.
 local key, dead = KEYS[1], KEYS[2]
 local group, me, source, id, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local instead = ARGV[6]

@@ -8,17 +8,18 @@
 -- 1 if there may be more to take now.
 --
 -- Before: there may be no letters, and no takers.
--- After: the letters in the answer are pending for this taker, and so are those that are left for
--- now: they are taken again after the lease. Letters that are gone are no longer pending. If there
--- was nothing to take, idle takers that have nothing pending are removed. Without letters, nothing
--- is created.
--- May race with: other takers; a letter goes to one of them. Redrives, purges and trims, which
+-- After: the letters in the answer are pending for this taker. So are the letters that are withheld
+-- for now, which are taken again after the lease. Letters that are gone are no longer pending. If
+-- there was nothing to take, idle takers that have nothing pending are removed. Without letters,
+-- nothing is created.
+-- May race with: other takers, of which one gets a letter; and redrives, purges and trims, which
 -- treat a taken letter like any other. Letters of a lost answer are taken again after the lease.
 --
 -- A letter for a trimmed payload is deleted when the job that it stands for succeeds, and replaced
 -- by the job's next form when it fails: an archive that has stored it by then would show a loss
 -- that never happened, and the job would not be tried again. The first write is a no-op removal, as
--- in a promotion: a full server needs its letters taken away.
+-- in a promotion, so that a server out of memory accepts the script: such a server needs its
+-- letters to be taken away.
 local dead, hash = KEYS[1], KEYS[2]
 local group, me, lease, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local alive, withheld, kept = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -46,7 +47,7 @@ for _, row in ipairs(late) do
   local claimed = redis.call('XCLAIM', dead, group, me, 0, row[1])[1]
   if claimed then take(claimed) else gone = gone + 1 end
 end
--- Letters that are left are taken again later: they are no reason to call again at once.
+-- Letters that are withheld are taken again later: they are no reason to call again at once.
 local more = #late == limit and left < limit
 if #letters < limit then
   local asked = limit - #letters

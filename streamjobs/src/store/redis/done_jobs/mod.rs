@@ -1,4 +1,4 @@
-//! Notes of jobs that are done: a stream beside the stream.
+//! Notes of finished jobs: a stream of their own beside the stream of events.
 
 use async_trait::async_trait;
 use redis::Cmd;

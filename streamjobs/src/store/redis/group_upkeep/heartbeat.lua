@@ -1,4 +1,4 @@
--- Records that a consumer is alive, how far the group is done, and what it will never get.
+-- Records that a consumer is alive, how far the group is done, and how many entries it will never get.
 --
 -- KEYS: stream, group hash. ARGV: group, consumer, the consumer's heartbeat.
 -- Returns: the floor, how many entries were trimmed before they were delivered, each counted once, and
@@ -7,20 +7,20 @@
 -- Before: the group exists, else the script is refused.
 -- After: the consumer's heartbeat has the time of the server's clock. Each event type that it
 -- declares is kept in `type:<event type>` with the time until which the consumer counts as alive, and
--- `type:*` stands for all types: for a handler that takes all, and for a list that was cut. The floor
--- is the id before the lowest pending one, or else the last delivered one: a group that is recreated
--- there misses nothing.
+-- `type:*` stands for all types: for a handler that takes all, and for a list that was cut. The floor is
+-- the id before the lowest pending entry, or else the id of the last delivered one: a group that is
+-- recreated there misses nothing.
 -- May race with: anything. It changes only the hash, and the group's own count of the entries that
 -- it has read.
 --
--- All entries that were added and are gone were before the first entry. The cursor is there as
--- well, or behind it: of those entries, as many as are not counted as read have passed the group
--- by. The count is then corrected, which reports each loss once and also corrects the lag that
--- older servers never correct after such a trim. Entries deleted one by one in front of the cursor
--- are included. Where the server does not keep the count, it is known to be right only as long as the data
--- set is the one of the heartbeat before; else it is discarded, and the server estimates it anew. A
--- server that estimates the count anew when the group reads on hides what was not
--- reported by then, so a consumer sends a heartbeat before it begins to read.
+-- All entries that were added and are gone were before the first entry. The cursor is among them or after
+-- them: either way, as many of them as are not counted as read were never delivered to the group. The
+-- count is then corrected, so that each loss is reported once. This also corrects the lag, which older
+-- servers never do after such a trim. Entries deleted one by one in front of the cursor are included. On
+-- a server that does not keep the count in a failover, the count is known to be right only while the data
+-- set is the same as at the last heartbeat; otherwise it is discarded, and the server estimates it anew.
+-- When the group reads on, such an estimate hides every loss that was not reported by then, so a consumer
+-- sends a heartbeat before it begins to read.
 local stream, hash = KEYS[1], KEYS[2]
 local name, consumer, about = ARGV[1], ARGV[2], ARGV[3]
 local summary = redis.call('XPENDING', stream, name)
@@ -50,7 +50,7 @@ if read then
   gone = added_to(stream, length, groups) - length
 end
 if read and gone > read then
-  -- Where the count cannot be corrected nothing is reported: it would be reported again and again.
+  -- If the count cannot be corrected, nothing is reported: it would be reported again and again.
   local moved = redis.pcall('XGROUP', 'SETID', stream, name, cursor, 'ENTRIESREAD', gone)
   if not moved.err then
     lost = gone - read

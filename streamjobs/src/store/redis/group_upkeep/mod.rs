@@ -80,7 +80,7 @@ impl GroupUpkeep for RedisStore {
             cancels: reply::number(cancels, name)?,
             has_schedules: reply::flag(&has_schedules, name)?,
             parked: reply::number(parked, name)?,
-            // Another client can have written anything: it sets no rate.
+            // Another client can have written anything; such a text sets no rate.
             rate: SetRate::read(&reply::lossy(rate, name)?),
             limited: (!limited.is_zero()).then_some(limited),
             now: ServerTime(reply::number(now, name)?),

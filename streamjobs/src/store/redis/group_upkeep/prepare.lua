@@ -11,13 +11,13 @@
 -- begins at the beginning: what has been acknowledged there is deleted.
 -- May race with: other processes that prepare or recreate; one of them creates the group.
 --
--- A floor past the end of the stream belongs to a stream that is gone: nothing in the new one has
--- been done, so the group begins at its beginning.
+-- A floor past the end of the stream belongs to a stream that is gone: nothing in the new stream has
+-- been done, so the group begins at its first entry.
 local stream, lane, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, start = ARGV[1], ARGV[2]
 
--- Where the group begins, and how many entries are before that, if it can be known: the server
--- counts the lag from there, and the heartbeat what was trimmed unread.
+-- Where the group begins, and how many entries are before that position, if it can be known. From
+-- that number the server counts the lag, and the heartbeat the entries that were trimmed unread.
 local function beginning()
   local reply = redis.pcall('XINFO', 'STREAM', stream)
   local info = reply.err and {['last-generated-id'] = '0-0', ['entries-added'] = 0, length = 0}

@@ -5,34 +5,34 @@
 -- ARGV: group, consumer, jobs at most.
 -- Returns: jobs moved, entries of the lane that are not delivered yet, entries of stream and lane
 -- that are pending, milliseconds until the next job is due (-1 for no job), count of releases,
--- members that were left where they are, 1 if the group is paused or else 0, the server's clock, records
--- that got their members back, records at least that lack a member and were not looked for because the
--- user has no right to scan them, records at least that lack one now, 1 if events are scheduled to the stream or
--- else 0, the number of the last mark that cancels a job, 1 if the stream has schedules or else 0, jobs that
--- wait in lines, the rate that an operator has set or nothing, and for how many milliseconds the group waits for
--- the other side.
+-- members that were left where they are, 1 if the group is paused or else 0, the server's clock, records that
+-- got their members back, at least how many records lack a member and were not searched for because the user has
+-- no right to scan them, at least how many lack one now, 1 if events are scheduled to the stream or else 0, the
+-- number of the last mark that cancels a job, 1 if the stream has schedules or else 0, jobs that wait in lines,
+-- the rate that an operator has set or nothing, and for how many more milliseconds the group waits because of a
+-- limit of the service that its jobs call.
 --
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs are in the lane, in order of their due time, and their members and records
--- are gone. The lane has the group. While the group is paused, no job is moved and none is due. A
--- job whose type this consumer does not declare stays for a live consumer that declares it, until it
--- is five seconds overdue: who moves a job mostly reads it, and could only leave it again. While the
--- first entry that waits in the lane is such a job, none waits for this consumer.
+-- are gone. The lane has the group. While the group is paused, no job is moved and none is due. A job whose type
+-- this consumer does not declare stays for a live consumer that declares it, until it is five seconds overdue:
+-- the consumer that moves a job usually also reads it, and this one could only leave it again. While the first
+-- entry that waits in the lane is such a job, the answer says that no entry waits.
 -- May race with: other processes that promote; the first to run moves a job, the others do not see
 -- it any more.
 --
--- Jobs are appended before their members and records are removed, together for all of a call, which are
--- few enough for one command. Where a job cannot be moved, those before it are removed before the call
--- ends with the refusal. A call ends early once it has moved many bytes or words; the rest is still due. A
--- member without a readable record has lost it to an eviction or another client: a dead letter without
--- payload is stored for it, or it stays where none can be stored. While there are more records than
--- members, the retry set was lost: page by page, each record without a member gets one again, due when its
--- job was, in calls that may move jobs: those that only observe are made for many queues at once. A user
--- without the right to scan the records promotes all others, and how many there are is returned. If the
--- stream's key is of another type, retries still move: nothing counts as pending there. The first writes
--- are no-op removals: a server out of memory accepts them, and after them the group and the appends, and
--- for a user without the right to remove nothing is appended. The appends free what they copy; refusing
--- them would keep the memory full.
+-- Jobs are appended before their members and records are removed. These removals take one command for all jobs
+-- of a call, which are few enough. If a job cannot be moved, the jobs before it are removed before the call ends
+-- with the refusal. A call ends early once it has moved many bytes or words; the rest is still due. A member
+-- without a readable record has lost it to an eviction or another client: a dead letter without payload is
+-- stored for it, or it stays if none can be stored. While there are more records than members, the retry set was
+-- lost: page by page, each record without a member gets one again, due when its job was. Only calls that may
+-- move jobs do this, because calls that only observe are made for many queues at once. If the user has no right
+-- to scan the records, all other jobs are promoted, and the answer says how many records lack a member. If the
+-- stream's key is of another type, retries still move: nothing counts as pending there. The first writes are
+-- no-op removals. A server out of memory accepts them, and after them accepts creating the group and the
+-- appends; and if the user has no right to remove, nothing is appended. The appends free what they copy;
+-- refusing them would keep the memory full.
 local stream, lane, retry = KEYS[1], KEYS[2], KEYS[3]
 local records, hash, dead = KEYS[4], KEYS[5], KEYS[6]
 local group, me, limit = ARGV[1], ARGV[2], ARGV[3]
@@ -40,14 +40,14 @@ local OVERDUE, BYTES_MAX = 5000, 4 * 1024 * 1024
 local clock = now()
 local paused = redis.call('HEXISTS', hash, 'paused')
 local limited = redis.call('HGET', hash, 'limited')
--- When the job of a record was due, now if it does not say that; and how many words the record has.
+-- When the job of a record was due, or now if the record does not tell; and how many words the record has.
 local function due_in(record)
   local job = job_of(record)
   local due = job and fields_of(job)['sj-due'] or ''
   return string.match(due, '^%d+$') and #due <= 15 and due or whole(clock), job and #job or 0
 end
 
--- The members of a page of records get their places back: how many, and how many cannot.
+-- Gives the records of one page their members back. Returns how many, and how many cannot get one.
 local function restore_members(lacking)
   local restored = 0
   redis.call('HDEL', records, '')
@@ -71,7 +71,7 @@ if paused == 0 then
   end
   due = redis.call('ZRANGEBYSCORE', retry, '-inf', whole(clock), 'WITHSCORES', 'LIMIT', 0, limit)
 end
--- The types of this consumer by name; false if it may have any, nil while they are not read.
+-- The types of this consumer by name; false if it may have any, nil until they are read.
 local mine
 local function stays_for_others(job, score)
   if mine == nil then mine = types_of(redis.call('HGET', hash, 'about:' .. me)) end
@@ -83,14 +83,14 @@ end
 local released = tonumber(redis.call('HGET', hash, 'released') or 0)
 redis.call('HLEN', records)
 local can_store = storable(dead)
--- An eviction can have taken the lane, and memory still be full.
+-- An eviction can have taken the lane while memory is still full.
 if #due > 0 or not pending_of(lane, group) then
   redis.call('HDEL', records, '')
   ensure_group(lane, group, '0-0')
 end
 
 local promoted, left, stayed, bytes, words = 0, 0, 0, 0, 0
--- Moves one due job: true if its member and record are to be removed.
+-- Moves one due job. Returns true if its member and record are to be removed.
 local function move(member, score)
   local record = redis.call('HGET', records, member)
   local job = job_of(record)
@@ -127,7 +127,7 @@ end
 if not made then return refusal_of(caught) end
 local in_lane = pending_of(lane, group)[1]
 local waiting = math.max(redis.call('XLEN', lane) - in_lane, 0)
--- Entries are read only while types without a handler are met, because an entry may be large.
+-- Entries are read only if types without a handler were met lately, because an entry may be large.
 local met = tonumber(redis.call('HGET', hash, 'unhandled') or '') or 0
 if waiting > 0 and clock - met <= 60000 then
   local cursor = group_of(lane, group)['last-delivered-id']
@@ -139,12 +139,12 @@ local pending = in_lane + (on_stream.err and 0 or on_stream[1])
 local from = stayed > 0 and '(' .. whole(clock) or '-inf'
 local first = redis.call('ZRANGEBYSCORE', retry, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 local next_due = -1
--- Members that stay are always due. They must not make the caller return at once.
+-- Members that stay are always due. They must not make the caller come back at once.
 if first[2] and left == 0 and paused == 0 then
   next_due = math.max(time_of(first[2]) - now(), 0)
 end
 if is_cut then next_due = 0 end
--- Keys of other types are for those to report who schedule.
+-- If these keys are of another type, the calls that schedule report it.
 local field, later = redis.pcall('HEXISTS', KEYS[7], ''), redis.pcall('ZCARD', KEYS[8])
 local schedules, specs = redis.pcall('ZCARD', KEYS[10]), redis.pcall('HLEN', KEYS[11])
 local parked = redis.pcall('ZCARD', KEYS[12])

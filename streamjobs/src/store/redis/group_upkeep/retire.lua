@@ -1,7 +1,7 @@
 -- Removes a consumer that has nothing pending.
 --
 -- KEYS: stream, lane, group hash. ARGV: group, consumer.
--- Returns: 1 removed or never there, 0 something is pending for it.
+-- Returns: 1 if it was removed or never there, 0 if something is pending for it.
 --
 -- Before: the consumer has stopped reading.
 -- After: it is gone from both streams, with its heartbeat, unless anything was pending for it on

@@ -1,4 +1,4 @@
--- Removes consumers without a heartbeat for too long that have nothing pending.
+-- Removes consumers that have sent no heartbeat for too long and have nothing pending.
 --
 -- KEYS: stream, lane, group hash. ARGV: group, heartbeat timeout in milliseconds, consumers at
 -- most.
@@ -9,8 +9,8 @@
 -- either stream are gone, with their heartbeats. A consumer without a heartbeat has been given one:
 -- it is removed only after a whole timeout. Old heartbeats of consumers that are on neither stream
 -- are gone, and event types that were neither declared nor met without a handler for three days.
--- May race with: claims, which only take entries away from consumers, and with the consumer itself,
--- which its next read creates again without a loss.
+-- May race with: claims, which only take entries away from consumers, and with the consumer itself:
+-- its next read creates it again, and nothing is lost.
 local hash, group = KEYS[3], ARGV[1]
 local timeout, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = now()
@@ -36,7 +36,8 @@ for name, pending in pairs(consumers) do
   local heartbeat = tonumber(heartbeats['beat:' .. name] or '')
   if steps >= limit then break end
   if released_for(name) then
-    -- It is no consumer: it gets no heartbeat, by which it would seem to be alive.
+    -- The owner of released entries is no consumer: it gets no heartbeat, which would make it seem
+    -- alive.
     heartbeat = pending == 0 and 0 or clock
   end
   if not heartbeat then

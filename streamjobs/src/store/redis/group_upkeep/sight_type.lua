@@ -1,22 +1,22 @@
 -- Reads whether a live process of a group may have a handler for an event type, and since when none
 -- has.
 --
--- KEYS: group hash. ARGV: event type, when the job was delivered first by the caller's estimate of
--- this clock in milliseconds, for how long no live process may have declared the type before its
--- jobs become dead letters, in milliseconds.
--- Returns: 1 if a live process declares the type or 0, for how many milliseconds none has.
+-- KEYS: group hash. ARGV: event type, when the job was first delivered, by the caller's estimate of
+-- this clock in milliseconds, and after how many milliseconds without a live process that declares
+-- the type its jobs become dead letters.
+-- Returns: 1 if a live process declares the type or else 0, and for how many milliseconds none has.
 --
 -- Before: heartbeats keep in `type:<event type>` until when a live process declares the type, and in
 -- `type:*` until when one may have any type.
 -- After: the type has a field `unhandled:<event type>` with the times when it was met first and last.
--- A hash that has many fields gets no more of them, and a long name gets none: then the time counts
--- from the job's own first delivery.
+-- A hash that has many fields gets no more, and a long type name gets none: then the time counts from
+-- the job's own first delivery.
 -- May race with: heartbeats and other processes that meet the type. A repeat changes nothing but the
 -- time when it was met last.
 --
--- Versions that write no types record nothing. While one of them lives it may have the type, so
--- before the time is over their heartbeats are examined, and then not again before such a heartbeat
--- would have ended.
+-- Versions that write no types declare none. While a process of such a version is alive, it may have
+-- the type. So before the time is over, the heartbeats of these processes are examined, and then not
+-- again before such a heartbeat would have expired.
 local hash, event_type = KEYS[1], ARGV[1]
 local first, after = tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = now()

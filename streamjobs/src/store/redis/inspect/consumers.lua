@@ -4,9 +4,9 @@
 -- Returns: the clock, then for each consumer name, pending, idle time, time without a delivery or
 -- nil, time of the last heartbeat or nil, and the heartbeat or nil.
 --
--- Before: the group exists, else the script is refused. A server knows a consumer from its first
--- read on, older ones from its first delivery: before that, its heartbeat shows it. The owners of
--- released entries are not among the consumers.
+-- Before: the group exists, else the script is refused. A server knows a consumer from the
+-- consumer's first read on, older servers only from its first delivery; before that, its heartbeat
+-- shows that it exists. The owners of released entries are not among the consumers.
 -- May race with: anything; it changes nothing.
 local group = ARGV[1]
 redis.call('XPENDING', KEYS[1], group)
@@ -20,7 +20,7 @@ for i = 1, 2 do
       if inactive and inactive < 0 then inactive = nil end
       local row = rows[name]
       if released_for(name) then
-        -- Not a consumer.
+        -- This owner is no consumer.
       elseif row then
         row[2] = row[2] + fields['pending']
         row[3] = math.min(row[3], fields['idle'])

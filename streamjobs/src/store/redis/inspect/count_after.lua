@@ -1,10 +1,10 @@
 -- Counts the entries after an id, up to a limit.
 --
 -- KEYS: stream. ARGV: id, entries at most, bytes at most.
--- Returns: how many were counted, and 1 if that is all of them.
+-- Returns: how many were counted, and 1 if these are all.
 --
--- May race with: anything; it changes nothing. The server can only count by reading entries, so
--- large ones end the count early: all other clients wait meanwhile.
+-- May race with: anything; it changes nothing. The server can only count by reading entries, and
+-- all other clients wait meanwhile. So large entries end the count early.
 local stream, after, most, bytes_most = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local PAGE = 10
 local entries, bytes = 0, 0

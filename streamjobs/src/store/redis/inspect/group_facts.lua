@@ -11,26 +11,26 @@
 -- a list of at most 20 event types that were met without a handler within a minute and that no
 -- live process declares, the number of new dead letters, the error of the last one counted or nil,
 -- the error of a failed job that waits for retry or nil, how many of the pending ones are released, how
--- many jobs are in lines or nil, the key with the longest line and how many it has, or nil; and the rate:
--- that of the code or nothing, what an operator has set or nothing, microseconds until the next start, for how many
--- microseconds granted starts are worth, and for how many milliseconds the group waits for the other side.
+-- many jobs are in lines or nil, the key with the longest line and how many it has, or nil; and the rate: the one
+-- of the code or nothing, the one that an operator has set or nothing, microseconds until the next start, how many
+-- microseconds into the future granted starts reach, and for how many more milliseconds the group waits because of
+-- a limit of the service that its jobs call.
 --
 -- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing.
 --
 -- The ends are the first id or nil, the last generated id, and the entries ever added. Reading them
--- copies the first and the last payload, so they are read only where the other figures do not say
--- where the cursor is: where all entries may be behind it, where there is no usable lag, in an empty
--- stream, and where the cursor is beyond the clock. The first id behind the cursor cannot be read
--- without its payload.
+-- copies the first and the last payload, so they are read only if the other figures do not tell where the cursor
+-- is: if all entries may be after it, if there is no usable lag, if the stream is empty, and if the cursor is
+-- beyond the clock. The first id after the cursor cannot be read without its payload.
 --
--- The entries read are nil where they are not known to be right: where the server does not keep the
--- count when a replica takes over, and the data set is not the one of the last heartbeat. Without a
--- heartbeat, as in groups of other software, they are taken as they are.
+-- The entries read are nil if they are not known to be right: if the server does not keep the count when a replica
+-- takes over, and the data set is not the one of the last heartbeat. Without a heartbeat, as in groups of other
+-- software, the server's count is taken as it is.
 --
--- New dead letters and retries are read with their payloads: 64 kB of the letters and as much of the
--- five jobs that are due first and the five that are due last, and at most ten entries beyond that,
--- because how large they are is known only when they are read. Not more than 100 dead letters are counted.
+-- New dead letters and retries are read with their payloads: up to 64 kB of letters, and as much of the five jobs
+-- that are due first and the five that are due last. At most ten entries are read beyond that, because the size of
+-- an entry is known only after it is read. At most 100 dead letters are counted.
 local stream, lane, retry, records = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local dead, hash = KEYS[5], KEYS[6]
 local name, is_new_for = ARGV[1], tonumber(ARGV[2])
@@ -56,8 +56,8 @@ if read and ends and not keeps_counts() then
   if known and known ~= data_set() then read = false end
 end
 
--- Released entries belong to no process: they count by themselves, and have no idle time. Where
--- some are pending, the first of the others is looked for among a thousand.
+-- Released entries belong to no process: they are counted separately and have no idle time. If some are pending,
+-- the first entry that is not released is searched for among a thousand.
 local oldest, released = false, 0
 local function check_oldest(key, pending)
   local at_once, looked, from, others = 1, 0, '-', pending[1]
@@ -103,7 +103,7 @@ end
 local function error_of(text) return string.sub(text, 1, ERROR_MAX) end
 
 -- How many dead letters are new, and the error of the last one counted, or its reason. The pages are
--- small: behind small letters there may be large ones.
+-- small, because large letters may follow small ones.
 local function new_letters()
   local from, count, bytes, error = whole(math.max(clock - is_new_for, 0)) .. '-0', 0, 0, false
   while bytes < BYTES_MAX and count < COUNTED_MAX do
@@ -122,8 +122,8 @@ local function new_letters()
   return count, error
 end
 
--- The error of a job that waits for retry and has failed: others were snoozed, or wait for a
--- process with their handler.
+-- The error of a job that has failed and waits for retry. Other jobs in the set were snoozed, or wait for a process
+-- with their handler.
 local function error_of_retry()
   local bytes = 0
   for _, ends in ipairs({{0, 4}, {-5, -1}}) do

@@ -337,8 +337,8 @@ fn previews(value: Value, name: &'static str) -> Result<Previews> {
     Ok(Previews { entries: items.map(preview).collect::<Result<_>>()?, has_more })
 }
 
-/// Whether a version computes the lag correctly after a trim beyond the cursor: 7.4.4 and newer in its
-/// line, and 8.0 and newer. Valkey reports the Redis version that it is based on, which does not.
+/// Whether a version computes the lag correctly after a trim beyond the cursor: 7.4.4 and later 7.4
+/// releases, and 8.0 and newer. Valkey does not; it reports the Redis version that it is based on.
 fn counts_lag_right(version: u64) -> bool {
     let (major, minor, patch) = (version >> 16 & 0xff, version >> 8 & 0xff, version & 0xff);
     (major, minor) >= (8, 0) || (major, minor) == (7, 4) && patch >= 4
@@ -357,7 +357,7 @@ fn consumer_facts(row: Value, name: &'static str) -> Result<ConsumerFacts> {
     })
 }
 
-/// Another client may have written the record: what cannot be decoded is `None`.
+/// Another client may have written the record: a field that cannot be decoded is `None`.
 pub(super) fn retry_facts(row: Value, name: &'static str) -> Result<RetryFacts> {
     let [member, due, event_type, event_id, failures, origin, error] = reply::tuple(row, name)?;
     let text = |value| reply::unless_nil(value, name, reply::lossy);
@@ -374,12 +374,13 @@ pub(super) fn retry_facts(row: Value, name: &'static str) -> Result<RetryFacts> 
 
 const XINFO: &str = "XINFO GROUPS";
 const XPENDING: &str = "XPENDING";
-/// Counting reads what it counts: this much takes a few milliseconds of the server's time.
+/// Counting reads the entries that it counts: this many bytes take a few milliseconds of the server's
+/// time.
 const COUNTED_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The same for jobs that were retried.
+/// How many jobs that were retried one call examines at most.
 const JOBS_EXAMINED_MAX: usize = 10_000;
 const JOBS_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// What one page of previews may have.
+/// How many bytes one page of previews may have.
 const SHOWN_BYTES_MAX: usize = 1024 * 1024;
 
 #[cfg(test)]

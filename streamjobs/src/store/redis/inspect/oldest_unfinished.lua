@@ -5,8 +5,8 @@
 -- Returns: its id or nil, and 1 if all jobs were read: otherwise there may be an older one.
 --
 -- Before: the group exists, else the script is refused.
--- May race with: anything; it changes nothing. All of it is one step, because a job that moves
--- between records and lane could be missed on both sides.
+-- May race with: anything; it changes nothing. Everything is read in one step, because a job that
+-- moves between records and lane could otherwise be missed in both.
 --
 -- A job that was tried before, or waits in a line, has the id as which it was published in its fields. The records
 -- of lines whose name begins with '#' are numbers.

@@ -1,13 +1,14 @@
--- Reads what a job carries of its past attempts.
+-- Reads the past attempts that a job carries.
 --
 -- KEYS: retry records, lane or dead letters. ARGV: "record" or "entry", the member or the id, bytes to
 -- return at most of each text.
--- Returns: the lines that the job carries, and the one that its dead letter adds; each as text or nil.
+-- Returns: the lines that the job carries, and the line that its dead letter adds; each as text or
+-- nil.
 --
 -- Before: the job may be there or not.
 -- May race with: anything; it changes nothing.
 --
--- Payloads stay on the server. The last attempts are at the end of a text.
+-- Payloads stay on the server. The last attempts are at the end of the text.
 local key, kind, name, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
 local job
 if kind == 'record' then

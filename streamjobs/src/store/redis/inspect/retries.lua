@@ -1,14 +1,14 @@
 -- Reads jobs that wait for retry, in the order in which they are due.
 --
 -- KEYS: stream, retry set, retry records. ARGV: group, the member after which to continue or
--- nothing, jobs at most, bytes of their records to read at most, the due time at which to begin where
--- there is no such member, or nothing for the first.
+-- nothing, jobs at most, bytes of their records to read at most, the due time at which to begin if
+-- there is no such member, or nothing to begin with the first.
 -- Returns: the clock, 1 if there may be more or else 0, then for each job its member, its due time,
 -- event type, event id, failures, published entry and last error, each as text or nil.
 --
 -- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing. If the member after which to continue is gone, the
--- list begins with the first of its due time: a job can be seen twice, and none is missed.
+-- list begins with the first job of its due time: a job can be seen twice, but none is missed.
 --
 -- Payloads stay on the server. A member without a readable record is listed by name and due time
 -- only.

@@ -21,9 +21,9 @@ use crate::store::{Inlet, StoreError};
 /// Follows one stream.
 pub(super) struct RedisTail {
     route: Route,
-    /// Where it is connected to.
+    /// The server to which it is connected.
     endpoint: Endpoint,
-    /// `None` once it cannot be used any more.
+    /// `None` once the connection cannot be used any more.
     connection: Option<Reading>,
     stream: StreamName,
 }
@@ -89,7 +89,7 @@ impl TailReader for RedisTail {
             }
             let target = pursuit.target().await?;
             if target.is_asking {
-                // The slot is on its way: soon the node that has it now says that it has moved.
+                // The slot is moving: soon the node that has it now answers that it has moved.
                 sleep(ASKED_PAUSE).await;
             }
             *self = Self::open(self.route.clone(), &self.stream).await?;

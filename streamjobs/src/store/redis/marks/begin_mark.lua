@@ -11,8 +11,8 @@
 --
 -- A job of the same origin is the same job, delivered again: the server takes it from one owner
 -- before it gives it to the next, so its mark need not expire first. The same event published twice
--- has two origins. The first write is a no-op removal, so that jobs go on where the server is out
--- of memory, as they do without marks.
+-- has two origins. The first write is a no-op removal, so that jobs continue while the server is
+-- out of memory, as they do without marks.
 local key, owner, origin = KEYS[1], ARGV[1], ARGV[2]
 local expiry, keep = tonumber(ARGV[3]), ARGV[4]
 local mark = fields_of(redis.call('HGETALL', key))

@@ -1,4 +1,4 @@
-//! Marks, each in a hash of its own that expires.
+//! Marks: each is a hash of its own that expires.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ scripts! {
 impl Marks for RedisStore {
     async fn begin_mark(&self, queue: &Queue, key: &str, begin: MarkBegin<'_>) -> Result<Marked> {
         let name = BEGIN_MARK.name;
-        // A mark that expires before the work's time is over would let others begin too early.
+        // If the mark expired before the work's time is over, others could begin too early.
         let keep = expiry(begin.keep.max(begin.expiry));
         let arguments = (begin.owner, begin.origin.to_string(), expiry(begin.expiry), keep);
         let value = self.run(&BEGIN_MARK, &[&queue.mark_key(key)], arguments).await?;

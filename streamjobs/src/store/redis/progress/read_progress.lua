@@ -4,7 +4,7 @@
 -- Returns: the clock, then for each field what is stored, or nil.
 --
 -- May race with: anything; it changes nothing. A key of another type has no progress. All fields are read
--- in one command: there are as many as jobs that report, and the writer bounds what is left behind.
+-- in one command: there is one for each job that reports, and the writer limits how many are left behind.
 local all = redis.pcall('HGETALL', KEYS[1])
 local fields = all.err and {} or fields_of(all)
 local answer = {whole(now())}

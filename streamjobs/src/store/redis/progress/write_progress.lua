@@ -1,4 +1,4 @@
--- Writes how far jobs are, and removes that of jobs that ended.
+-- Writes how far jobs are, and removes the progress of jobs that ended.
 --
 -- KEYS: stream, lane, progress. ARGV: group, consumer, how long to keep in milliseconds, the most fields,
 -- then source ("stream" or "lane"), id, delivery count and line for each job; an empty line removes.
@@ -7,12 +7,12 @@
 -- Before: each entry is pending for this attempt or another one, or not pending.
 -- After: the field of an entry of this attempt has the clock, the delivery count, the consumer and the
 -- line. A removal leaves what another attempt has written. The key expires after its last write.
--- May race with: claims and acknowledgements. What is written before an entry is claimed stays and is
--- not shown, because it names another attempt; the next attempt overwrites it. A repetition changes nothing
--- but the time.
+-- May race with: claims and acknowledgements. Progress that was written before an entry is claimed stays
+-- but is not shown, because it names another attempt; the next attempt overwrites it. A repetition changes
+-- only the time.
 --
--- Fields that dead processes have left are removed when there are too many: all of them, since that costs
--- one command, and live jobs write theirs again.
+-- If there are too many fields, all are removed, to be rid of those that dead processes have left: that
+-- costs one command, and live jobs write theirs again.
 local progress, group, me = KEYS[3], ARGV[1], ARGV[2]
 local keep, most = ARGV[3], tonumber(ARGV[4])
 local clock, written = whole(now()), 0
@@ -27,7 +27,7 @@ for i = 5, #ARGV, 4 do
       redis.call('HDEL', progress, field)
     end
   else
-    -- One inlet may have lost its group: that fails no job of the other.
+    -- One inlet may have lost its group, which must not fail the jobs of the other.
     local known, state = pcall(held, key, group, me, id, count)
     if known and state == 1 then
       redis.call('HSET', progress, field, clock .. ' ' .. attempt .. line)

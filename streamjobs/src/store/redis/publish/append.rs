@@ -1,4 +1,4 @@
-//! The command that appends an entry, written straight into what is sent.
+//! The command that appends an entry, written straight into the buffer that is sent.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ impl Appends<'_> {
         }
     }
 
-    /// Writes the words before those of an entry.
+    /// Writes the words that precede those of an entry.
     fn begin(&self, out: &mut Vec<u8>) {
         write_word(out, XADD.as_bytes());
         write_word(out, self.stream.as_str().as_bytes());
@@ -65,7 +65,7 @@ impl Request for Appends<'_> {
         let words = if self.limit().is_some() { 6 } else { 3 };
         let stream_bytes = self.stream.as_str().len();
         out.reserve(self.bytes() + self.entries.len() * (stream_bytes + COMMAND_BYTES));
-        // Where the words stand that all commands begin with.
+        // Where the words are that all commands begin with.
         let mut beginning = None;
         for entry in self.entries {
             write_length(out, b'*', words + 2 * entry.len());
@@ -121,7 +121,7 @@ pub(super) fn bytes_of(entry: &NewEntry) -> usize {
 
 pub(super) const XADD: &str = "XADD";
 const MAXLEN: &str = "MAXLEN";
-/// What a command with a few fields has beside its words.
+/// How many bytes a command with a few fields has besides its words.
 const COMMAND_BYTES: usize = 128;
 
 #[cfg(test)]

@@ -40,7 +40,8 @@ impl Publish for RedisStore {
         Box::new(RedisAppender::new(self.at(stream.as_str()), stream.clone(), retention))
     }
 
-    /// Sends a command of its own for each caller, without a batch and its order.
+    /// Sends a command of its own for each caller, without a batch, whose order a single entry does not
+    /// need.
     async fn append_one(
         &self,
         stream: &StreamName,
@@ -51,7 +52,7 @@ impl Publish for RedisStore {
         let (bytes, route) = (append.bytes(), || self.at(stream.as_str()));
         let (connection, place) = match self.nodes.place_now(bytes) {
             Some(placed) => placed,
-            // It would take more memory than all of the rest.
+            // Boxed: it would take more memory than all of the rest.
             None => async { route().pinned_with_place(bytes).await }.boxed().await?,
         };
         let node = connection.endpoint().node();
@@ -75,7 +76,7 @@ struct RedisAppender {
     route: Route,
     stream: StreamName,
     retention: Retention,
-    /// The connection of the chunks that are sent now. Another one only after the stream has moved.
+    /// The connection for the chunks that are sent now. It is replaced only after the stream has moved.
     connection: Option<Pinned>,
     outstanding: VecDeque<Chunk>,
     answers: Vec<Appended>,
@@ -87,7 +88,7 @@ struct RedisAppender {
 #[derive(Clone)]
 struct Broken {
     cause: String,
-    /// There was no place in time; the connection may be well.
+    /// Whether the only reason is that there was no place in time; the connection may still work.
     no_place: bool,
 }
 
@@ -110,7 +111,7 @@ struct Chunk {
     count: usize,
     /// The entries, and the answers to them.
     answer: BoxFuture<'static, (Vec<NewEntry>, Result<AppendAnswers>)>,
-    /// Where they were sent, in a cluster.
+    /// The node to which they were sent, in a cluster.
     node: Option<NodeAddress>,
 }
 
@@ -153,14 +154,15 @@ impl RedisAppender {
         self.outstanding.push_back(Chunk { count, answer, node });
     }
 
-    /// The connection of all chunks, with a place for the next one. While it has to wait, answers to
-    /// the earlier chunks are taken, which have places themselves.
+    /// The connection of all chunks, with a place for the next one. While it has to wait, it takes the
+    /// answers to the earlier chunks, which occupy places themselves.
     async fn place(&mut self, bytes: usize) -> Result<(Pinned, Place)> {
         loop {
             let connection = match (&self.broken, &self.connection) {
                 (Some(broken), _) => return Err(broken.unsent()),
                 (None, Some(connection)) => connection.clone(),
-                // What the former node refuses of the earlier chunks has to be stored before this one.
+                // Entries of the earlier chunks that the former node refuses have to be stored before this
+                // chunk.
                 (None, None) if !self.outstanding.is_empty() => {
                     self.take_answer().await;
                     continue;
@@ -201,8 +203,8 @@ impl RedisAppender {
         }
     }
 
-    /// Takes answers of which some may be refusals. What was refused because the stream is at another node
-    /// goes there.
+    /// Takes answers, some of which may be refusals. Entries that were refused because the stream is at
+    /// another node are sent there.
     async fn take_values(
         &mut self,
         entries: &[NewEntry],
@@ -212,7 +214,7 @@ impl RedisAppender {
         let refusal = Redirect::among(&values);
         let answers = match &refusal {
             Some(error) if Redirect::is_pause(error) => {
-                // The cluster may serve again by now, and have stored later ones.
+                // By now the cluster may serve again and have stored later entries.
                 self.broken.get_or_insert_with(|| Broken::new(error));
                 values.into_iter().map(accepted).collect()
             }
@@ -234,7 +236,7 @@ impl RedisAppender {
         self.answers.extend(answers.into_iter().map(appended));
     }
 
-    /// Fails entries that are not sent; their answers follow those of the entries before them.
+    /// Fails entries that are not sent; their answers come after those of the entries before them.
     async fn fail(&mut self, error: &StoreError, entries: usize) {
         while !self.outstanding.is_empty() {
             self.take_answer().await;
@@ -263,17 +265,17 @@ impl Appender for RedisAppender {
     }
 }
 
-/// Whether later entries must not be stored after such an error.
+/// Whether later entries must not be stored after this error.
 fn is_of_connection(error: &StoreError) -> bool {
     matches!(error, StoreError::Unreachable(_) | StoreError::AnswerLost(_))
 }
 
-/// Why a connection broke, for every entry that is affected.
+/// Why a connection broke, for every affected entry.
 pub(super) fn cause(error: &StoreError) -> String {
     chain(error.source().unwrap_or(error))
 }
 
-/// The error of one entry of a broken connection.
+/// The error of one entry whose connection broke.
 pub(super) fn broken(cause: &str, is_unconfirmed: bool) -> StoreError {
     match is_unconfirmed {
         true => StoreError::AnswerLost(cause.into()),
@@ -298,7 +300,7 @@ pub(super) fn chunk_length<'e>(entries: impl Iterator<Item = &'e NewEntry>) -> u
 /// Small enough that the server works on one chunk while the next is written.
 const CHUNK_ENTRIES_MAX: usize = 256;
 const CHUNK_BYTES_MAX: usize = 1024 * 1024;
-/// Outstanding chunks at most.
+/// How many chunks may be outstanding.
 const CHUNKS_MAX: usize = 4;
 
 #[cfg(test)]

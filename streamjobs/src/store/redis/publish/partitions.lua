@@ -1,4 +1,4 @@
--- How many partitions a stream has. A process that wants more adds them.
+-- Reads how many partitions a stream has. A process that wants more adds them.
 --
 -- KEYS: partition hash of the stream. ARGV: how many the caller wants, 0 for as many as there are.
 -- Returns: how many there are from now on.

@@ -1,4 +1,4 @@
-//! Rates of groups: a hash for each that expires, and two fields of the group's own.
+//! Rates of groups: for each group a hash that expires, and two fields of the group's own hash.
 
 use std::time::Duration;
 

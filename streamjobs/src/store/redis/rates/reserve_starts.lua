@@ -3,22 +3,23 @@
 -- KEYS: rate, group hash; of the first partition where a stream has several.
 -- ARGV: starts at most, the rate of the caller's code or nothing, when it joined the group or 0.
 -- Returns: starts granted, microseconds from now on until the first may be (below 0 for at once), the
--- microseconds from each to the next, for how many microseconds each is valid, the TAT that the grant has
--- left, with nothing granted how many microseconds to wait, and when the caller joined. Without a rate all
--- is granted, with an interval of 0.
+-- microseconds from each to the next, for how many microseconds each is valid, the TAT (the value of `tat`)
+-- after the grant, how many microseconds to wait if nothing was granted, and when the caller joined. Without
+-- a rate all is granted, with an interval of 0.
 --
--- Before: `tat` in the rate's key says up to when starts are granted, in microseconds; without the key, none
--- is. `rate`, `by` and `seen` there are the code's rate that holds, when its process joined, and when such a
--- process has asked last.
--- After: `tat` has moved on by the interval for each start. A caller that joined after the process whose rate
--- holds, or that asks when that has not asked for a minute, has its own rate stored. The key expires when it
--- says nothing any more. With nothing granted, nothing has changed, but for a `tat` that was cut back.
--- May race with: other processes, which get other starts. Where the answer is lost, its starts are lost.
+-- Before: `tat` in the rate's key says up to when starts are granted, in microseconds; without the key, no
+-- start is granted. `rate`, `by` and `seen` there are the rate in force from the code, when its process
+-- joined, and when a process with it was last granted starts.
+-- After: `tat` has moved on by the interval for each start. The caller's own rate is stored if it joined
+-- after the process whose rate is in force, or if that process was granted nothing for a minute and two
+-- intervals. The key expires when it has no more meaning. If nothing was granted, nothing has changed except
+-- a `tat` that was cut back.
+-- May race with: other processes, which get other starts. If the answer is lost, its starts are lost.
 --
--- A `tat` that is further ahead than any grant under this rate leaves it is from a lower rate, or from before
--- the clock was set back: it is cut back, so that it costs one interval at most. The first write is a no-op
--- removal, which a server out of memory accepts, and after it the others: jobs free memory, so they go on at
--- their rate. The arithmetic is that of `model/rate/pace.rs`.
+-- A `tat` that is further ahead than any grant under this rate would leave it comes from a lower rate, or
+-- from before the clock was set back: it is cut back, so that it costs at most one interval. The first write
+-- is a no-op removal, which a server out of memory accepts, and after it the other writes: jobs free memory,
+-- so they continue at their rate. The arithmetic is that of `model/rate/pace.rs`.
 local HORIZON, DECLARED = 500000, 60000000
 local state, hash = KEYS[1], KEYS[2]
 local wanted, mine, joined = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
@@ -26,7 +27,7 @@ local time = redis.call('TIME')
 local clock = tonumber(time[1]) * 1000000 + tonumber(time[2])
 if joined == 0 then joined = clock end
 
--- What another client has written in another form counts as nothing.
+-- A text that another client has written in another form counts as nothing.
 local function number_in(field)
   return micros_of(redis.call('HGET', state, field))
 end
@@ -66,7 +67,7 @@ redis.call('HSET', state, 'tat', whole(tat))
 if declares then
   redis.call('HSET', state, 'rate', mine, 'by', whole(joined), 'seen', whole(clock))
 end
--- A user without the right leaves a key that says nothing.
+-- If the user may not set the expiry, the key stays and has no meaning.
 redis.pcall('PEXPIRE', state, whole((tat - clock + DECLARED + 2 * interval) / 1000))
 return {granted, whole(offset), string.format('%.6f', interval), whole(pace.slack), whole(tat), '0',
   whole(joined)}

@@ -1,14 +1,16 @@
 -- Keeps the result of a job that is done, or a sign that it is a dead letter.
 --
--- KEYS: result. ARGV: the result, or a text that begins with "!" as the sign; how long it is kept in milliseconds.
--- Returns: 1 it is kept, 0 an earlier one is, -1 the server is out of memory and a sign is kept instead.
+-- KEYS: result. ARGV: the result, or a text that begins with "!" as the sign; for how many milliseconds to keep
+-- it.
+-- Returns: 1 if it is kept, 0 if an earlier result is, -1 if the server is out of memory and a sign is kept
+-- instead.
 --
--- Before: the key has an earlier result, a sign of a dead letter or that there was no memory, or nothing.
+-- Before: the key has an earlier result, the sign of a dead letter, the sign that there was no memory, or nothing.
 -- After: the key has the first result of the job, or else the last sign, and expires.
 -- May race with: another run of the same job; the first one to come stays. A repetition changes nothing.
 --
--- A server that is out of memory refuses results, which can be large. The sign is small, and is stored all the
--- same: after the removal, which comes first, the server refuses nothing more to this script.
+-- A server that is out of memory refuses results, which can be large. The sign is small and is stored all the
+-- same: the script removes the key first, after which the server refuses none of its writes.
 local key, result, keep = KEYS[1], ARGV[1], ARGV[2]
 local present = redis.call('GET', key)
 if present and string.sub(present, 1, 1) ~= '!' then return 0 end

@@ -1,10 +1,11 @@
--- Says what is kept of the results of an event's jobs.
+-- Reads what is kept of the results of an event's jobs.
 --
 -- KEYS: the result of each group. No ARGV.
--- Returns: for each key its length and for how many milliseconds it is kept, or nil if nothing is; the length is
--- -1 for a sign that there was no memory. The sign of a dead letter is no result.
+-- Returns: for each key the length of the result and for how many more milliseconds it is kept, or nil if none
+-- is kept. The length is -1 for a sign that there was no memory. The sign of a dead letter is not a result.
 --
--- May race with: anything; it changes nothing. A key of another type, or one that never expires, is no result.
+-- May race with: anything; it changes nothing. A key of another type, or one that never expires, is not a
+-- result.
 local facts = {}
 for i, key in ipairs(KEYS) do
   local kept = redis.pcall('GET', key)

@@ -1,19 +1,19 @@
--- Has an event wait, in the place of one of the same name that waits.
+-- Schedules an event in the place of a waiting one of the same name.
 --
--- KEYS: waiting events, their records. ARGV: name; event id; delay and longest wait in milliseconds; 1 if the time of
--- an event that waits stands or else 0; then the names and values of the event's fields.
+-- KEYS: waiting events, their records. ARGV: name; event id; delay and longest wait in milliseconds; 1 to keep the
+-- due time of an event that waits, or else 0; then the names and values of the event's fields.
 -- Returns: {due time, event id that was replaced or nil, 1 if this event waited before or else 0}.
 --
 -- Before: an event of this name waits or not.
--- After: this event waits under the name, and no other one. It is due after the delay, but not later than the
--- longest wait after the first event that was replaced. Its record says when that one came, in `sj-since`.
--- If this event waited before, nothing has changed.
--- May race with: enterers and cancellations, of which the first to run has the event that waits: then this one
--- waits anew. Other events of the name, of which the last to run waits. A repetition finds its event as it
--- waits; after the event was replaced or has entered, a repetition waits as another one.
+-- After: this event waits under the name, and no other one. It is due after the delay, but at the latest when the
+-- longest wait has passed since the first event that was replaced. The field `sj-since` of its record has the time of
+-- that event. If this event waited before, nothing has changed.
+-- May race with: calls that enter or cancel events; if such a call runs first, the waiting event is gone and this one
+-- waits as a new one. Other events of the name, of which the last to run waits. A repetition finds its event waiting;
+-- after the event was replaced or has entered, a repetition waits as another event.
 --
--- The record is the first write: a server out of memory refuses it, and what waited waits as before. Where the
--- member is refused, the record is put back as it was.
+-- The record is the first write: a server out of memory refuses it, and the waiting event stays as it was. If the
+-- member is refused, the record is restored.
 local later, records = KEYS[1], KEYS[2]
 local name, id, delay, wait_max = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local keeps_time = ARGV[5] == '1'

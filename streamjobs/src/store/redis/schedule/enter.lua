@@ -2,23 +2,22 @@
 --
 -- KEYS: stream, waiting events, their records. ARGV: "~" or "=" for a maximum length, or nothing;
 -- entries to keep; events at most; bytes of their records at most; the cursor of the last call, or 0.
--- Returns: members and records of events that are lost, events that got their places back, events at least that cannot get
--- it, 1 if more are due or else 0, the next cursor, the clock, events that wait, the time at which the
--- next one is due (-1 for none), 1 if events are scheduled to it or else 0, then for each event that
--- was moved, how many milliseconds after it was due.
+-- Returns: members and records of events that are lost, events that got their places back, at least how many events
+-- cannot get theirs back, 1 if more are due or else 0, the next cursor, the clock, events that wait, the time at which
+-- the next one is due (-1 for none), 1 if events are scheduled to the stream or else 0, then for each event that was
+-- moved, how many milliseconds after its due time.
 --
 -- Before: each member of the set has a record of the same name, which is an entry's fields.
 -- After: the due events are in the stream, and their members and records are gone.
--- May race with: other processes that enter, cancellations. The first to run has the event, and the
--- others do not see it any more.
+-- May race with: other processes that enter events, and cancellations. The first to run gets the event, and the others
+-- do not see it any more.
 --
--- Events are appended before their members and records are removed, also where the next one is refused. A
--- member without a readable record has lost it to an eviction or another client; it is removed and counted,
--- and no group can be told. While there are more records than members, the set was lost: page by page, each
--- record without a member gets one again, due when its record says. One that cannot be read is removed and
--- counted as lost, or it would be looked for without end. Pages are bounded in bytes and words too, because
--- other clients wait. The first write is a no-op removal: a server out of memory accepts it, and after it
--- the appends.
+-- Events are appended before their members and records are removed, even if the next event is refused. A member without
+-- a readable record has lost it to an eviction or another client; it is removed and counted, and no group can be told.
+-- While there are more records than members, the set was lost: page by page, each record without a member gets one
+-- again, due when its record says. A record that cannot be read is removed and counted as lost; otherwise it would be
+-- searched for again and again. Pages are limited in bytes and words too, because other clients wait. The first write
+-- is a no-op removal: a server out of memory accepts it, and after it the appends.
 local stream, later, records = KEYS[1], KEYS[2], KEYS[3]
 local trimming, kept = ARGV[1], ARGV[2]
 local limit, bytes_max, cursor = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
@@ -27,8 +26,8 @@ local field = redis.call('HEXISTS', records, '')
 local misplaced = redis.call('HLEN', records) - field - redis.call('ZCARD', later)
 local clock = now()
 
--- The members of a page of records get their places back: how many, how many cannot, and how many records
--- are removed because they cannot be read.
+-- Gives the records of one page their members back. Returns how many got one, how many cannot, and how many records
+-- were removed because they cannot be read.
 local function restore_members()
   if misplaced <= 0 then return 0, 0, 0 end
   local restored, lost = 0, 0
@@ -52,8 +51,9 @@ local function restore_members()
   return restored, 0, lost
 end
 
--- Appends an event: how many milliseconds after it was due, and its words. Nil if its record cannot be read; then
--- what refused it, if its record can. The server looks at the words, which costs less than to do it here.
+-- Appends an event. Returns how many milliseconds after its due time, and how many words it has. Returns nil if its
+-- record cannot be read or the append is refused; in the second case also the refusal. The server checks the words
+-- itself, which costs less than checking them here.
 local function append(record)
   local readable, job = pcall(cmsgpack.unpack, record or '')
   local count = readable and type(job) == 'table' and #job or 0
@@ -94,7 +94,7 @@ if moved > 0 then
 elseif refusal then
   return refusal
 end
--- What refused the next event is the answer of the next call.
+-- If the next event was refused, the next call returns the refusal.
 local has_more = limit > 0 and not refusal and (moved < #due or #due == limit) and 1 or 0
 local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
 local waiting = redis.call('ZCARD', later)

@@ -1,13 +1,13 @@
 -- Reads events that wait, in the order in which they are due.
 --
 -- KEYS: waiting events, their records. ARGV: the event after which to continue or nothing, events at
--- most, bytes of their records to read at most, the due time at which to begin where there is no such
--- event, or nothing for the first.
+-- most, bytes of their records to read at most, the due time at which to begin if there is no such event, or
+-- nothing to begin with the first.
 -- Returns: the clock, 1 if there may be more or else 0, then for each event the name under which it waits, its
 -- due time, event type, key, the bytes of its record, and its event id; type, key and event id as text or nil.
 --
--- May race with: anything; it changes nothing. If the event after which to continue is gone, the list
--- begins with the first of its due time: an event can be seen twice, and none is missed.
+-- May race with: anything; it changes nothing. If the event after which to continue is gone, the list begins
+-- with the first event of its due time: an event can be seen twice, but none is missed.
 --
 -- Payloads stay on the server. A member without a readable record is listed by name and due time only.
 local later, records = KEYS[1], KEYS[2]

@@ -1,8 +1,8 @@
--- What waits in a stream.
+-- Reads what waits in a stream.
 --
 -- KEYS: stream, waiting events, their records. ARGV: none.
 -- Returns: the clock, events that wait, the time at which the next one is due (-1 for none), records
--- without a member, 1 if events are scheduled to it or else 0.
+-- without a member, 1 if events are scheduled to the stream or else 0.
 --
 -- May race with: anything; it changes nothing.
 local later, records = KEYS[2], KEYS[3]

@@ -268,7 +268,7 @@ fn upcoming(now: Value, waiting: Value, due: Value, used: &Value) -> Result<Upco
     })
 }
 
-/// Another client may have written the record: what cannot be decoded is `None`.
+/// Another client may have written the record: a field that cannot be decoded is `None`.
 fn facts(row: Value) -> Result<ScheduledFacts> {
     let name = LIST_SCHEDULED.name;
     let [member, due, event_type, key, bytes, id] = reply::tuple(row, name)?;
@@ -287,18 +287,19 @@ fn milliseconds_or_none(value: &Value, name: &'static str) -> Result<Option<Dura
     Ok(u64::try_from(number).ok().map(Duration::from_millis))
 }
 
-/// Whether later chunks would fail in the same way, after as long a wait.
+/// Whether later chunks would fail in the same way, after an equally long wait.
 pub(super) fn is_of_connection(error: &StoreError) -> bool {
     matches!(error, StoreError::Unreachable(_) | StoreError::AnswerLost(_))
 }
 
 const NOTHING: &[u8] = &[];
 const ZCARD: &str = "ZCARD";
-/// Events of one script: the server does nothing else meanwhile, for about 4 ms.
+/// How many events one script takes: the server does nothing else meanwhile, for about 4 ms.
 const EVENTS_MAX: usize = 100;
-/// Names and values of these events, for as long.
+/// How many names and values these events have, for the same time.
 const WORDS_MAX: usize = 10_000;
-/// Due events of one script: what other clients wait for is a few milliseconds long.
+/// How many bytes of due events one script moves: other clients wait meanwhile, for a few
+/// milliseconds.
 const ENTERED_BYTES_MAX: usize = 4 * 1024 * 1024;
 const LISTED_BYTES_MAX: usize = 8 * 1024 * 1024;
 

@@ -1,4 +1,4 @@
--- Changes when an event is due that waits.
+-- Changes when a waiting event is due.
 --
 -- KEYS: stream, waiting events, their records. ARGV: "~" or "=" for a maximum length, or nothing;
 -- entries to keep; name; "at" or "in"; that time in milliseconds.
@@ -8,11 +8,11 @@
 -- Before: an event of this id waits or not.
 -- After: if one does, its record and its member have the new time; or it is in the stream, and its member
 -- and its record are gone.
--- May race with: enterers and cancellations, of which the first to run has the event. A repetition with a
--- time sets it again; one of an event that has entered finds nothing.
+-- May race with: calls that enter or cancel events; the first to run gets the event. A repetition sets
+-- the time again; after the event has entered, a repetition finds nothing.
 --
--- An event that is due is appended first, on a server out of memory as well. Such a server refuses every
--- other time, before anything has changed.
+-- An event that is due is appended first, which works on a server out of memory too. Such a server
+-- refuses every other change of the time, before anything has changed.
 local stream, later, records = KEYS[1], KEYS[2], KEYS[3]
 local trimming, kept, id, kind, time = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 redis.call('XLEN', stream)

@@ -1,21 +1,21 @@
--- Has events wait until they are due.
+-- Schedules events to wait until they are due.
 --
 -- KEYS: stream, waiting events, their records. ARGV: "~" or "=" for a maximum length, or nothing; entries
--- to keep; for how many milliseconds processes may not know that the stream is scheduled to; how short a
--- delay they may then miss; then for each event its id, "at" or "in", that time in milliseconds, how many
--- words its fields have, and these.
--- Returns: for each event {0, due time, 1 if it waited before or else 0, milliseconds until it is due
--- where processes may not look for it before or else -1}, or {1, entry id}, or {2, error}.
+-- to keep; for how many milliseconds processes may not know that events are scheduled to the stream; how short a delay
+-- they may then miss; then for each event its id, "at" or "in", that time in milliseconds, how many words its fields
+-- have, and these words.
+-- Returns: for each event {0, due time, 1 if it waited before or else 0, milliseconds until it is due if processes may
+-- not look for it before, or else -1}, or {1, entry id}, or {2, error}.
 --
 -- Before: an event of this id waits or not.
 -- After: if it waited, it waits as before. Else it is in the stream if it is due, and otherwise its
--- record is stored, with the due time as its last field, and then its member. The field '' of the
--- records says since when the stream is scheduled to.
--- May race with: enterers, cancellations, other schedulers. A repetition finds the event as it waits,
--- and changes nothing; after the event has entered, a repetition is a second event.
+-- record is stored, with the due time as its last field, and then its member. The field '' of the records says since
+-- when events have been scheduled to the stream.
+-- May race with: calls that enter, cancel or schedule events. A repetition finds the event waiting, and changes
+-- nothing; after the event has entered, a repetition is a second event.
 --
--- An event whose member is refused has its record removed. There is no harmless first write: a server out of memory refuses the first event that has to be
--- stored, and so all that follow.
+-- If the member of an event is refused, its record is removed. There is no harmless first write: a server out of memory
+-- refuses the first event that has to be stored, and so all later ones.
 local stream, later, records = KEYS[1], KEYS[2], KEYS[3]
 local trimming, kept, learning, short = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local clock = now()
@@ -53,7 +53,7 @@ local function scheduled(id, due, job)
   since = since or clock
   local _, unplaced = try('ZADD', later, whole(due), id)
   if unplaced then
-    -- What is reported as not stored must not come back.
+    -- An event that is reported as not stored must not come back.
     redis.call('HDEL', records, id)
     return {2, unplaced}
   end

@@ -8,16 +8,16 @@
 -- other kind}, {"unreadable"}, {"stale", clock}, or {"full"}.
 --
 -- Before: a schedule of this name exists or not.
--- After: it has this definition, and unless it is paused a next time: that which it had under this
--- definition, or else the given one. Otherwise nothing was changed.
--- May race with: other declarations, of which the last one stands; firings, which name the definition
--- that they were computed from. A repetition finds the same definition and changes nothing else.
+-- After: the schedule has this definition, and a next time unless it is paused: the one that it had under this
+-- definition, or else the given one. If the declaration was refused, nothing was changed.
+-- May race with: other declarations, of which the last one wins; firings, which name the definition from which
+-- they were computed. A repetition finds the same definition and changes nothing else.
 --
 -- A next time that was ahead when it was computed and is not any more, is stale: the definition before may have
 -- fired it meanwhile.
 --
 -- The definition is stored before the place in the set. There is no harmless first write: a server out of memory
--- refuses the first one, and with it the declaration.
+-- refuses the first one, and so the declaration.
 local schedules, specs = KEYS[2], KEYS[3]
 local name, digest, kind, about, next_time = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local from, silence = tonumber(ARGV[6]), tonumber(ARGV[7])

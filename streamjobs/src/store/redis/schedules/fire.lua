@@ -2,30 +2,30 @@
 --
 -- KEYS: stream, schedules, their definitions, their log, and for each firing that names a group: its lane,
 -- records of retries and records of lines. ARGV: "~" or "=" for a maximum length, or nothing; entries to keep;
--- about how many lines the log has; the consumer that fires; then for each firing: name, the score that is
--- expected as the server printed it, digest, when it is due next, occurrences missed, the group or nothing,
--- occurrences to publish, and for each of these when it is due, how many words its fields have, and these.
+-- about how many lines the log keeps; the consumer that fires; then for each firing: name, the expected score as
+-- the server printed it, digest, when it is due next, occurrences missed, the group or nothing, occurrences to
+-- publish, and for each of these when it is due, how many words its fields have, and these words.
 -- Returns: for each firing {0, the ids of its entries…}, {1, "moved", "changed", "paused" or "early"},
 -- {2, error}, or {3, occurrences that were skipped, the ids of its entries…}.
 --
 -- Before: the schedule is due at `expected` and was computed from the definition `digest`.
--- After: all of its occurrences are in the stream, in their order, and then its next time is set. If it was
--- refused, nothing was changed. With a group, an occurrence is skipped while the group has not ended the job of
--- the last one that was published.
--- May race with: other processes that fire, and changes of the definition. The first to run has the
+-- After: all of its occurrences are in the stream, in their order, and then its next time is set. If the firing
+-- was refused, nothing was changed. If it names a group, an occurrence is skipped while the group has not ended
+-- the job of the last published one.
+-- May race with: other processes that fire, and changes of the definition. The first to run publishes the
 -- occurrences, because the others expect a score that is gone. A repetition after a lost answer is refused.
 --
--- The occurrences are appended before the next time is set. An error of the first append leaves all as it
--- was, and the same firing is tried again. The first write is a no-op removal: a server out of memory
--- accepts it, and after it the rest. The log is written last, and its errors count for nothing.
+-- The occurrences are appended before the next time is set. An error of the first append leaves everything as it
+-- was, and the same firing is tried again. The first write is a no-op removal: a server out of memory accepts it,
+-- and after it the rest. The log is written last, and its errors are ignored.
 local stream, schedules, specs, log = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local trimming, kept, lines, by = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local clock, at, next_key = now(), 5, 5
 local DAY = 24 * 60 * 60 * 1000
--- What is read of lanes, retries and lines for a group, and in one call.
+-- How much is read of lanes, retries and lines for one group; one call reads five times as much.
 local GROUP_JOBS, GROUP_BYTES = 2000, 2 * 1024 * 1024
 local jobs_left, bytes_left = 5 * GROUP_JOBS, 5 * GROUP_BYTES
--- By lane: which entries the jobs of a group come from, and whether all were read.
+-- By lane: from which entries the jobs of a group come, and whether all jobs were read.
 local seen = {}
 -- Keys of other types refuse the call before anything is written.
 redis.call('XLEN', stream)
@@ -58,7 +58,7 @@ local function firing()
   return fired
 end
 
--- Why it is refused, or nil, and what became of the schedule before.
+-- Why the firing is refused, or nil; and what had become of the schedule before.
 local function refusal(fired)
   local score = redis.call('ZSCORE', schedules, fired.name)
   if score ~= fired.expected then return 'moved' end
@@ -69,7 +69,7 @@ local function refusal(fired)
   return record.paused and 'paused' or nil, record
 end
 
--- Reads the jobs of a lane in small pages, because an entry can have megabytes: true if all were read.
+-- Reads the jobs of a lane in small pages, because an entry can have megabytes. Returns true if all were read.
 local function read_lane(lane, origins, left)
   local from, count = '-', 1
   while left.jobs > 0 and left.bytes > 0 do
@@ -85,7 +85,7 @@ local function read_lane(lane, origins, left)
   end
 end
 
--- The same of records of retries or of lines.
+-- The same for records of retries or of lines.
 local function read_records(records, origins, left)
   local cursor = '0'
   while left.jobs > 0 and left.bytes > 0 do
@@ -99,8 +99,8 @@ local function read_records(records, origins, left)
   end
 end
 
--- Which entries the jobs of a group come from that are in its lane, retries and lines, and whether all were read.
--- Firings of one group share what was read.
+-- From which entries those jobs of a group come that are in its lane, retries and lines, and whether all were
+-- read. Firings of one group share the result.
 local function origins_of(busy)
   local known = seen[busy.lane]
   if known then return known.origins, known.complete end
@@ -116,9 +116,9 @@ local function origins_of(busy)
   return origins, complete
 end
 
--- Whether a group has not ended the job of an entry: it waits to be read, is pending, waits for a retry or in a
--- line, or is in the lane. A job whose entry is gone from the stream has ended, and so have all of a group
--- that does not exist. Where there is too much to read, it counts as unfinished for a day.
+-- Whether a group has not ended the job of an entry: the entry waits to be read or is pending, or the job waits
+-- for a retry, is in a line, or is in the lane. A job whose entry is gone from the stream has ended, and so have
+-- all jobs of a group that does not exist. If there is too much to read, the job counts as unfinished for a day.
 local function is_unfinished(busy, id)
   if not pending_of(stream, busy.group) then return false end
   if redis.call('XPENDING', stream, busy.group, id, id, 1)[1]
@@ -139,7 +139,7 @@ end
 local function fire(fired)
   local refused, record = refusal(fired)
   if refused then return {1, refused} end
-  -- It reads keys that other clients write. What it is refused concerns no other firing.
+  -- This reads keys that other clients write. If they cause an error, it concerns no other firing.
   local readable, busy = pcall(is_busy, fired, record)
   if not readable then return {2, refusal_of(busy).err} end
   local answer, skipped = {0}, 0

@@ -1,13 +1,13 @@
--- Forgets schedules that are in no code any more, and places without a definition.
+-- Forgets schedules that no code has any more, and places without a definition.
 --
--- KEYS: stream, schedules, their definitions. ARGV: for how long no process must have declared them, then
--- names.
+-- KEYS: stream, schedules, their definitions. ARGV: for how long no process must have declared a
+-- schedule, then names.
 -- Returns: schedules that were removed, and places that were removed because their definition is lost.
 --
 -- Before: anything.
--- After: of these names, those in code that no process declared for so long are gone. A definition that
--- cannot be read stays, and so does one that was stored at run time.
--- May race with: declarations, which store it as a new one afterwards.
+-- After: of these schedules, those from code that no process has declared for that long are gone. A
+-- definition that cannot be read stays, and so does one that was stored at run time.
+-- May race with: declarations, which afterwards store the schedule as a new one.
 local schedules, specs, silence = KEYS[2], KEYS[3], tonumber(ARGV[1])
 local clock, removed, lost = now(), 0, 0
 redis.call('ZCARD', schedules)

@@ -1,13 +1,13 @@
 -- Reads schedules in the order of their names.
 --
 -- KEYS: stream, schedules, their definitions. ARGV: the name after which to begin, schedules at most, 1 to
--- read the fields of their events as well or else 0, bytes of these at most, and the one name to read, or
--- nothing for all.
+-- read the fields of their events as well or else 0, how many bytes of these fields at most, and the only
+-- name to read, or nothing for all.
 -- Returns: the clock, the number that changes with each definition, 1 if there are more or else 0, then
 -- for each schedule a row: name, score as the server prints it and the same in whole milliseconds or nil,
--- digest, kind and JSON or nil where they cannot be read, since, fired, missed, runs, the last occurrence,
--- its entry, since when it is paused, when it was last declared, each of these or nil, the bytes of its
--- events' fields, these or nil, and how many occurrences were skipped or nil.
+-- digest, kind and JSON or nil if they cannot be read, since, fired, missed, runs, the last occurrence,
+-- its entry, since when it is paused, when it was last declared, each of these or nil, the size of its
+-- events' fields in bytes, these fields or nil, and how many occurrences were skipped or nil.
 --
 -- May race with: anything; it changes nothing.
 local schedules, specs = KEYS[2], KEYS[3]

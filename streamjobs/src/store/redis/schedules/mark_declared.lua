@@ -1,4 +1,4 @@
--- Says which definitions a process has in its code.
+-- Records which definitions a process has in its code.
 --
 -- KEYS: stream, schedules, their definitions. ARGV: how old a mark may be before it is written again, in
 -- milliseconds, then for each schedule its name and its digest.
@@ -6,11 +6,12 @@
 -- {"missing"}, {"kind", the other kind}, or {"unreadable"}.
 --
 -- Before: anything.
--- After: the definitions that are stored as they are here count as declared now.
--- May race with: declarations and firings, which do not depend on it. A repetition changes nothing else.
+-- After: definitions that are stored with the given digest count as declared now.
+-- May race with: declarations and firings, which do not depend on the mark. A repetition changes nothing
+-- else.
 local schedules, specs, age = KEYS[2], KEYS[3], tonumber(ARGV[1])
 local clock = now()
--- A server out of memory accepts a removal, and after it what follows.
+-- A server out of memory accepts a removal, and after it the other writes.
 redis.call('ZREM', schedules, '')
 
 local function mark(name, digest)

@@ -302,7 +302,7 @@ fn firings_of_chunk(firings: &[Firing]) -> usize {
         words <= WORDS_MAX
     };
     let in_words = firings.iter().take(FIRINGS_MAX).take_while(fits).count();
-    // Those of a firing are carried out as a whole, whatever they weigh.
+    // The occurrences of one firing are published as a whole, however large they are.
     let entries = firings.iter().take(in_words).flat_map(|firing| &firing.occurrences);
     let entries_max = chunk_length(entries.map(|one| &one.fields));
     let mut sum = 0;
@@ -418,13 +418,14 @@ fn facts(row: Value) -> Result<ScheduleFacts> {
     Ok(ScheduleFacts { name: reply::lossy(schedule, name)?, next, spec, record })
 }
 
-/// Due schedules of one answer.
+/// How many due schedules one answer has at most.
 const DUE_MAX: usize = 500;
-/// Names of one script.
+/// How many names one script takes.
 const MARKED_MAX: usize = 500;
 /// How old the mark of another process may be before it is written again, in milliseconds.
 const MARK_AGE: u64 = 45_000;
-/// Firings of one script: the server does nothing else meanwhile, for a few milliseconds.
+/// How many firings one script takes: the server does nothing else meanwhile, for a few
+/// milliseconds.
 const FIRINGS_MAX: usize = 50;
 const WORDS_MAX: usize = 10_000;
 const LISTED_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -4,7 +4,7 @@
 -- Returns: 1 if there is such a schedule, 0 if not.
 --
 -- Before: there is a schedule of this name or not.
--- After: if so, it says since when it is paused, and has no next time.
+-- After: if there is one, its record has the time of the pause, and it has no next time.
 -- May race with: firings, which are refused from then on. A repetition changes nothing.
 local schedules, specs, name = KEYS[2], KEYS[3], ARGV[1]
 redis.call('ZCARD', schedules)

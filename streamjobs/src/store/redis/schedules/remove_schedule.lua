@@ -1,7 +1,7 @@
 -- Removes a schedule.
 --
 -- KEYS: stream, schedules, their definitions. ARGV: name, and for how long a declaration counts.
--- Returns: 0 if there was none, 1 if it is removed, 2 if a living process declares it.
+-- Returns: 0 if there was none, 1 if it was removed, 2 if a live process declares it.
 --
 -- Before: there is a schedule of this name or not, in whatever state.
 -- After: it is gone; or a process declares it, and nothing was changed.

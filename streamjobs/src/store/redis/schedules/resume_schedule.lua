@@ -6,8 +6,8 @@
 -- definition, or {"stale", clock}.
 --
 -- Before: there is a schedule of this name and this definition or not.
--- After: if so and if it was paused, it has the given next time and is not paused any more.
--- May race with: pauses, of which the last one stands. A repetition finds no pause.
+-- After: if there is one and it was paused, it has the given next time and is not paused any more.
+-- May race with: pauses, of which the last one wins. A repetition finds no pause.
 local schedules, specs, name = KEYS[2], KEYS[3], ARGV[1]
 local clock, next_time, from = now(), tonumber(ARGV[3]), tonumber(ARGV[4])
 if math.abs(clock - from) >= tonumber(ARGV[5]) then return {'stale', whole(clock)} end

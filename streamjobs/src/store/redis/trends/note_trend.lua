@@ -1,20 +1,21 @@
 -- Adds what a process did since its last note.
 --
 -- KEYS: the ring of minutes, the ring of quarters of an hour. ARGV: how many jobs were done, how many attempts
--- failed, how many entries waited, for how long the oldest had in milliseconds; how many jobs waited and how many
--- attempts ran about how long, each as `bucket:count` with commas or `-`; then for each ring the milliseconds of a
--- step and how many steps it has.
+-- failed, how many entries waited, for how many milliseconds the oldest had; how many jobs waited about how long and
+-- how many attempts ran about how long, each as `bucket:count` with commas or `-`; then for each ring the milliseconds
+-- of a step and how many steps it has.
 -- Returns: the clock.
 --
 -- Before: a ring has a field for each step in which something was noted, named after the step's number modulo the
 -- number of steps: the step's number and the first six arguments.
--- After: the step of now has what it had and this. Counts are added; of the backlog, the highest stays. A field of
--- another step, also of a later one where the clock was set back by more than a ring, is replaced; so is one
--- that cannot be read. Words that a later version has put behind stay. The rings expire when all their steps are too old.
--- May race with: other processes that note, and readers. A repeat after a lost answer adds it twice.
+-- After: the current step has these arguments in addition to what it had. Counts are added; of the backlog, the highest
+-- value stays. A field of another step is replaced, even of a later one if the clock was set back by more than a ring;
+-- so is a field that cannot be read. Words that a later version has appended stay. The rings expire when all their
+-- steps are too old.
+-- May race with: other processes that note trends, and readers. A repeat after a lost answer adds it twice.
 --
--- Both rings are read before the first is written, so that a key of another type refuses the whole; a server out of
--- memory refuses the first write.
+-- Both rings are read before the first is written, so that a key of another type refuses the whole call; a server out
+-- of memory refuses the first write.
 local clock = now()
 
 local function add_counts(known, added)
@@ -56,7 +57,7 @@ for place, key in ipairs(KEYS) do
 end
 for _, ring in ipairs(rings) do
   redis.call('HSET', ring.key, ring.field, ring.text)
-  -- It is bounded without this: a user who may not is not refused after the write.
+  -- The ring is bounded even without an expiry, so a user who may not set it is not refused after the write.
   redis.pcall('PEXPIRE', ring.key, ring.keep)
 end
 return clock

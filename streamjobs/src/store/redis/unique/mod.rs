@@ -122,5 +122,5 @@ fn holder(value: Value, name: &'static str) -> Result<UniqueHolder> {
     })
 }
 
-/// Calls in one request, so that it does not keep the server from others.
+/// How many calls one request has, so that it does not keep the server from serving others.
 const CALLS_MAX: usize = 100;

@@ -1,4 +1,4 @@
--- Which event stands for a digest.
+-- Reads which event stands for a digest.
 --
 -- KEYS: lock. ARGV: none.
 -- Returns: {entry id, event id, milliseconds for which it stands}, or nil if none stands.
