@@ -1,7 +1,7 @@
 //! Attempts that were abandoned here while their entry may still be pending for this consumer.
 //!
-//! Such an entry was delivered, so recovery does not take its delivery for lost. The reaper claims
-//! it when its lease ends, under the next delivery count.
+//! Such an entry was delivered, so recovery must not take its delivery for lost. The reaper claims
+//! it when its lease ends, with the next delivery count.
 
 use std::collections::BTreeMap;
 
@@ -33,9 +33,9 @@ impl AbandonedAttempts {
         self.kept = self.counts.len();
     }
 
-    /// Whether there are so many that it is time to retain only those that are still pending: most
-    /// entries have been claimed by others since. The threshold doubles with what was kept, so that
-    /// this happens rarely.
+    /// Whether there are so many that it is time to keep only those that are still pending: most of
+    /// their entries have been claimed by others since. The threshold is twice what was kept last,
+    /// so that this happens rarely.
     pub(crate) fn is_crowded(&self) -> bool {
         self.counts.len() >= CROWDED.max(self.kept * 2)
     }

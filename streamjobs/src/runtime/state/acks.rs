@@ -15,7 +15,8 @@ use crate::runtime::state::{DoneDuringClaim, InFlight, Slot, lock};
 pub(crate) struct Ack {
     pub(crate) inlet: Inlet,
     pub(crate) id: EntryId,
-    /// `None` once other partitions have it, because their server answers and this one's does not.
+    /// `None` once the slot has gone to other partitions, because their server answers and this one's
+    /// does not.
     pub(crate) slot: Option<Slot>,
     /// The lock of its event, which ends with the acknowledgement.
     pub(crate) lock: Option<Box<UniqueLock>>,
@@ -27,12 +28,12 @@ pub(crate) struct Ack {
 
 /// What happens once the server has confirmed an acknowledgement.
 pub(crate) trait OnConfirmed: fmt::Debug + Send {
-    /// It is confirmed. Called once, on the thread that renews leases.
+    /// The acknowledgement is confirmed. Called once, on the thread that renews leases.
     fn confirmed(self: Box<Self>);
 }
 
-/// Done jobs that are not acknowledged yet. Bounded by the slots of the queue: while acknowledgements
-/// fail, nothing is read.
+/// Finished jobs that are not acknowledged yet. Their number is limited by the slots of the queue:
+/// while acknowledgements fail, nothing is read.
 #[derive(Debug)]
 pub(crate) struct Acks {
     waiting: Mutex<Vec<Ack>>,
@@ -46,11 +47,11 @@ pub(crate) struct Acks {
     filled: Notify,
     locked_filled: Notify,
     in_flight: Arc<InFlight>,
-    /// Whether each ends a place in the group's limit.
+    /// Whether each acknowledgement ends a place in the group's limit.
     pub(crate) are_limited: bool,
-    /// Whether the slots are those of other partitions as well.
+    /// Whether other partitions share the slots.
     pub(crate) shares_slots: bool,
-    /// What was acknowledged while a claim was on its way.
+    /// The jobs that were acknowledged while a claim was on its way.
     pub(crate) during_claim: DoneDuringClaim,
 }
 
@@ -90,7 +91,7 @@ impl Acks {
         self.are_limited || ack.is_late || ack.lock.is_some()
     }
 
-    /// Takes all that need no script.
+    /// Takes all acknowledgements that need no script.
     pub(crate) fn take(&self) -> Vec<Ack> {
         let mut taken = std::mem::take(&mut *lock(&self.waiting));
         if self.have_failed.swap(false, Ordering::Relaxed) {
@@ -111,14 +112,14 @@ impl Acks {
         }
     }
 
-    /// Takes all others.
+    /// Takes all acknowledgements that need a script.
     pub(crate) fn take_locked(&self) -> Vec<Ack> {
         let mut taken = std::mem::take(&mut *lock(&self.locked));
         self.note_late(&mut taken);
         taken
     }
 
-    /// Puts acknowledgements back whose request failed. They keep no slot that another partition could
+    /// Puts back acknowledgements whose request failed. They give up slots that another partition could
     /// use.
     pub(crate) fn put_back(&self, mut acks: Vec<Ack>) {
         if self.shares_slots {
@@ -133,12 +134,13 @@ impl Acks {
         self.locked_filled.notify_waiters();
     }
 
-    /// Ends jobs that the server has acknowledged: their slots, and the dead letters to delete.
+    /// Ends jobs that the server has acknowledged. Returns their slots, and the dead letters to delete.
     ///
-    /// A dead letter was stored for each whose payload was trimmed while it ran. Such a job is done
+    /// If a payload was trimmed while its job ran, a dead letter was stored for it. Such a job is done
     /// and not lost.
     pub(crate) fn finish(&self, acks: Vec<Ack>) -> (Vec<Slot>, Vec<EntryId>) {
-        // What is done is noted first: an entry is always in flight or known as done.
+        // Finished jobs are noted first, so that an entry is always either in flight or known to be
+        // done.
         self.during_claim.note(acks.iter().map(|ack| (ack.inlet, ack.id)));
         let done = acks.iter().map(|ack| (ack.inlet, ack.id));
         let dead_letters = self.in_flight.remove_acknowledged(done);
@@ -152,17 +154,17 @@ impl Acks {
         (slots, dead_letters)
     }
 
-    /// How many wait that need no script.
+    /// How many acknowledgements wait that need no script.
     pub(crate) fn len(&self) -> usize {
         lock(&self.waiting).len()
     }
 
-    /// Whether none waits.
+    /// Whether no acknowledgement waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0 && lock(&self.locked).is_empty()
     }
 
-    /// Waits until an acknowledgement waits that takes a script.
+    /// Waits until there is an acknowledgement that takes a script.
     ///
     /// Cancel safe: nothing is taken.
     pub(crate) async fn locked(&self) {
@@ -192,7 +194,7 @@ impl Acks {
     }
 }
 
-/// The entries, as the store is asked to acknowledge them.
+/// The entries, in the form that the store's acknowledgement takes.
 pub(crate) fn entries_of(acks: &[Ack]) -> Vec<(Inlet, EntryId)> {
     acks.iter().map(|ack| (ack.inlet, ack.id)).collect()
 }

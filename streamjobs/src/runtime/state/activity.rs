@@ -18,7 +18,7 @@ pub(crate) struct Activity {
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    /// When there was last work, or an error.
+    /// When there was last work or an error.
     active: Instant,
     /// When the last promotion was sent, if it found nothing pending.
     nothing_pending: Option<Instant>,
@@ -29,20 +29,20 @@ impl Activity {
         Self { lease, beat, seen: Mutex::new(Seen { active: now, nothing_pending: None }) }
     }
 
-    /// There is work, or an error: loops run at their full pace for a lease. True if the group was
-    /// idle before.
+    /// Records that there is work, or was an error: loops run at their full pace for a lease. Returns
+    /// true if the group was idle before.
     pub(crate) fn mark_active(&self, now: Instant) -> bool {
         let mut seen = lock(&self.seen);
         let active = std::mem::replace(&mut seen.active, now);
         now.saturating_duration_since(active) >= self.lease
     }
 
-    /// Takes what a promotion found that was sent at this moment.
+    /// Takes what a promotion found, which was sent at this moment.
     pub(crate) fn observe(&self, sent: Instant, found: &Promoted) {
         let mut seen = lock(&self.seen);
         seen.nothing_pending = (found.pending == 0).then_some(sent);
         let empty = found.pending + found.waiting + found.promoted + found.left == 0;
-        // A paused group waits for its resume, and one with scheduled retries for these.
+        // A paused group waits for its resume, and a group with scheduled retries for these.
         if !empty || found.paused || found.next_due.is_some() {
             seen.active = sent;
         }
@@ -54,8 +54,8 @@ impl Activity {
         now.saturating_duration_since(lock(&self.seen).active) >= self.lease
     }
 
-    /// How long a loop waits that acts about every `interval`: while the group is idle, until it meets
-    /// those of other queues.
+    /// How long a loop that acts about every `interval` waits. While the group is idle, it waits until
+    /// loops of other idle queues act as well.
     pub(crate) fn pause(&self, now: Instant, interval: Duration) -> Duration {
         if self.is_idle(now) { self.beat.within(now, interval) } else { jittered(interval) }
     }

@@ -1,4 +1,4 @@
-//! The beat at which the loops of idle queues act.
+//! The common beat at which the loops of idle queues act.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use crate::runtime::state::jittered;
 
-/// The moments at which the loops of all idle queues of a runtime act. What they send then meets in few
-/// requests, however many queues there are.
+/// The moments at which the loops of all idle queues of a runtime act. Their requests are then sent
+/// together in a few, however many queues there are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Beat {
-    /// The start of the runtime, so that processes do not act in step.
+    /// The start of the runtime, so that different processes do not act at the same moments.
     origin: Instant,
 }
 
@@ -19,14 +19,15 @@ impl Beat {
         Self { origin }
     }
 
-    /// How long until the next look for scheduled events: those for all streams meet twice a second.
+    /// How long until the next look for scheduled events. Looks for all streams take place together,
+    /// twice a second.
     pub(crate) fn until_look(&self, now: Instant) -> Duration {
         let within = now.saturating_duration_since(self.origin).as_nanos() % LOOK.as_nanos();
         LOOK.saturating_sub(Duration::from_nanos(u64::try_from(within).unwrap_or(0)))
     }
 
-    /// How long until the last moment of the beat within `interval`. Intervals that are too short for the
-    /// beat are [`jittered`].
+    /// How long until the last moment of the beat within `interval`. An interval that is too short for
+    /// the beat is [`jittered`] instead.
     pub(crate) fn within(&self, now: Instant, interval: Duration) -> Duration {
         if interval < SHORT {
             return jittered(interval);
@@ -36,9 +37,9 @@ impl Beat {
     }
 }
 
-/// Half of a beat.
+/// Half a beat.
 const LOOK: Duration = Duration::from_millis(500);
-/// The beat is one of a second, which would make a shorter interval much shorter.
+/// The beat is one second, so that aligning a shorter interval with it would make it much shorter.
 const SHORT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which jobs of a stream are cancelled, as this process has learnt it from the server.
+//! Which jobs of a stream are cancelled, as this process has learned from the server.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -19,11 +19,11 @@ pub(crate) struct CancelledJobs {
     marks: Mutex<HashMap<String, Vec<Mark>>>,
     /// The number of the last mark; zero without marks.
     known: AtomicU64,
-    /// How often marks were learnt.
+    /// How often marks were learned.
     changes: AtomicU64,
     /// When the server was last asked for marks.
     asked: Mutex<Option<Instant>>,
-    /// One queue learns at a time.
+    /// Held by the queue that is learning marks: only one queue does at a time.
     pub(crate) learning: tokio::sync::Mutex<()>,
 }
 
@@ -43,15 +43,15 @@ impl CancelledJobs {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Whether there may be marks that are not known, when an answer says the number of the last one. A
-    /// lower number is that of an answer to an older request, or comes after the marks were lost.
+    /// Whether there may be unknown marks, given the number of the last mark in an answer. A lower number
+    /// means that the answer belongs to an older request, or that the marks were lost.
     pub(crate) fn is_news(&self, last: u64, sent: Instant) -> bool {
         let known = self.known();
         last > known || (last < known && lock(&self.asked).is_none_or(|asked| sent > asked))
     }
 
-    /// Adds marks, or replaces all of them. The last one there is has the number `last`, by the answers to
-    /// requests since `asked`.
+    /// Adds marks, or replaces all of them. `last` is the number of the last mark, by the answers to
+    /// requests that were sent since `asked`.
     pub(crate) fn learn(
         &self,
         marks: Vec<CancelMark>,
@@ -75,7 +75,8 @@ impl CancelledJobs {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether the job of an entry is cancelled in a group. A redrive since then lets it run.
+    /// Whether the job of an entry is cancelled in a group. If the job was redriven after the mark, it is
+    /// not.
     pub(crate) fn contain(&self, queue: &Queue, envelope: &Envelope, entry: &Entry) -> bool {
         if self.known() == 0 {
             return false;
@@ -91,7 +92,7 @@ impl CancelledJobs {
     }
 }
 
-/// As the server does, keeps so many marks.
+/// Keeps the newest marks, as many as the server keeps.
 fn forget_oldest(marks: &mut HashMap<String, Vec<Mark>>) {
     let count = marks.values().map(Vec::len).sum::<usize>();
     if count <= MARKS_MAX + MARKS_MAX / 100 {

@@ -10,7 +10,7 @@ use crate::model::entry::EntryId;
 use crate::runtime::state::lock;
 use crate::store::ServerTime;
 
-/// The server's clock and the gaps in its answers, learned from the answers.
+/// The server's clock and the gaps between its answers, learned from the answers.
 #[derive(Debug)]
 pub(crate) struct Clock {
     lease: Duration,
@@ -21,11 +21,11 @@ pub(crate) struct Clock {
 struct State {
     known: Option<Known>,
     answered: Instant,
-    /// Claims wait until then, so that consumers whose renewals were delayed renew first.
+    /// Until when claims wait, so that consumers whose renewals were delayed renew first.
     claims_from: Instant,
 }
 
-/// The server's clock at a moment of ours, and by how much it may be off.
+/// What the server's clock showed at a moment of the local clock, and by how much that may be wrong.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     moment: Instant,
@@ -39,7 +39,7 @@ impl Known {
         ServerTime(self.server.0.saturating_add(passed))
     }
 
-    /// How far off the estimate may be by now.
+    /// By how much the estimate may be wrong by now.
     fn error_at(&self, now: Instant) -> Duration {
         self.error + now.saturating_duration_since(self.moment) / DRIFT
     }
@@ -73,7 +73,7 @@ impl Clock {
         let newer = Known { moment: sent + error, server, error };
         let expected = state.known.map_or(server, |known| known.at(newer.moment));
         if server.0.abs_diff(expected.0) > milliseconds(self.tolerance()) {
-            // Every pending entry seems older by the length of the step.
+            // To the server, every pending entry seems older by the length of the jump.
             state.claims_from = received + self.lease;
         }
         if state.known.is_none_or(|known| known.is_worse_than(&newer)) {
@@ -81,7 +81,7 @@ impl Clock {
         }
     }
 
-    /// The server's clock was not where it was expected: starts anew, and lets claims wait a lease.
+    /// The server's clock did not show what was expected: starts anew, and makes claims wait a lease.
     pub(crate) fn stepped(&self, now: Instant, server: ServerTime) {
         let mut state = lock(&self.state);
         // How long the answer took is not known here, so any later answer is better.
@@ -89,7 +89,7 @@ impl Clock {
         state.claims_from = now + self.lease;
     }
 
-    /// What the server's clock should show, and the tolerance; none while claims have to wait.
+    /// What the server's clock should show, and the tolerance; `None` while claims have to wait.
     pub(crate) fn expectation(&self, now: Instant) -> Option<(ServerTime, Duration)> {
         let state = lock(&self.state);
         let silent = now.saturating_duration_since(state.answered) > self.gap();
@@ -99,7 +99,7 @@ impl Clock {
         state.known.map(|known| (known.at(now), self.tolerance()))
     }
 
-    /// The server's clock in milliseconds; this machine's until the server's is known.
+    /// The server's clock in milliseconds; this machine's clock until the server's is known.
     pub(crate) fn server_now(&self, now: Instant) -> u64 {
         match lock(&self.state).known {
             Some(known) => known.at(now).0,
@@ -107,8 +107,9 @@ impl Clock {
         }
     }
 
-    /// The server's clock as it delivers this entry, in milliseconds. It is not before the time in the
-    /// entry's id, unless that is further ahead than the estimate may be off: publishers may set ids.
+    /// The server's clock at the delivery of this entry, in milliseconds. It is not before the time in
+    /// the entry's id, unless that is further ahead than the estimate may be wrong: publishers may set
+    /// ids.
     pub(crate) fn server_now_after(&self, now: Instant, entry: EntryId) -> u64 {
         let (estimate, added) = (self.server_now(now), entry.milliseconds());
         if added.saturating_sub(estimate) <= milliseconds(self.tolerance()) {
@@ -126,8 +127,7 @@ impl Clock {
         self.lease / 3
     }
 
-    /// Answers come every two fifths of a lease at the latest. A longer silence than this is a
-    /// fault.
+    /// Answers come at least every two fifths of a lease. A longer silence than this is a fault.
     fn gap(&self) -> Duration {
         self.lease / 2
     }
@@ -148,7 +148,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Clocks drift apart by at most one part in this many: ten times what a cheap quartz does.
+/// Clocks drift apart by at most one part in this many: ten times as much as a cheap quartz.
 const DRIFT: u32 = 1_000;
 
 #[cfg(test)]
@@ -215,18 +215,18 @@ mod tests {
         let now = Instant::now();
         let clock = Clock::new(LEASE, now);
         let milliseconds = Duration::from_millis;
-        // The server's clock stands at 1,000,000 now; the answer took 20 ms, all of it on the way back.
+        // The server's clock shows 1,000,000 now; the answer took 20 ms, all of it on the way back.
         clock.observe(now, now + milliseconds(20), SERVER);
         assert_eq!(clock.server_now(now + milliseconds(20)), 1_000_010, "half of it is a guess");
-        // A quick one is better.
+        // A quick answer is better.
         let quick = now + milliseconds(100);
         clock.observe(quick, quick, ServerTime(1_000_100));
         assert_eq!(clock.server_now(quick), 1_000_100);
-        // A slow one, half a second later, is worse than what is known.
+        // A slow answer, half a second later, is worse than what is known.
         let slow = now + milliseconds(600);
         clock.observe(slow, slow + milliseconds(40), ServerTime(1_000_600));
         assert_eq!(clock.server_now(slow + milliseconds(40)), 1_000_640);
-        // A minute later clocks may have drifted further apart than that.
+        // After a minute, the clocks may have drifted further apart than that.
         let late = slow + Duration::from_secs(60);
         clock.observe(late, late + milliseconds(40), ServerTime(1_060_590));
         assert_eq!(clock.server_now(late + milliseconds(20)), 1_060_590);

@@ -1,4 +1,4 @@
-//! Jobs that are done and are to be noted, on their way to the server.
+//! Finished jobs that will be noted, on their way to the server.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use crate::runtime::state::{OnConfirmed, lock};
 use crate::store::done_jobs::DoneNote;
 
-/// Acks to the done writer, through what each acknowledgement tells once it is confirmed: jobs that are done and not
-/// noted yet. While the server does not take them, the oldest are dropped.
+/// Acks to done writer: finished jobs that are not noted yet. Each arrives once its acknowledgement is confirmed.
+/// While the server does not take them, the oldest are dropped.
 #[derive(Debug, Default)]
 pub(crate) struct DoneNotes {
     waiting: Mutex<VecDeque<DoneNote>>,
@@ -17,7 +17,7 @@ pub(crate) struct DoneNotes {
 }
 
 impl DoneNotes {
-    /// What notes a job once its acknowledgement is confirmed, and then tells `next`.
+    /// Notes a job once its acknowledgement is confirmed, and then tells `next`.
     pub(crate) fn once_confirmed(
         self: &Arc<Self>,
         note: DoneNote,
@@ -26,19 +26,19 @@ impl DoneNotes {
         Box::new(NotedOnceDone { notes: Arc::clone(self), note, next })
     }
 
-    /// Waits for a note. Cancel safe: one is not missed by the next call.
+    /// Waits for a note. Cancel safe: the next call does not miss one.
     pub(crate) async fn added(&self) {
         self.added.notified().await;
     }
 
-    /// The oldest of them, at most so many.
+    /// The oldest notes, at most `limit`.
     pub(crate) fn take(&self, limit: usize) -> Vec<DoneNote> {
         let mut waiting = lock(&self.waiting);
         let count = waiting.len().min(limit);
         waiting.drain(..count).collect()
     }
 
-    /// Puts notes back that were certainly not written.
+    /// Puts back notes that were certainly not written.
     pub(crate) fn put_back(&self, notes: Vec<DoneNote>) {
         let mut waiting = lock(&self.waiting);
         for note in notes.into_iter().rev() {
@@ -63,7 +63,7 @@ impl DoneNotes {
     }
 }
 
-/// What an acknowledgement of a job tells that is to be noted.
+/// What the acknowledgement of a job tells if the job will be noted.
 #[derive(Debug)]
 struct NotedOnceDone {
     notes: Arc<DoneNotes>,
@@ -81,7 +81,7 @@ impl OnConfirmed for NotedOnceDone {
     }
 }
 
-/// About 3 MiB of them.
+/// About 3 MiB of notes.
 const WAITING_MAX: usize = 10_000;
 
 #[cfg(test)]

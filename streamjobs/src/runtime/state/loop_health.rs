@@ -1,4 +1,4 @@
-//! What is known of the loops of one queue: whether they read, and whether all of them run.
+//! What is known about the loops of one queue: whether they read, and whether all of them run.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -16,13 +16,13 @@ pub(crate) struct LoopHealth {
 #[derive(Clone, Copy, Debug, Default)]
 struct LoopState {
     last_read: Option<Instant>,
-    /// Reading began, or began again: the first answer is expected from here on.
+    /// When reading began, or began again: the first answer is expected from then on.
     expected: Option<Instant>,
-    /// Every slot is taken, so the reader waits for one.
+    /// Whether every slot is taken, so that the reader waits for one.
     saturated: bool,
-    /// The reader waits until a job may start.
+    /// Whether the reader waits until a job may start.
     limited: bool,
-    /// A loop ended that must not.
+    /// Whether a loop ended that must not end.
     broken: bool,
 }
 
@@ -33,7 +33,7 @@ impl LoopHealth {
         *state = LoopState { last_read: Some(now), expected: None, saturated, limited, ..*state };
     }
 
-    /// Reading begins, or begins again after a pause.
+    /// Records that reading begins, or begins again after a pause.
     pub(crate) fn expect_read(&self, now: Instant) {
         lock(&self.state).expected = Some(now);
     }
@@ -48,7 +48,7 @@ impl LoopHealth {
         lock(&self.state).saturated = true;
     }
 
-    /// Whether that is new.
+    /// Records that the reader waits until a job may start. Returns whether that is new.
     pub(crate) fn note_limited(&self) -> bool {
         !std::mem::replace(&mut lock(&self.state).limited, true)
     }

@@ -1,4 +1,4 @@
-//! When the next retry is due that this process scheduled.
+//! When the next of the retries that this process scheduled is due.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::runtime::state::lock;
 
-/// Settler and admission to promoter: promote no later than this. Without it the promoter would find
-/// a job that is due soon only at its next interval.
+/// Settler and admission to promoter: promote no later than this. Without it, the promoter would
+/// notice a job that is due soon only at its next interval.
 #[derive(Debug, Default)]
 pub(crate) struct NextDue {
     at: Mutex<Option<Instant>>,
@@ -17,7 +17,7 @@ pub(crate) struct NextDue {
 }
 
 impl NextDue {
-    /// A retry was scheduled after this delay.
+    /// Records that a retry was scheduled with this delay.
     pub(crate) fn note(&self, delay: Duration) {
         let at = Instant::now() + delay.clamp(COALESCE, DELAY_MAX);
         let mut earliest = lock(&self.at);
@@ -27,7 +27,8 @@ impl NextDue {
         }
     }
 
-    /// The promoter is about to run, and finds every retry that was scheduled before.
+    /// Called when the promoter is about to run, and will find every retry that was scheduled
+    /// before.
     pub(crate) fn forget(&self) {
         *lock(&self.at) = None;
     }
@@ -47,7 +48,7 @@ impl NextDue {
 
 /// Retries that are due within this time of each other are promoted together.
 pub(crate) const COALESCE: Duration = Duration::from_millis(5);
-/// The promoter's interval is shorter.
+/// The promoter's interval is shorter anyway.
 const DELAY_MAX: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Whether a queue takes in work: shut by a pause in this process, or in every process.
+//! Whether a queue takes in work. A pause in this process, or in every process, shuts the gate.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,9 +7,9 @@ use tokio::sync::Notify;
 /// The gate of one queue.
 #[derive(Debug, Default)]
 pub(crate) struct PauseGate {
-    /// This process has paused the group.
+    /// Whether this process has paused the group.
     here: AtomicBool,
-    /// The group is paused in every process, by the server's last answer.
+    /// Whether the group is paused in every process, by the server's last answer.
     everywhere: AtomicBool,
     changed: Notify,
 }
@@ -33,7 +33,7 @@ impl PauseGate {
         self.changed.notify_waiters();
     }
 
-    /// Records what the server says of the group.
+    /// Records what the server reports about the group.
     pub(crate) fn set_everywhere(&self, shut: bool) {
         self.everywhere.store(shut, Ordering::SeqCst);
         self.changed.notify_waiters();

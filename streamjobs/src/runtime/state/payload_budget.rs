@@ -2,8 +2,8 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Shared by all queues of a runtime, because their settlements share one connection. Without it, what
-/// waits behind many large payloads would miss its deadline and be sent again.
+/// Shared by all queues of a runtime, because their settlements share one connection. Without a limit,
+/// requests behind many large payloads would miss their deadlines and be sent again.
 #[derive(Debug)]
 pub(crate) struct PayloadBudget {
     free: Semaphore,
@@ -16,8 +16,8 @@ impl Default for PayloadBudget {
 }
 
 impl PayloadBudget {
-    /// Waits, in turn, until so many bytes may be sent. A payload that is larger than the budget waits
-    /// for all of it. The semaphore is never closed, so the answer is always there.
+    /// Waits, in turn, until this many bytes may be sent. A payload that is larger than the budget
+    /// waits for all of it. The semaphore is never closed, so the answer is always `Some`.
     ///
     /// Cancel safe.
     pub(crate) async fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
@@ -26,5 +26,5 @@ impl PayloadBudget {
     }
 }
 
-/// Sent within half a second on a link of 20 Mbit/s.
+/// This much is sent within half a second on a link of 20 Mbit/s.
 const BYTES_MAX: u32 = 1024 * 1024;

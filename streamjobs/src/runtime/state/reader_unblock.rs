@@ -10,7 +10,7 @@ use crate::runtime::state::lock;
 use crate::store::Store;
 
 /// Promoter, reaper and control to reader: stop waiting. It knows whether the reader may be waiting, and
-/// the number by which the store knows it.
+/// the store's number for the reader.
 #[derive(Debug, Default)]
 pub(crate) struct ReaderUnblock {
     waiting: Mutex<Option<u64>>,
@@ -18,16 +18,16 @@ pub(crate) struct ReaderUnblock {
 }
 
 impl ReaderUnblock {
-    /// The reader is about to wait, until the guard is dropped.
+    /// Records that the reader is about to wait, until the guard is dropped.
     pub(crate) fn enter(self: &Arc<Self>, reader: u64) -> ReaderWaits {
         *lock(&self.waiting) = Some(reader);
         ReaderWaits { unblock: Arc::clone(self) }
     }
 
-    /// Ends the reader's present wait. Returns when it has ended, and after `limit` at the latest.
+    /// Ends the reader's present wait. Returns when the wait has ended, and after `limit` at the latest.
     ///
-    /// The request can reach the server before the reader's own, and then finds no blocked
-    /// connection. It is repeated until the reader has returned.
+    /// The request can reach the server before the reader's own request, and then finds no blocked
+    /// connection. So it is repeated until the reader has returned.
     pub(crate) async fn unblock(&self, store: &dyn Store, limit: Duration) {
         let repeat = async {
             loop {
@@ -46,7 +46,7 @@ impl ReaderUnblock {
     }
 }
 
-/// The reader may wait on the server.
+/// Marks that the reader may be waiting on the server.
 #[derive(Debug)]
 #[must_use = "the wait ends when it is dropped"]
 pub(crate) struct ReaderWaits {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The number of these jobs, which are in flight. Clones share it.
+/// The number of these jobs, which are still in flight. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RefusedJobs(Arc<AtomicUsize>);
 

@@ -1,4 +1,4 @@
-//! Whether events are scheduled to a stream, as its promoters hear with each answer.
+//! Whether events are scheduled to a stream, as its promoters learn with each answer.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::runtime::state::lock;
 
-/// Promoters to the scheduler of one stream: whether events were ever scheduled to it. Without that, the
-/// scheduler asks nothing of the server.
+/// Promoters to the scheduler of one stream: whether events were ever scheduled to it. While there were
+/// none, the scheduler asks nothing of the server.
 #[derive(Debug)]
 pub(crate) struct ScheduleUse {
     heard: Mutex<Heard>,
@@ -18,7 +18,7 @@ pub(crate) struct ScheduleUse {
     turn: Arc<Semaphore>,
 }
 
-/// The same of what promoters hear of a stream.
+/// The same information about a stream's events and schedules.
 #[derive(Debug, Default)]
 pub(crate) struct StreamUse {
     /// Whether events wait for their time, or did: for the scheduler.
@@ -40,7 +40,7 @@ impl Default for ScheduleUse {
 }
 
 impl ScheduleUse {
-    /// The server has said whether events were ever scheduled.
+    /// Records the server's answer whether events were ever scheduled.
     pub(crate) fn heard(&self, now: Instant, used: bool) {
         let before = std::mem::replace(&mut *lock(&self.heard), Heard { used, at: Some(now) });
         if used && !before.used {
@@ -52,8 +52,8 @@ impl ScheduleUse {
         lock(&self.heard).used
     }
 
-    /// Waits until events are scheduled, or until the server has said nothing of it for longer than
-    /// promoters usually take.
+    /// Waits until events are scheduled, or until no answer has arrived for longer than promoters
+    /// usually take.
     pub(crate) async fn begun_or_unheard(&self) {
         let called = Instant::now();
         loop {
@@ -72,7 +72,7 @@ impl ScheduleUse {
 
     /// Waits until no other scheduler of the stream works in this process.
     pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        // It is never closed.
+        // The semaphore is never closed.
         Arc::clone(&self.turn).acquire_owned().await.ok()
     }
 }

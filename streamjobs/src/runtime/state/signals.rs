@@ -1,4 +1,4 @@
-//! Signals between loops. Each is given only to the loops that its first line names.
+//! Signals between loops. The first line of each names the loops that get it.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,7 +37,7 @@ impl LaneSignal {
         self.raised.store(true, Ordering::Release);
     }
 
-    /// The lane has been read to its end.
+    /// Called when the lane has been read to its end.
     pub(crate) fn clear(&self) {
         self.raised.store(false, Ordering::Release);
     }
@@ -47,7 +47,7 @@ impl LaneSignal {
     }
 }
 
-/// Settling and upkeep to reader: places in the group's limit may be free. What comes before the reader waits
+/// Settling and upkeep to reader: places in the group's limit may be free. A signal that comes before the reader waits
 /// is kept.
 #[derive(Debug, Default)]
 pub(crate) struct PlaceSignal {
@@ -72,7 +72,7 @@ pub(crate) type ReapSignal = Request;
 /// without waiting for the interval.
 pub(crate) type RenewSignal = Request;
 
-/// A loop is asked to act now. Requests that it has not taken yet are one.
+/// A request to a loop to act now. Requests that it has not taken yet count as one.
 #[derive(Debug, Default)]
 pub(crate) struct Request {
     requested: Notify,
@@ -83,7 +83,7 @@ impl Request {
         self.requested.notify_one();
     }
 
-    /// Waits for a request, which may have been made before.
+    /// Waits for a request, which may have been made earlier.
     ///
     /// Cancel safe.
     pub(crate) async fn requested(&self) {
@@ -91,9 +91,8 @@ impl Request {
     }
 }
 
-/// Reaper to reader: idle entries were found, so leave slots for them. Without it the reader would
-/// use each slot that an acknowledgement frees for its next read, and wait on the server with the
-/// others.
+/// Reaper to reader: idle entries were found, so leave slots for them. Otherwise the reader would use each slot that an
+/// acknowledgement frees for its next read, and keep the other slots while it waits on the server.
 #[derive(Debug, Default)]
 pub(crate) struct SlotDemand {
     raised: AtomicBool,
@@ -122,7 +121,7 @@ impl SlotDemand {
     }
 }
 
-/// The reaper wants slots.
+/// The reaper wants slots while this exists.
 #[derive(Debug)]
 #[must_use = "the demand ends when it is dropped"]
 pub(crate) struct RaisedDemand {
@@ -137,7 +136,7 @@ impl Drop for RaisedDemand {
 }
 
 /// Reader and reaper to recovery: an answer was lost, so the server may have delivered entries that
-/// this process does not know of.
+/// this process does not know about.
 #[derive(Debug, Default)]
 pub(crate) struct LostReplies {
     suspected: AtomicBool,
@@ -154,15 +153,15 @@ impl LostReplies {
     }
 }
 
-/// Acks to admission, in the acks themselves: which jobs were acknowledged while a claim was on its way. The claim may have
-/// taken their entries before the acknowledgement removed them, and they are not to run again.
+/// Acks to admission, inside the acks themselves: which jobs were acknowledged while a claim was on its way. The claim
+/// may have taken their entries before the acknowledgement removed them, and the jobs must not run again.
 #[derive(Debug, Default)]
 pub(crate) struct DoneDuringClaim {
     done: Mutex<Option<BTreeSet<(Inlet, EntryId)>>>,
 }
 
 impl DoneDuringClaim {
-    /// A claim is about to be sent. It is on its way until the guard is dropped.
+    /// Records that a claim is about to be sent. It is on its way until the guard is dropped.
     pub(crate) fn open(&self) -> OpenClaim<'_> {
         *lock(&self.done) = Some(BTreeSet::new());
         OpenClaim { of: self }
@@ -179,7 +178,7 @@ impl DoneDuringClaim {
     }
 }
 
-/// A claim is on its way.
+/// A claim is on its way while this exists.
 #[derive(Debug)]
 #[must_use = "the claim is over when it is dropped"]
 pub(crate) struct OpenClaim<'a> {
@@ -210,7 +209,7 @@ impl GroupEpoch {
 }
 
 /// Between recovery and reaper: held during each step that moves entries to this consumer outside a
-/// plain read, so that recovery never takes an entry for lost that the reaper is about to register.
+/// plain read, so that recovery never considers an entry lost that the reaper is about to register.
 pub(crate) type TransferLock = tokio::sync::Mutex<()>;
 
 /// Trimmer to watcher: the group whose unacknowledged entries stopped the last trimming of a stream.
@@ -238,13 +237,13 @@ pub(crate) struct Settlement {
     /// When the attempt began, by the server's clock.
     pub(crate) began_at: u64,
     pub(crate) failures: u32,
-    /// How the handler's run ended, and how long it took; `None` if it did not run.
+    /// How the handler's run ended, and how long it took; `None` if the handler did not run.
     pub(crate) run: Option<(AttemptEnd, Duration)>,
     /// The handler of the event type, if the group has one.
     pub(crate) handled_by: Option<HandledBy>,
     pub(crate) verdict: Verdict,
     pub(crate) lease: InBlock<Lease>,
-    /// None once the job waits without it.
+    /// `None` once the job waits without a slot.
     pub(crate) slot: Option<Slot>,
 }
 
@@ -255,12 +254,12 @@ pub(crate) struct HandledBy {
     pub(crate) attempts_max: u32,
 }
 
-/// Settler to ack flusher: no job can end any more, so acknowledge what waits and end.
+/// Settler to ack flusher: no job can end any more, so acknowledge the jobs that wait, and end.
 pub(crate) type SettlingOver = CancellationToken;
 
-/// Stop to heartbeat senders: consumers that stopped in this process and whose names the server still
-/// has. They are removed as soon as nothing is pending for them: entries that a
-/// consumer released stay under its name until another consumer claims them. A name is used once.
+/// Stop to heartbeat senders: consumers that stopped in this process but whose names the server still has. The names
+/// are removed as soon as nothing is pending for them: entries that a consumer released stay under its name until
+/// another consumer claims them. A name is used only once.
 #[derive(Debug, Default)]
 pub(crate) struct StoppedConsumers {
     names: Mutex<Vec<(Queue, ConsumerName)>>,
@@ -271,7 +270,7 @@ impl StoppedConsumers {
         lock(&self.names).push((queue.clone(), consumer.clone()));
     }
 
-    /// The server no longer has the name.
+    /// Records that the server no longer has the name.
     pub(crate) fn remove(&self, queue: &Queue, consumer: &ConsumerName) {
         lock(&self.names).retain(|(of, name)| of != queue || name != consumer);
     }

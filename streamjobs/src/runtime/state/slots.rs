@@ -13,15 +13,15 @@ use crate::runtime::state::lock;
 #[derive(Debug)]
 pub(crate) struct Slots {
     free: Semaphore,
-    /// Slots to remove that were not free yet. Each is removed when its job ends.
+    /// How many slots must be removed that were not free yet. Each is removed when its job ends.
     debt: AtomicUsize,
     /// The configured number. Its lock serialises changes.
     size: Mutex<usize>,
-    /// How many callers wait for one.
+    /// How many callers wait for a slot.
     waiting: AtomicUsize,
     /// Held by the reader whose turn it is to take slots that several share.
     turn: tokio::sync::Mutex<()>,
-    /// When a reader last took some in its turn.
+    /// When a reader last took slots in its turn.
     last_turn: Mutex<Option<Instant>>,
     /// Whether the last read in a turn left entries behind.
     has_backlog: AtomicBool,
@@ -51,20 +51,20 @@ impl Slots {
         *lock(&self.size)
     }
 
-    /// How many are to be removed and are not free yet.
+    /// How many slots must be removed and are not free yet.
     pub(crate) fn owed(&self) -> usize {
         self.debt.load(Ordering::SeqCst)
     }
 
-    /// Whether there is one now.
+    /// Whether a slot is free now.
     pub(crate) fn are_free(&self) -> bool {
         self.free.available_permits() > 0
     }
 
-    /// Whether readers that share them have to leave what becomes free to another one that waits.
+    /// Whether readers that share the slots have to leave free ones to a reader that waits.
     ///
-    /// To hand them on costs a request of its own, for the acknowledgements that free them. So those who
-    /// have them keep them for a while.
+    /// Passing slots on costs a request of its own, for the acknowledgements that free them. So the reader
+    /// that has them keeps them for a while.
     pub(crate) fn are_due(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0 && self.is_turn_over()
     }
@@ -73,15 +73,15 @@ impl Slots {
         lock(&self.last_turn).is_none_or(|turn| turn.elapsed() >= TURN)
     }
 
-    /// A reader that shares them has read, and left entries behind or not.
+    /// Records that a reader that shares the slots has read, and whether it left entries behind.
     pub(crate) fn note_read(&self, has_backlog: bool) {
         self.has_backlog.store(has_backlog, Ordering::Relaxed);
     }
 
-    /// Waits for the turn of one of several readers, and then takes what is free, at most `count` and at
-    /// least one. While another one with a backlog has its turn, what becomes free is left to it. Where the
-    /// first has to be waited for, it waits a moment for more: a read of one entry costs the server nearly
-    /// as much as one of a hundred.
+    /// Waits for the turn of one of several readers, and then takes free slots, at most `count` and at
+    /// least one. During the turn of another reader with a backlog, free slots are left to that reader. If
+    /// no slot is free, it waits for the first, and then a moment for more: reading one entry costs the
+    /// server nearly as much as reading a hundred.
     ///
     /// Cancel safe: nothing is taken, and the turn goes to the next one.
     pub(crate) async fn take_in_turn(self: &Arc<Self>, count: usize) -> Vec<Slot> {
@@ -92,7 +92,7 @@ impl Slots {
         let mut slots = self.take_free(count);
         if slots.is_empty() {
             slots.extend(self.take().await);
-            // Jobs that were acknowledged together have freed theirs together.
+            // Jobs that were acknowledged together have freed their slots together.
             slots.extend(self.take_free(count.saturating_sub(slots.len())));
             if slots.len() < count.min(self.size() / 2) {
                 sleep(LINGER).await;
@@ -134,11 +134,11 @@ impl Slots {
         taken
     }
 
-    /// Changes the number: more slots at once, fewer as they become free.
+    /// Changes the number: additional slots are free at once, others are removed as they become free.
     pub(crate) fn resize(&self, size: usize) {
         let mut present = lock(&self.size);
         let more = size.saturating_sub(*present);
-        // Slots that were to be removed stay.
+        // Slots that were about to be removed stay instead.
         let kept = (0..more).take_while(|_| self.pay()).count();
         self.free.add_permits(more - kept);
         self.debt.fetch_add(present.saturating_sub(size), Ordering::SeqCst);
@@ -163,7 +163,7 @@ impl Slots {
     }
 }
 
-/// A caller waits for a slot.
+/// Counts a caller that waits for a slot.
 struct Waits<'s>(&'s AtomicUsize);
 
 impl<'s> Waits<'s> {
@@ -181,19 +181,18 @@ impl Drop for Waits<'_> {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        // Before it is free: a queued caller would get it at once.
+        // Before the slot is free: a queued caller would get it at once.
         if self.slots.pay() {
             return;
         }
         self.slots.free.add_permits(1);
-        // The number may have fallen between the two lines, when this slot was neither owed nor
-        // free.
+        // The number may have been lowered between the two lines, when this slot was neither owed nor free.
         self.slots.remove_free();
     }
 }
 
 const LINGER: Duration = Duration::from_millis(1);
-/// About as long as ten batches of small jobs take. Where 48 partitions have a backlog, each waits half a
+/// About as long as ten batches of small jobs take. If 48 partitions have a backlog, each waits half a
 /// second for its turn.
 const TURN: Duration = Duration::from_millis(10);
 
@@ -249,7 +248,7 @@ mod tests {
         assert!(queued.await.is_some());
     }
 
-    /// Each takes what is free when its turn comes, so that reads are large.
+    /// Each reader takes what is free when its turn comes, so that reads are large.
     #[tokio::test(start_paused = true)]
     async fn readers_that_share_slots_take_what_is_free_in_turn() {
         let slots = Arc::new(Slots::new(4));

@@ -1,4 +1,5 @@
-//! When jobs of a group may start: by its rate, and while the other side has asked it to wait.
+//! When jobs of a group may start: by its rate, and while the service that they call has asked the group to
+//! wait.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,19 +14,19 @@ use crate::store::{Queue, Rate, SetRate, Starts, StartsAsked, Store, StoreError}
 
 /// The gate of one group in this process, for all partitions of its stream.
 ///
-/// What waits here holds no slot, and its entry is not read: other processes can take it. The server says
-/// when to ask again, and nothing is asked before.
+/// A job that waits here occupies no slot, and its entry is not read: other processes can take it. The server
+/// says when to ask again, and no request is made before.
 #[derive(Debug)]
 pub(crate) struct StartGate {
     store: Arc<dyn Store>,
-    /// The group on the first partition.
+    /// The group's queue on the first partition.
     queue: Queue,
-    /// The rate of the code.
+    /// The rate in the code.
     rate: Option<Rate>,
-    /// Whether there is anything to wait for. Looked at before each read.
+    /// Whether there is anything to wait for. Checked before each read.
     applies: AtomicBool,
     state: Mutex<GateState>,
-    /// Held while the server is asked, by one at a time.
+    /// Held while the server is asked, so that there is one request at a time.
     asking: tokio::sync::Mutex<()>,
     changed: Notify,
     claimed: Notify,
@@ -35,16 +36,16 @@ pub(crate) struct StartGate {
 struct GateState {
     /// The rate that an operator has set.
     set: Option<SetRate>,
-    /// Until when the other side has asked the group to wait, as the server says.
+    /// Until when the service that the jobs call has asked the group to wait, by the server's answers.
     limited: Option<Instant>,
-    /// The same, as a job of this process has heard it. The server is yet to be told.
+    /// The same, as a job of this process has learned it. The server does not know it yet.
     limited_here: Option<Instant>,
     grant: Grant,
-    /// Before that, the server grants nothing.
+    /// The server grants nothing before this moment.
     opens_at: Option<Instant>,
-    /// What the server said of when this process joined.
+    /// The server's answer of when this process joined.
     joined: u64,
-    /// The last start was taken for a read, and not for a claim.
+    /// Whether the last start was taken for a read, not for a claim.
     was_read: bool,
 }
 
@@ -53,9 +54,9 @@ struct GateState {
 struct Grant {
     starts: Starts,
     answered: Instant,
-    /// How many are used, or too old.
+    /// How many of them are used, or too old.
     used: u32,
-    /// How many of these were too old, since the last that was used.
+    /// How many of these were too old, since the last one that was used.
     late: u32,
     number: u64,
 }
@@ -81,7 +82,7 @@ impl Grant {
         self.starts.count.saturating_sub(self.used)
     }
 
-    /// Takes those whose time has come. Half of the slack is left for the way to the job.
+    /// Takes starts whose time has come. Half of the slack is left for the way to the job.
     fn take(&mut self, now: Instant, wanted: u32) -> u32 {
         let late = (self.starts.slack / 2).max(LATE_MIN);
         while self.rest() > 0 && self.time_of(self.used) + late < now {
@@ -101,11 +102,11 @@ impl Grant {
 pub(crate) struct TakenStarts {
     pub(crate) count: usize,
     grant: u64,
-    /// Up to which start of the grant.
+    /// The number in the grant after the last start taken.
     upto: u32,
 }
 
-/// For what starts are taken.
+/// What starts are taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StartsFor {
     Read,
@@ -131,7 +132,7 @@ impl StartGate {
         self.applies.load(Ordering::Relaxed)
     }
 
-    /// Whether the group has a rate, which an operator may have set.
+    /// Whether the group has a rate, from the code or from an operator.
     pub(crate) fn has_rate(&self) -> bool {
         self.applies() && self.has_rate_with(&lock(&self.state))
     }
@@ -144,8 +145,8 @@ impl StartGate {
         }
     }
 
-    /// Follows what a promotion says of the group: whether jobs have to wait that did not before. Of a stream
-    /// with partitions, the first says it.
+    /// Takes what a promotion reports about the group. Returns whether jobs have to wait that did not before.
+    /// On a stream with partitions, the first partition reports it.
     pub(crate) fn heard(
         &self,
         on: &Queue,
@@ -162,7 +163,7 @@ impl StartGate {
         let mut changes = false;
         if state.set != set {
             state.set = set;
-            // What is left was granted under another rate.
+            // The remaining starts were granted under another rate.
             Self::forget(&mut state);
             changes = true;
         }
@@ -180,8 +181,8 @@ impl StartGate {
         (waits && !waited) || (has_rate && !had_rate)
     }
 
-    /// A job of this process was told by the other side to come again later: the whole group waits. The
-    /// promoters tell the server.
+    /// Records that a job of this process was told by the service that it calls to come again later: the whole
+    /// group waits. The promoters tell the server.
     pub(crate) fn limit_here(&self, delay: Duration) {
         let mut state = lock(&self.state);
         let until = Instant::now() + delay.min(LIMITED_MAX);
@@ -191,12 +192,12 @@ impl StartGate {
         self.changed.notify_waiters();
     }
 
-    /// Tells the server of the longest wait that jobs of this process have heard of; from then on it decides.
-    /// Whether there was one.
+    /// Tells the server the longest wait that jobs of this process were told; from then on the server decides.
+    /// Returns whether there was one.
     ///
     /// # Errors
     ///
-    /// When the server does not answer, or refuses: it is to be told again.
+    /// When the server does not answer, or refuses: then it has to be told again.
     pub(crate) async fn tell_limit(&self) -> Result<bool, StoreError> {
         let now = Instant::now();
         let untold = if self.applies() { lock(&self.state).limited_here } else { None };
@@ -212,7 +213,7 @@ impl StartGate {
         state.limited.max(state.limited_here)
     }
 
-    /// When it makes sense to look again; none for now.
+    /// When to check again; `None` for now.
     fn opens_at(&self, state: &GateState, now: Instant) -> Option<Instant> {
         let by_rate = state.opens_at.filter(|_| self.has_rate_with(state));
         Self::limited_until(state).max(by_rate).filter(|until| *until > now)
@@ -238,7 +239,7 @@ impl StartGate {
         self.end_of_limit();
     }
 
-    /// Without a rate, nothing is to be looked at once the group waits no longer.
+    /// Without a rate, nothing needs checking once the group waits no longer.
     fn end_of_limit(&self) {
         let now = Instant::now();
         let mut state = lock(&self.state);
@@ -248,8 +249,8 @@ impl StartGate {
         self.applies.store(applies, Ordering::Relaxed);
     }
 
-    /// Leaves the next start to claims that wait, if the last was for a read: for a moment, because they may
-    /// wait for slots instead.
+    /// Leaves the next start to claims that wait, if the last start was for a read. Waits only a moment,
+    /// because they may be waiting for slots instead.
     pub(crate) async fn leave_to_claims(&self) {
         let claimed = self.claimed.notified();
         if lock(&self.state).was_read {
@@ -257,7 +258,7 @@ impl StartGate {
         }
     }
 
-    /// Takes starts whose time has come, at most `wanted`, and asks the server for more without any.
+    /// Takes starts whose time has come, at most `wanted`, and asks the server for more if it has none.
     ///
     /// # Errors
     ///
@@ -279,7 +280,7 @@ impl StartGate {
         {
             let mut state = lock(&self.state);
             state.joined = answer.joined;
-            // Without a rate, an interval is zero. It was lifted just now.
+            // Without a rate, the interval is zero: the rate was lifted just now.
             if answer.starts.count > 0 && answer.starts.interval.is_zero() {
                 return Ok(TakenStarts { count: wanted, grant: 0, upto: 0 });
             }
@@ -294,7 +295,8 @@ impl StartGate {
         Ok(taken.unwrap_or(TakenStarts { count: 0, grant: 0, upto: 0 }))
     }
 
-    /// Gives back starts whose time went by unused, so that the next may be at once and not an interval later.
+    /// Returns starts whose time went by unused, so that the next one is allowed at once and not an interval
+    /// later.
     async fn give_late_back(&self) -> Result<(), StoreError> {
         let (starts, late) = {
             let mut state = lock(&self.state);
@@ -306,7 +308,7 @@ impl StartGate {
         }
     }
 
-    /// Takes what was granted before: none if the server is to be asked.
+    /// Takes starts that were granted before; none if the server must be asked.
     fn take_granted(&self, wanted: u32, reason: StartsFor) -> (StartsAsked, Option<TakenStarts>) {
         let now = Instant::now();
         let mut state = lock(&self.state);
@@ -340,10 +342,10 @@ impl StartGate {
         (asked, granted)
     }
 
-    /// Puts back what was not used of starts that were taken, for the next read: whether they can be used.
+    /// Puts back unused starts for the next read. Returns whether they can be used.
     ///
-    /// Only the last ones can be put back. A start that was taken later belongs to a later time, and would
-    /// come too close to the next ones.
+    /// Only the last starts taken can be put back. If others were taken after them, these would come too close
+    /// to the next ones.
     pub(crate) fn put_back(&self, taken: TakenStarts, unused: usize) -> bool {
         let unused = u32::try_from(unused).unwrap_or(u32::MAX);
         let mut state = lock(&self.state);
@@ -356,8 +358,8 @@ impl StartGate {
         true
     }
 
-    /// Gives back all that is granted and not used: this process has nothing to start, or stops. Other
-    /// processes get them, unless some have asked since.
+    /// Returns all granted and unused starts to the server, because this process has nothing to start, or
+    /// stops. Other processes can get them, unless some have asked since.
     pub(crate) async fn give_all_back(&self) -> Result<(), StoreError> {
         if !self.applies() {
             return Ok(());
@@ -372,7 +374,7 @@ impl StartGate {
         }
     }
 
-    /// Uses no more of the grant: how many are left of it.
+    /// Gives up the rest of the grant. Returns how many starts were left.
     fn forget(state: &mut GateState) -> u32 {
         let rest = state.grant.rest() + std::mem::take(&mut state.grant.late);
         state.grant.used = state.grant.starts.count;
@@ -381,7 +383,7 @@ impl StartGate {
     }
 }
 
-/// Timers and the way to the reader take some milliseconds, also without a slack.
+/// Timers and the way to the reader take a few milliseconds, even if the slack is zero.
 const LATE_MIN: Duration = Duration::from_millis(10);
 const WAIT_MIN: Duration = Duration::from_millis(1);
 /// For how long a read waits for claims that take the next start.

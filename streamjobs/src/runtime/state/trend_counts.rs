@@ -8,40 +8,40 @@ use crate::insight::view::GroupInfo;
 use crate::model::trend::{BUCKETS, DurationCounts, TrendNote, bucket_of};
 use crate::runtime::state::lock;
 
-/// Executor and watcher to the trend writer: how long jobs waited and ran, and the backlog. A job costs an increment
-/// for each.
+/// Executor and watcher to trend writer: how long jobs waited and ran, and the backlog. Each value costs a job one
+/// increment.
 #[derive(Debug, Default)]
 pub(crate) struct TrendCounts {
     queue_time: Buckets,
     run_time: Buckets,
-    /// The highest backlog that the watcher found, and for how long its oldest entry waited at most, until it is
-    /// noted.
+    /// Until the next note: the highest backlog that the watcher found, and how long its oldest entry had waited at
+    /// most.
     seen: Mutex<(u64, Duration)>,
 }
 
 impl TrendCounts {
-    /// A job waited so long for its first attempt.
+    /// Records how long a job waited for its first attempt.
     pub(crate) fn waited(&self, duration: Duration) {
         self.queue_time.add(duration);
     }
 
-    /// An attempt ran so long.
+    /// Records how long an attempt ran.
     pub(crate) fn ran(&self, duration: Duration) {
         self.run_time.add(duration);
     }
 
-    /// The group on the server.
+    /// Takes the state of the group on the server.
     pub(crate) fn saw(&self, group: &GroupInfo) {
         self.see(group.backlog.entries, group.oldest_waiting.unwrap_or_default());
     }
 
-    /// A backlog that was found, also before a note that was not taken.
+    /// Records a backlog; also one from before a note that the server did not take.
     pub(crate) fn see(&self, waiting: u64, oldest: Duration) {
         let mut seen = lock(&self.seen);
         *seen = (seen.0.max(waiting), seen.1.max(oldest));
     }
 
-    /// What was counted since the start, with these counters; and the backlog, which is returned once.
+    /// The totals since the start, with these counters; and the backlog, which is returned once.
     pub(crate) fn totals(&self, done: u64, failed: u64) -> TrendNote {
         let (waiting, oldest) = std::mem::take(&mut *lock(&self.seen));
         let (queue_time, run_time) = (self.queue_time.counts(), self.run_time.counts());
@@ -91,7 +91,7 @@ mod tests {
         let next = counts.totals(5, 2);
         assert_eq!((next.waiting, next.run_time.count()), (0, 2));
         assert!(next.since(&first).is_empty());
-        // It was not taken, and less waits since.
+        // The note was not taken, and fewer jobs wait since.
         counts.see(first.waiting, first.oldest);
         counts.see(1, Duration::ZERO);
         assert_eq!(counts.totals(5, 2).waiting, 7);

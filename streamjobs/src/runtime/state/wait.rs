@@ -26,7 +26,7 @@ impl LoopBackoff {
         Self { backoff, failures: 0 }
     }
 
-    /// The last try succeeded.
+    /// Records that the last try succeeded.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
@@ -40,8 +40,8 @@ impl LoopBackoff {
     }
 }
 
-/// Waits for the delay: true if a stop ended the wait. Without a delay there is no wait: the shortest one of a timer is a
-/// millisecond.
+/// Waits for the delay. Returns true if a stop ended the wait. A delay of zero does not wait: the shortest wait of a
+/// timer is a millisecond.
 pub(crate) async fn stopped_within(stop: &CancellationToken, delay: Duration) -> bool {
     if delay.is_zero() {
         return stop.is_cancelled();
@@ -49,7 +49,7 @@ pub(crate) async fn stopped_within(stop: &CancellationToken, delay: Duration) ->
     stopped_before(stop, sleep(delay)).await
 }
 
-/// Waits for the event: true if a stop ended the wait, which comes first.
+/// Waits for the event. Returns true if a stop ended the wait; if both happen, the stop wins.
 pub(crate) async fn stopped_before(
     stop: &CancellationToken,
     event: impl Future<Output = ()>,
@@ -61,18 +61,18 @@ pub(crate) async fn stopped_before(
     }
 }
 
-/// An interval with a fifth of jitter to both sides, so that processes do not act in step.
+/// An interval with a jitter of a fifth in both directions, so that processes do not act at the same moments.
 pub(crate) fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(fastrand::f64().mul_add(0.4, 0.8))
 }
 
-/// Less than any [`jittered`] interval: what one loop did this long ago is due again for it.
+/// A little less than any [`jittered`] interval: work that a loop did this long ago is due again.
 pub(crate) fn most_of(interval: Duration) -> Duration {
     interval / 4 * 3
 }
 
-/// The turn of loops that do the same work: one of them within the interval is enough, and any of
-/// them may stop.
+/// The turn of loops that do the same work. It is enough if one of them does it within the interval, and any of them
+/// may stop.
 #[derive(Debug, Default)]
 pub(crate) struct OncePerInterval {
     taken: Mutex<Option<Instant>>,
@@ -92,7 +92,7 @@ impl OncePerInterval {
 }
 
 const DELAY_FIRST: Duration = Duration::from_millis(50);
-/// A server that is back is noticed within this time.
+/// The longest delay: a server that is back is noticed within this time.
 const DELAY_MAX: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

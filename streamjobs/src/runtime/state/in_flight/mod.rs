@@ -30,7 +30,7 @@ pub(crate) struct InFlight {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Hashed without a random seed, so that a simulation is the same each time.
+    /// Hashed without a random seed, so that a simulation runs the same way each time.
     entries: HashMap<(Inlet, EntryId), InFlightEntry, FixedState>,
     /// Entries whose job was acknowledged during their renewal. If the server found a payload
     /// trimmed first, its answer names a dead letter that has to be deleted.
@@ -45,19 +45,19 @@ struct InFlightEntry {
     /// What was delivered, for as long as the attempt has it.
     delivery: WeakInBlock<Delivery>,
     lease: InBlock<Lease>,
-    /// When the last request was sent that delivered the entry or renewed it.
+    /// When the last request was sent that delivered or renewed the entry.
     renewed_at: Instant,
     /// How often the group had been lost and recreated when the entry was delivered.
     epoch: u64,
-    /// The handler has ended, and its verdict is being carried out.
+    /// Whether the handler has ended and its verdict is being carried out.
     settling: bool,
-    /// The entry is not pending on the server any more; it is neither renewed nor fenced.
+    /// Whether the entry is not pending on the server any more: then it is neither renewed nor fenced.
     untracked: bool,
     /// Why the job may be settled although its entry is not pending.
     stand_in: Option<StandIn>,
-    /// A renewal was sent: the server may have found the payload trimmed already.
+    /// Whether a renewal was sent: the server may have found the payload trimmed already.
     renewing: bool,
-    /// The answer to such a renewal was lost.
+    /// Whether the answer to such a renewal was lost.
     unanswered: bool,
 }
 
@@ -72,8 +72,8 @@ impl InFlightEntry {
         self.stand_in = Some(stand_in);
     }
 
-    /// The same consumer has the entry again. The running attempt goes on under the new count, unless its
-    /// lease is lost: then the reaper claims the entry later.
+    /// The same consumer has the entry again. The running attempt continues with the new count, unless
+    /// its lease is lost: then the reaper claims the entry later.
     fn deliver_again(&mut self, hold: Hold, renewed_at: Instant, epoch: u64) {
         if self.lease.is_lost() {
             return;
@@ -87,8 +87,8 @@ impl InFlightEntry {
         self.stand_in = None;
     }
 
-    /// Whether the entry, which is not pending any more, was removed while its job was ours: no other
-    /// attempt can have had it, and no renewal can have stored a dead letter for it.
+    /// Whether the entry, which is not pending any more, was removed while this attempt had its job: no
+    /// other attempt can have had it, and no renewal can have stored a dead letter for it.
     fn was_removed(&self, epoch: u64, moves: &Moves) -> bool {
         let tracked = !self.untracked && !self.unanswered && self.epoch == epoch;
         tracked && !self.lease.is_over() && moves.none_since(self.renewed_at)
@@ -109,13 +109,13 @@ impl InFlight {
         Self { inner: Mutex::default(), metrics }
     }
 
-    /// Begins to register what requests have delivered that were sent at `renewed_at`.
+    /// Begins to register the deliveries of requests that were sent at `renewed_at`.
     pub(crate) fn registration(&self, renewed_at: Instant, epoch: u64) -> Registration<'_> {
         Registration { inner: lock(&self.inner), of: self, renewed_at, epoch, added: 0 }
     }
 
-    /// The handler has ended: the hold under its present delivery count, or none when the lease was
-    /// lost.
+    /// Records that the handler has ended. Returns the hold with its present delivery count, or `None` if
+    /// the lease was lost.
     pub(crate) fn begin_settling(&self, hold: Hold) -> Option<Hold> {
         let mut inner = lock(&self.inner);
         let entry = inner.entries.get_mut(&key(hold))?;
@@ -136,12 +136,12 @@ impl InFlight {
         lock(&self.inner).entries.get(&key(hold)).and_then(|entry| entry.stand_in)
     }
 
-    /// Whether a renewal of the entry was sent and is not answered.
+    /// Whether a renewal of the entry was sent and has not been answered.
     pub(crate) fn is_renewing(&self, hold: Hold) -> bool {
         lock(&self.inner).entries.get(&key(hold)).is_some_and(|entry| entry.renewing)
     }
 
-    /// The entry is not pending, and this is why its job may be settled.
+    /// Records that the entry is not pending, and why its job may be settled all the same.
     pub(crate) fn stand_for(&self, hold: Hold, stand_in: StandIn) {
         if let Some(entry) = lock(&self.inner).entries.get_mut(&key(hold)) {
             entry.stand_for(stand_in);
@@ -155,7 +155,7 @@ impl InFlight {
         }
     }
 
-    /// Removes an attempt that ends without a verdict: its lease was lost, or it cannot run here.
+    /// Removes an attempt that ends without a verdict: its lease was lost, or its job cannot run here.
     pub(crate) fn abandon(&self, delivered: Hold) {
         let mut inner = lock(&self.inner);
         if let Some(entry) = inner.entries.remove(&key(delivered)) {
@@ -164,8 +164,8 @@ impl InFlight {
         }
     }
 
-    /// Removes an entry that was released. Until a consumer claims it, it is pending for this one
-    /// with one delivery less.
+    /// Removes an entry that was released. Until a consumer claims it, it is pending for this consumer
+    /// with a delivery count that is one lower.
     pub(crate) fn release(&self, hold: Hold) {
         let mut inner = lock(&self.inner);
         if inner.entries.remove(&key(hold)).is_some() {
@@ -174,7 +174,8 @@ impl InFlight {
         }
     }
 
-    /// Of entries that are pending for this consumer, those whose delivery did not arrive.
+    /// Returns those entries, of the ones that are pending for this consumer, whose delivery did not
+    /// arrive.
     pub(crate) fn lost_deliveries(&self, pending: Vec<Hold>) -> Vec<Hold> {
         let inner = lock(&self.inner);
         let arrived = |hold: &Hold| {
@@ -195,7 +196,7 @@ impl InFlight {
         lock(&self.inner).abandoned.is_crowded()
     }
 
-    /// Removes entries whose jobs were acknowledged: the dead letters of their trimmed payloads.
+    /// Removes entries whose jobs were acknowledged. Returns the dead letters of their trimmed payloads.
     pub(crate) fn remove_acknowledged(
         &self,
         done: impl Iterator<Item = (Inlet, EntryId)>,
@@ -243,7 +244,7 @@ impl InFlight {
         overdue
     }
 
-    /// Ends the lease of every attempt that was not renewed for this long: their holds.
+    /// Ends the lease of every attempt that was not renewed for this long. Returns their holds.
     pub(crate) fn fence(&self, now: Instant, fence: Duration) -> Vec<Hold> {
         let mut fenced = Vec::new();
         for (key, entry) in &lock(&self.inner).entries {
@@ -256,7 +257,7 @@ impl InFlight {
         in_order(fenced.into_iter())
     }
 
-    /// Cancels the attempts at these entries that run, or are about to: their holds.
+    /// Cancels the attempts at these entries that run or are about to run. Returns their holds.
     pub(crate) fn cancel(&self, is_cancelled: impl Fn(&Entry) -> bool) -> Vec<Hold> {
         let inner = lock(&self.inner);
         let running = inner.entries.iter().filter(|(_, entry)| {
@@ -279,7 +280,7 @@ impl InFlight {
     }
 }
 
-/// The registration of deliveries. It has the table until it is dropped.
+/// The registration of deliveries. It has the table locked until it is dropped.
 pub(crate) struct Registration<'a> {
     inner: MutexGuard<'a, Inner>,
     of: &'a InFlight,
@@ -320,7 +321,7 @@ impl Registration<'_> {
         Registered::New
     }
 
-    /// Removes an entry that was added just now.
+    /// Removes an entry that was just added.
     pub(crate) fn take_back(&mut self, hold: Hold) {
         if self.inner.entries.remove(&key(hold)).is_some() {
             self.added -= 1;
@@ -344,7 +345,7 @@ fn key(hold: Hold) -> (Inlet, EntryId) {
     (hold.inlet, hold.id)
 }
 
-/// In the order of inlets and entries, whatever the table's own is.
+/// In the order of inlets and entries, whatever the order of the table.
 fn in_order(holds: impl Iterator<Item = Hold>) -> Vec<Hold> {
     let mut holds = holds.collect::<Vec<_>>();
     holds.sort_unstable_by_key(|hold| key(*hold));

@@ -1,4 +1,4 @@
-//! Whether an entry that is not pending any more may have been moved, and done, elsewhere.
+//! Whether an entry that is not pending any more may have been moved elsewhere and done there.
 
 use std::time::Duration;
 
@@ -6,14 +6,15 @@ use tokio::time::Instant;
 
 use crate::store::{Renewed, ServerTime};
 
-/// What renewals say of entries that operators moved or acknowledged.
+/// What renewals report about entries that operators moved or acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
-    /// How often they did so, as the server last said it.
+    /// How often operators did so, by the server's last answer.
     count: Option<u64>,
-    /// Since when that has not changed, and this process has not stood still; `None` from its start.
+    /// Since when that number has not changed and this process has not stood still; `None` if since
+    /// its start.
     unchanged_since: Option<Instant>,
-    /// When the last request with such an answer was sent, and the server's clock in it.
+    /// When the last request with such an answer was sent, and the server's clock in the answer.
     last: Option<(Instant, ServerTime)>,
 }
 
@@ -41,7 +42,7 @@ impl Moves {
     }
 }
 
-/// By how much more the server's clock advances than the local one when the machine was suspended.
+/// If the server's clock advances by this much more than the local one, the machine was suspended.
 const STANDSTILL_MIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

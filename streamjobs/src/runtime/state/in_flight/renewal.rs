@@ -14,18 +14,19 @@ pub(crate) enum Renewal {
     Kept,
     /// Another attempt has the entry.
     Lost,
-    /// Another consumer took the entry although its lease lasted.
+    /// Another consumer took the entry although its lease had not ended.
     TakenEarly,
-    /// Another client removed the entry from the pending list. The attempt goes on.
+    /// Another client removed the entry from the pending list. The attempt continues.
     Removed,
     /// The payload was trimmed; this dead letter was stored for it.
     Trimmed(EntryId),
-    /// The job is done, so this dead letter, stored for its trimmed payload, has to be deleted.
+    /// The job is done, so this dead letter, which was stored for its trimmed payload, has to be
+    /// deleted.
     Obsolete(EntryId),
 }
 
 impl InFlight {
-    /// A renewal is about to be sent.
+    /// Records that a renewal is about to be sent.
     pub(crate) fn begin_renewing(&self, holds: &[Hold]) {
         let entries = &mut lock(&self.inner).entries;
         for hold in holds {
@@ -35,7 +36,7 @@ impl InFlight {
         }
     }
 
-    /// A renewal failed and will not be answered.
+    /// Records that a renewal failed and will not be answered.
     pub(crate) fn renewal_failed(&self, holds: &[Hold]) {
         let mut inner = lock(&self.inner);
         for hold in holds {
@@ -47,18 +48,18 @@ impl InFlight {
         }
     }
 
-    /// How often operators had moved entries when this process sent its first heartbeat.
+    /// Records how often operators had moved entries when this process sent its first heartbeat.
     pub(crate) fn begin_with_moves(&self, moves: u64) {
         lock(&self.inner).moves.begin_with(moves);
     }
 
-    /// What the answers to a renewal, sent at `sent`, say of moved entries.
+    /// Takes what the answers to a renewal, sent at `sent`, report about moved entries.
     pub(crate) fn observe(&self, renewed: &Renewed, sent: Instant) {
         lock(&self.inner).moves.observe(renewed, sent, Instant::now());
     }
 
-    /// The entry of a job that is being settled is not pending, as a renewal has just confirmed: whether
-    /// it was removed. Then its job may be settled all the same.
+    /// Whether an entry that is not pending, as a renewal has just confirmed, was removed before its job
+    /// was settled. Then the job may be settled all the same.
     pub(crate) fn removed_before_settling(&self, hold: Hold, epoch: u64) -> bool {
         let Inner { entries, moves, .. } = &mut *lock(&self.inner);
         let entry = entries.get_mut(&key(hold)).filter(|entry| entry.was_removed(epoch, moves));
@@ -83,7 +84,7 @@ impl InFlight {
         };
         entry.renewing = false;
         if entry.delivery_count != hold.delivery_count {
-            // Delivered here again since the renewal was sent.
+            // Delivered here again after the renewal was sent.
             return Renewal::Kept;
         }
         match answer {
@@ -97,9 +98,9 @@ impl InFlight {
                 entry.stand_for(StandIn::DeadLetter(dead_letter));
                 Renewal::Trimmed(dead_letter)
             }
-            // The attempt has ended, and its acknowledgement may have come first.
+            // The attempt has ended, and its acknowledgement may have arrived first.
             _ if entry.settling => Renewal::Kept,
-            // The group was lost while the handler runs, so no other attempt has the entry.
+            // The group was lost while the handler ran, so no other attempt has the entry.
             FenceResult::NotPending | FenceResult::Undelivered if entry.epoch != epoch => {
                 entry.set_untracked();
                 Renewal::Kept
