@@ -1,4 +1,4 @@
-//! Who receives alerts: the application's hook and every open [`Alerts`].
+//! The receivers of alerts: the application's hook and every open [`Alerts`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,14 +44,15 @@ impl fmt::Debug for AlertSubscribers {
     }
 }
 
-/// Alerts as they come, from the call of [`Runtime::alerts`](crate::Runtime::alerts) on.
+/// Alerts in the order in which they occur, from the call of
+/// [`Runtime::alerts`](crate::Runtime::alerts) on.
 #[derive(Debug)]
 pub struct Alerts {
     channel: broadcast::Receiver<Alert>,
 }
 
 impl Alerts {
-    /// The next alert; none when the runtime is gone. A receiver that falls more than 256 alerts
+    /// The next alert; `None` when the runtime is gone. A receiver that falls more than 256 alerts
     /// behind misses the oldest.
     ///
     /// # Cancel safety

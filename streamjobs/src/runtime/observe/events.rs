@@ -1,6 +1,6 @@
 //! Events of the runtime: each thing that is counted, measured, watched or logged.
 //!
-//! An event is a variant here and a line in each sink that takes it: `tally` for the counters,
+//! Each event is a variant here, and a line in each sink that takes it: `tally` for the counters,
 //! `metrics`, `queue_monitor` for alerts, and `log`.
 
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub(crate) enum JobEvent<'a> {
         delay: Duration,
         error: &'a str,
     },
-    /// The error is the handler's, as the dead letter holds it.
+    /// The error is the handler's own text, as stored in the dead letter.
     DeadLettered {
         attempt: FailedAttempt<'a>,
         reason: Reason,
@@ -49,16 +49,16 @@ pub(crate) enum JobEvent<'a> {
     LeaseLost {
         why: &'static str,
     },
-    /// A step was refused because the attempt does not own the entry any more, which ends the job here.
+    /// A step was refused because the attempt does not own the entry any more. This ends the job here.
     RefusedLate {
         step: &'static str,
     },
-    /// The payload was trimmed while the handler runs, and a dead letter was stored.
+    /// The payload was trimmed while the handler was running, and a dead letter was stored.
     TrimmedInFlight {
         dead_letter: EntryId,
     },
     /// Another client removed the entry from the pending list while its job had the lease, by deleting
-    /// its consumer or by hand. The job goes on here.
+    /// its consumer or by hand. The job continues here.
     RemovedInFlight,
     Released,
     /// The job was cancelled while it ran: its attempt was asked to stop.
@@ -80,7 +80,7 @@ pub(crate) enum JobEvent<'a> {
     },
 }
 
-/// The attempt before a retry or a dead letter, as log lines show it.
+/// The attempt that led to a retry or a dead letter, as log lines show it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailedAttempt<'a> {
     pub(crate) event_id: &'a str,
@@ -93,8 +93,8 @@ pub(crate) struct FailedAttempt<'a> {
     pub(crate) number_max: u32,
 }
 
-/// What happened to a queue, or to several of its jobs at once. One that counts zero of something
-/// did not happen.
+/// What happened to a queue, or to several of its jobs at once. An event with a count of zero did not
+/// happen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum QueueEvent<'a> {
     /// Entries were delivered to this process, claims included.
@@ -107,7 +107,7 @@ pub(crate) enum QueueEvent<'a> {
     Claimed(usize),
     /// The reaper claimed entries that other consumers had released.
     ClaimedReleased(usize),
-    /// Own entries were recovered whose delivery had been lost.
+    /// Entries of this consumer were recovered whose delivery had been lost.
     Recovered(usize),
     /// Payloads were trimmed before the jobs were done, and dead letters were stored.
     Trimmed(usize),
@@ -116,15 +116,16 @@ pub(crate) enum QueueEvent<'a> {
     /// Payloads were trimmed, and no dead letter could be stored.
     PayloadsUnstored(usize),
     GroupRecreated,
-    /// A group was created at the beginning of the whole stream, which has entries already.
+    /// A group was created at the beginning of the whole stream, which already has entries.
     OldEntries {
         stream: &'a str,
         entries: u64,
     },
-    /// Jobs that wait for a retry got their place in the retry set back, which another client or an
+    /// Jobs that wait for a retry got back their place in the retry set, which another client or an
     /// eviction had deleted.
     RetriesRestored(usize),
-    /// Such jobs cannot get it back, because the user lacks the right to look for them.
+    /// Jobs cannot get their place in the retry set back, because the user lacks the right to look for
+    /// them.
     RetriesStranded(usize),
     /// Jobs wait for a place in the group's limit.
     Parked(usize),
@@ -138,13 +139,13 @@ pub(crate) enum QueueEvent<'a> {
     ScheduledEntered(usize),
     /// Scheduled events have lost their records to another client or an eviction, and were removed.
     ScheduledLost(usize),
-    /// Scheduled events got their place back, which another client or an eviction had deleted.
+    /// Scheduled events got back their place, which another client or an eviction had deleted.
     ScheduledRestored(usize),
-    /// Such events cannot get it back, because the user lacks the right to look for them.
+    /// Scheduled events cannot get their place back, because the user lacks the right to look for them.
     ScheduledStranded(usize),
     /// Something happened to schedules of the stream.
     Schedule(ScheduleEvent<'a>),
-    /// A consumer took the entry of a running job although its lease lasted.
+    /// A consumer took the entry of a running job although its lease had not ended.
     ClaimedEarly {
         consumer: &'a str,
     },
@@ -164,20 +165,20 @@ pub(crate) enum QueueEvent<'a> {
     ConsumersRemoved(usize),
     /// The reader waits until the next job of the group may start.
     StartAwaited,
-    /// A job has met a limit of the other side: the group waits for so long.
+    /// A job has met a limit of the service that it calls: the group waits this long.
     Limited {
         delay: Duration,
     },
-    /// The pause of the group began or ended, in this process or in every one.
+    /// A pause of the group began or ended, in this process or in every process.
     PauseChanged {
         paused: bool,
         scope: &'static str,
     },
-    /// The first delivery in this process of an event type that it has no handler for.
+    /// An event type for which this process has no handler was delivered here for the first time.
     TypeWithoutHandler {
         event_type: &'a str,
         fate: &'static str,
-        /// How long its jobs wait, unless a process declares the type.
+        /// How long its jobs wait unless a process declares the type.
         until_dead: Option<Duration>,
     },
     /// A loop ended by a panic.
@@ -188,7 +189,7 @@ pub(crate) enum QueueEvent<'a> {
     Alerted(&'a Alert),
 }
 
-/// What happened to schedules. One that counts zero of something did not happen.
+/// What happened to schedules. An event with a count of zero did not happen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ScheduleEvent<'a> {
     /// Occurrences of schedules were published.
@@ -201,10 +202,10 @@ pub(crate) enum ScheduleEvent<'a> {
     Lost(usize),
     /// Schedules that no process has declared for long were removed.
     Forgotten(usize),
-    /// The definition of a schedule of the code is stored from now on.
+    /// The definition of a schedule of the code has been stored.
     Declared { schedule: &'a str, when: &'a str },
-    /// The next time of a stored schedule was deleted or evicted, and is set again.
+    /// The next time of a stored schedule had been deleted or evicted, and was set again.
     Restored { schedule: &'a str },
-    /// This process does not fire a schedule that it knows of: told once.
+    /// This process does not fire a schedule that it knows of. Reported once.
     NotFired { schedule: &'a str, why: &'static str },
 }

@@ -1,4 +1,4 @@
-//! What the partitions of a group's stream share: one set of alerts, and gauges of the whole.
+//! What the partitions of a group's stream share: one set of alerts, and gauges of the whole stream.
 
 use std::sync::Mutex;
 
@@ -12,8 +12,8 @@ use crate::model::name::{GroupName, StreamName};
 use crate::runtime::state::lock;
 use crate::store::inspect::StreamSizes;
 
-/// Watches one group on a whole stream. There is one for all partitions, however many consumers read
-/// them.
+/// Watches one group on a whole stream. There is one watch for all partitions, however many consumers
+/// read them.
 #[derive(Debug)]
 pub(crate) struct GroupWatch {
     stream: StreamName,
@@ -26,7 +26,7 @@ struct WatchState {
     samples: Samples,
 }
 
-/// What is known of the whole after one partition was read.
+/// What is known about the whole stream after one partition was read.
 #[derive(Debug)]
 pub(crate) struct Watched {
     /// The alerts that begin or end.
@@ -42,7 +42,7 @@ impl GroupWatch {
         Self { stream, state: Mutex::new(state) }
     }
 
-    /// Takes what was read of one partition. Without an answer for it, the conditions that are found from
+    /// Takes the figures of one partition. If there was no answer for it, the conditions that depend on
     /// the group's figures neither begin nor end. `length_max` is how long the whole stream may be.
     pub(super) fn take(
         &self,

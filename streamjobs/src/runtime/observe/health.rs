@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::runtime::observe::QueueContext;
 use crate::runtime::state::{Clock, InFlight, LoopHealth, PauseGate};
 
-/// The state of one group on one stream, for one consumer of this process. Of several partitions it is
-/// that of all: the worst age, and the sum of what is in flight.
+/// The state of one group on one stream, for one consumer of this process. For a stream with partitions it covers all
+/// of them: the worst age, and the sum of the jobs in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueHealth {
@@ -21,24 +21,24 @@ pub struct QueueHealth {
     pub consumer: String,
     /// The partitions of the stream: 1 if it is not spread.
     pub partitions: u16,
-    /// How long ago the read connection last had an answer; none before the first.
+    /// How long ago the read connection last had an answer; `None` before the first.
     pub last_read: Option<Duration>,
     /// How old the last answer may be: the block time and the margin for the answer.
     pub last_read_max: Duration,
     /// How long ago the server last answered a renewal or a request for its clock.
     pub last_answer: Duration,
-    /// Whether every slot is taken, or no job of the group may start yet by its rate or because the other side
-    /// has asked it to wait, so that nothing is read now.
+    /// Whether nothing is read now because every slot is taken, or because no job of the group may start yet: by its
+    /// rate, or because the service that its jobs call has asked the group to wait.
     pub saturated: bool,
-    /// Whether the group is paused, here or in every process, so that nothing is read now.
+    /// Whether nothing is read now because the group is paused, here or in every process.
     pub paused: bool,
     /// Jobs in flight here.
     pub in_flight: usize,
-    /// The streams of the partitions that are not healthy; its own if it is not spread.
+    /// The streams of the partitions that are not healthy; the stream itself if it is not spread.
     pub unhealthy: Vec<String>,
-    /// Whether the queue is healthy. Two conditions must hold. The read connection has read within
-    /// `last_read_max`, or every slot is taken, or no job may start, or the group is paused, and the server still answers.
-    /// And no loop has ended by a fault of this crate, which is logged as an error.
+    /// Whether the queue is healthy. It is if two conditions hold. First, the read connection has read within
+    /// `last_read_max`; or else every slot is taken, no job may start, or the group is paused, and the server still
+    /// answers. Second, no loop has ended by a fault of this crate, which is logged as an error.
     pub healthy: bool,
 }
 
@@ -51,7 +51,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// From the state of each partition, those of one stream and consumer one after another.
+    /// Builds the health from the state of each partition. Partitions of one stream and consumer come one after the
+    /// other.
     pub(crate) fn of(partitions: impl Iterator<Item = QueueHealth>) -> Self {
         let mut queues = Vec::<QueueHealth>::new();
         for partition in partitions {
@@ -76,7 +77,7 @@ impl QueueHealth {
         names(self) == names(other)
     }
 
-    /// Adds another partition.
+    /// Merges another partition into this one.
     fn add(&mut self, other: Self) {
         self.partitions += other.partitions;
         self.last_read = self.last_read.zip(other.last_read).map(|(one, other)| one.max(other));
@@ -94,7 +95,7 @@ impl QueueHealth {
 #[derive(Debug)]
 pub(crate) struct HealthProbe {
     pub(crate) context: Arc<QueueContext>,
-    /// How long after the block time an answer may take.
+    /// How long after the block time an answer may arrive.
     pub(crate) read_margin: Duration,
     pub(crate) loops: Arc<LoopHealth>,
     pub(crate) clock: Arc<Clock>,

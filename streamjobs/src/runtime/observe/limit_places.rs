@@ -11,15 +11,15 @@ use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{LaneSignal, PlaceSignal, ReaderUnblock, jittered, lock};
 use crate::store::{HoldSweep, StoreError, SweepCursors};
 
-/// Gives places back when jobs end, and tells the reader what goes on then. A group without a limit has
-/// none to give back.
+/// Frees places when jobs end, and tells the reader which jobs can go on then. A group without a limit has
+/// no places to free.
 #[derive(Debug)]
 pub(crate) struct LimitPlaces {
     pub(crate) context: Arc<QueueContext>,
     pub(crate) lane: Arc<LaneSignal>,
     pub(crate) unblock: Arc<ReaderUnblock>,
     pub(crate) freed: Arc<PlaceSignal>,
-    /// When places are looked at next whose job may be gone.
+    /// When to check next for places whose job may be gone.
     pub(crate) next_sweep: Mutex<Instant>,
     /// The limits of another process that were reported last.
     pub(crate) reported: Mutex<Option<String>>,
@@ -30,7 +30,8 @@ impl LimitPlaces {
         self.context.config.limit
     }
 
-    /// Acknowledges the entries of jobs that are done, with their places: how many were pending.
+    /// Acknowledges the entries of finished jobs and frees their places. Returns how many entries were
+    /// pending.
     pub(crate) async fn finish(
         &self,
         rule: HoldRule,
@@ -41,8 +42,8 @@ impl LimitPlaces {
         Ok(finished.acknowledged)
     }
 
-    /// Gives the places of jobs back that ended otherwise, or that let others pass. After an error, a sweep
-    /// does so.
+    /// Frees the places of jobs that ended in another way, or that let other jobs pass. After an error, a
+    /// sweep frees them.
     pub(crate) async fn give_back(&self, places: &[(Inlet, EntryId)]) {
         let Some(rule) = self.rule().filter(|_| !places.is_empty()) else { return };
         let context = &self.context;
@@ -52,8 +53,8 @@ impl LimitPlaces {
         }
     }
 
-    /// Gives places back whose job is gone, once a lease. `parked` is how many jobs wait for a place: a
-    /// group without a limit may have some from before.
+    /// Frees places whose job is gone, once a lease. `parked` is how many jobs wait for a place: a group
+    /// without a limit may still have some from an earlier limit.
     pub(crate) async fn sweep(&self, parked: u64) -> Result<(), StoreError> {
         let (now, rule) = (Instant::now(), self.rule());
         if *lock(&self.next_sweep) > now || rule.is_none() && parked == 0 {
@@ -75,12 +76,12 @@ impl LimitPlaces {
         Ok(())
     }
 
-    /// Whether jobs wait in lines that the reader takes from: another process may have put them there.
+    /// Whether jobs wait in lines from which the reader takes: another process may have put them there.
     pub(crate) fn lines_wait(&self, parked: u64) -> bool {
         parked > 0 && self.rule().is_some_and(|rule| rule.scope == HoldScope::Share)
     }
 
-    /// Reports other limits of another process once.
+    /// Reports a different limit of another process, once.
     fn compare(&self, others: Option<String>) {
         let mut reported = lock(&self.reported);
         if let Some(others) =
@@ -91,7 +92,7 @@ impl LimitPlaces {
         *reported = others;
     }
 
-    /// Tells the reader that places are free, and that so many jobs are in the lane.
+    /// Tells the reader that places are free, and that this many jobs are in the lane.
     async fn went_on(&self, fed: usize) {
         self.freed.note();
         if fed > 0 {
@@ -101,5 +102,6 @@ impl LimitPlaces {
     }
 }
 
-/// A sweep costs about as much as a hundred jobs, so short leases have fewer of them.
+/// A sweep costs about as much as a hundred jobs, so groups with short leases sweep less often than once a
+/// lease.
 const SWEEP_MIN: Duration = Duration::from_secs(2);

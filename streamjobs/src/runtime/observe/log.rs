@@ -1,4 +1,4 @@
-//! Events as log lines. Field names are the same in all of them.
+//! Events as log lines. The same fields have the same names in all lines.
 
 use tracing::{debug, error, info, warn};
 
@@ -287,7 +287,7 @@ fn log_old_entries(identity: &ConsumerIdentity, stream: &str, entries: u64) {
     warn!(stream, %group, %consumer, entries, choice, "{message}");
 }
 
-/// Logs what an outage of the server repeats for each queue.
+/// Logs those events of an outage that every queue would repeat.
 pub(super) fn log_queue_within_outage(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
     log!(debug, identity, ?event, "during an outage of Redis");
 }

@@ -3,7 +3,7 @@
 use crate::insight::metrics::{ClaimReason, DuplicateStage, Finish, QueueMetrics};
 use crate::runtime::observe::{JobEvent, QueueEvent, ScheduleEvent};
 
-/// Moves the metrics of an event of one job.
+/// Updates the metrics for an event of one job.
 pub(super) fn record_job(metrics: &QueueMetrics, event: &JobEvent<'_>) {
     match *event {
         JobEvent::Succeeded => metrics.finished(Finish::Ok),
@@ -26,7 +26,7 @@ pub(super) fn record_job(metrics: &QueueMetrics, event: &JobEvent<'_>) {
         }
         JobEvent::TrimmedInFlight { .. } => metrics.trimmed.increment(1),
         JobEvent::RemovedInFlight => metrics.removed_in_flight.increment(1),
-        // Counted when it ends.
+        // Counted when the attempt ends.
         JobEvent::Cancelled => {}
         JobEvent::Released => metrics.finished(Finish::Cancelled),
         JobEvent::Unhandled { .. } => metrics.unhandled.increment(1),
@@ -36,7 +36,7 @@ pub(super) fn record_job(metrics: &QueueMetrics, event: &JobEvent<'_>) {
     }
 }
 
-/// Moves the metrics of an event of a queue, by the amount that it counts.
+/// Updates the metrics for an event of a queue, by the number that it counts.
 pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u64) {
     match *event {
         QueueEvent::Delivered(_) => metrics.consumed.increment(by),

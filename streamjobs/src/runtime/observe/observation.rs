@@ -1,4 +1,4 @@
-//! What observers are told: what became of one attempt.
+//! What observers are told about one attempt.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,15 +26,15 @@ pub struct Observation {
     what: Observed,
 }
 
-/// What observers are told of an attempt. Variants may be added.
+/// What observers are told about an attempt. Variants may be added.
 ///
-/// An attempt that has started is told one end at most: `Done`, `Failed`, `Snoozed`, `DeadLettered`,
-/// `Cancelled`, `Released` or `Lost`. It is told none when its process dies, and when a shutdown gives up
-/// before the server has answered.
+/// For an attempt that has started, at most one end is reported: `Done`, `Failed`, `Snoozed`,
+/// `DeadLettered`, `Cancelled`, `Released` or `Lost`. None is reported when its process dies, or when a
+/// shutdown gives up before the server has answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Observed {
-    /// The handler begins.
+    /// The handler is about to run.
     Started,
     /// The job is done, and the server has confirmed its acknowledgement.
     Done,
@@ -44,7 +44,7 @@ pub enum Observed {
         error: String,
         /// The delay before the retry.
         retry_in: Duration,
-        /// When the retry is due, by the server's clock, about.
+        /// About when the retry is due, by the server's clock.
         retry_at: SystemTime,
     },
     /// The handler asked to be tried again later, and the server has stored the retry. No failure was
@@ -54,7 +54,7 @@ pub enum Observed {
         error: String,
         /// The delay before the retry.
         retry_in: Duration,
-        /// When the retry is due, by the server's clock, about.
+        /// About when the retry is due, by the server's clock.
         retry_at: SystemTime,
     },
     /// The server has stored the job as a dead letter. The attempt may not have started: an entry that was
@@ -70,22 +70,22 @@ pub enum Observed {
         /// The last error, at most 4 KiB.
         error: Option<String>,
     },
-    /// The server has released the job, uncounted, for any process to run: this one stops.
+    /// The server has released the job, uncounted, for any process to run, because this process stops.
     Released,
-    /// The attempt is not this process' any more: its lease was lost, or its entry was taken over or
-    /// removed. Another process runs the job, or has.
+    /// This process does not have the attempt any more: its lease was lost, or its entry was taken over or
+    /// removed. Another process runs the job, or has run it.
     Lost {
-        /// What has shown it.
+        /// How this was noticed.
         why: &'static str,
     },
 }
 
-/// The attempt that an observation is about, as loops know it.
+/// The attempt that an observation is about, in the form that loops have.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject<'a> {
     pub(crate) delivery: &'a Delivery,
     pub(crate) envelope: &'a Envelope,
-    /// `None` if the process has no handler for it.
+    /// `None` if the process has no handler for the job.
     pub(crate) handled_by: Option<HandledBy>,
 }
 
@@ -114,8 +114,8 @@ impl Observation {
         &self.what
     }
 
-    /// The error, if the attempt ended with one: of a failure, a dead letter or a cancelled job. What was
-    /// snoozed has none.
+    /// The error, if the attempt ended with one: in a failure, a dead letter or a cancelled job. A snoozed
+    /// attempt has none.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         match &self.what {
@@ -127,7 +127,7 @@ impl Observation {
         }
     }
 
-    /// The stream, or the partition of it.
+    /// The stream, or its partition.
     #[must_use]
     pub fn stream(&self) -> &StreamName {
         &self.identity.queue.stream
@@ -145,7 +145,7 @@ impl Observation {
         &self.identity.consumer
     }
 
-    /// The id of the entry. It changes with a retry or a redrive.
+    /// The id of the entry. It changes with each retry and redrive.
     #[must_use]
     pub fn entry_id(&self) -> EntryId {
         self.entry_id
@@ -163,7 +163,7 @@ impl Observation {
         self.event_type.as_deref()
     }
 
-    /// The name of the handler's function; `None` if this process has none for the event type.
+    /// The name of the handler's function; `None` if this process has no handler for the event type.
     #[must_use]
     pub fn handler(&self) -> Option<&'static str> {
         self.handled_by.map(|handled_by| handled_by.handler.name)
@@ -175,7 +175,7 @@ impl Observation {
         self.handled_by.map(|handled_by| handled_by.handler.location())
     }
 
-    /// The number of the attempt, from 1, as [`Job::attempt`](crate::Job::attempt).
+    /// The number of the attempt, from 1, like [`Job::attempt`](crate::Job::attempt).
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt

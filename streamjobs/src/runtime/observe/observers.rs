@@ -1,6 +1,7 @@
-//! The application's observers: told what became of attempts, on the application's executor.
+//! The application's observers: they are told what became of attempts, on the application's executor.
 //!
-//! Loops put observations into a bounded queue and never wait for it; what does not fit is dropped and counted.
+//! Loops put observations into a bounded queue and never wait for it; observations that do not fit are dropped
+//! and counted.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -27,12 +28,12 @@ pub(crate) struct Observers {
     queue: mpsc::Sender<Observation>,
     counts: Arc<ObserverCounts>,
     stop: CancellationToken,
-    /// The one that calls them.
+    /// The task that calls the observers.
     task: TaskTracker,
 }
 
 impl Observers {
-    /// Starts to call these observers, on the application's executor; `None` without any.
+    /// Starts the task that calls these observers, on the application's executor; `None` without observers.
     pub(crate) fn start(
         hooks: Vec<ObserverHook>,
         tally: &Arc<Tally>,
@@ -50,18 +51,18 @@ impl Observers {
         Some(Arc::new(Self { queue, counts, stop, task }))
     }
 
-    /// Has the observers told, unless too many observations wait.
+    /// Passes an observation to the observers, unless too many are waiting.
     pub(crate) fn tell(&self, observation: Observation) {
-        // After the stop there is nothing to tell: jobs have ended, or were abandoned.
+        // After the stop there is nothing to report: jobs have ended, or were abandoned.
         if let Err(TrySendError::Full(_)) = self.queue.try_send(observation) {
             self.counts.dropped();
         }
     }
 
-    /// Has what waits told, up to a limit. Nothing comes any more.
+    /// Lets the observers finish what is waiting, up to a time limit. No new observations arrive any more.
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
-        // One that blocks its thread cannot be dropped.
+        // An observer that blocks its thread cannot be dropped.
         let _late = timeout(STOP_MAX, self.task.wait()).await.is_err();
     }
 }
@@ -73,7 +74,7 @@ impl fmt::Debug for Observers {
     }
 }
 
-/// What calls the observers, one observation after the other.
+/// Calls the observers with one observation after the other.
 struct Teller {
     hooks: Vec<ObserverHook>,
     counts: Arc<ObserverCounts>,
@@ -81,7 +82,7 @@ struct Teller {
 }
 
 impl Teller {
-    /// Tells what comes until the stop and what waits then, or until the runtime is gone.
+    /// Reports observations until the stop, and then those that still wait; or until the runtime is gone.
     async fn run(self, mut observations: mpsc::Receiver<Observation>) {
         loop {
             let next = tokio::select! {
@@ -102,7 +103,7 @@ impl Teller {
     }
 }
 
-/// A job whose acknowledgement is not confirmed yet, and what its observers are told then.
+/// A job whose acknowledgement is not confirmed yet, and what its observers will be told then.
 #[derive(Debug)]
 pub(crate) struct ToldOnceDone {
     pub(crate) observers: Arc<Observers>,
@@ -115,7 +116,7 @@ impl OnConfirmed for ToldOnceDone {
     }
 }
 
-/// What observers were not told, and what they did wrong.
+/// The observations that were dropped, and the panics of observers.
 struct ObserverCounts {
     metrics: ObserverMetrics,
     tally: Arc<Tally>,
@@ -148,7 +149,7 @@ impl ObserverCounts {
     }
 }
 
-/// Whether a line is due that is logged at most once a minute.
+/// Whether a line that is logged at most once a minute is due.
 fn is_due(logged: &Mutex<Option<Instant>>) -> bool {
     let (now, mut last) = (Instant::now(), lock(logged));
     let is_due = last.is_none_or(|last| now.duration_since(last) >= LOG_INTERVAL);

@@ -1,6 +1,6 @@
 //! An outage of the server: one line when it begins, one a minute, one when it ends.
 //!
-//! Every loop of every queue notices an outage with each of its steps. All of them share this state,
+//! Every loop of every queue notices an outage with each of its steps. All loops share this state,
 //! because they use connections to one server. Steps that the server refuses are not part of an outage.
 
 use std::sync::Mutex;
@@ -25,18 +25,18 @@ struct Ongoing {
     /// The first answer after the last failure.
     answered: Option<Instant>,
     last_line: Instant,
-    /// What the server said at the login, if it refused that.
+    /// The server's text at the login, if it refused that.
     refusal: Option<Refusal>,
 }
 
-/// What is to be logged of an outage.
+/// What to log about an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OutageLine {
     /// It has begun, or its cause has changed.
     Begun,
-    /// It goes on: for how long, and how many steps have failed.
+    /// It continues: for how long so far, and how many steps have failed.
     Continues { lasted: Duration, failures: u64 },
-    /// It is over: how long it was, and how many steps had failed.
+    /// It is over: how long it lasted, and how many steps failed.
     Ended { lasted: Duration, failures: u64 },
 }
 
@@ -46,7 +46,7 @@ impl Outage {
         matches!(error, StoreError::Unreachable(_) | StoreError::AnswerLost(_))
     }
 
-    /// A step failed by an error of an outage: what is to be logged, if anything.
+    /// Records that a step failed by an error of an outage. Returns what to log, if anything.
     pub(crate) fn failed(&self, now: Instant, error: &StoreError) -> Option<OutageLine> {
         let refusal = Refusal::of(error);
         let mut state = lock(&self.0);
@@ -78,8 +78,8 @@ impl Outage {
         })
     }
 
-    /// The server has answered a step. The outage is over when no step has failed for a while: until
-    /// then connections may still wait before their next attempt.
+    /// Records that the server has answered a step. The outage is over when no step has failed for a
+    /// while: until then connections may still be waiting before their next attempt.
     pub(crate) fn answered(&self, now: Instant) -> Option<OutageLine> {
         let mut state = lock(&self.0);
         let ongoing = state.as_mut()?;

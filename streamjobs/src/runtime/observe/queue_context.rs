@@ -1,4 +1,4 @@
-//! What every loop of a queue is given: who works, on what, with which settings.
+//! What every loop of a queue gets: who works, on what, with which settings.
 
 use std::sync::Arc;
 
@@ -13,17 +13,18 @@ use crate::store::{Queue, Store};
 #[derive(Debug)]
 pub(crate) struct QueueContext {
     pub(crate) identity: Arc<ConsumerIdentity>,
-    /// The stream of which the queue's stream is a partition, or that stream itself.
+    /// The whole stream: the queue's stream may be one of its partitions.
     pub(crate) whole: StreamName,
     pub(crate) config: QueueConfig,
-    /// The event types that the consumer has handlers for; `*` for one that takes every type.
+    /// The event types for which the consumer has handlers; `*` stands for a handler of every type.
     pub(crate) types: Vec<&'static str>,
-    /// The store of the thread that does all of the runtime's input and output.
+    /// The store for the thread that does all of the runtime's input and output.
     pub(crate) store: Arc<dyn Store>,
-    /// The same for steps that carry payloads: renewals, heartbeats and the clock do not wait for them.
+    /// The same store for steps that carry payloads, so that renewals, heartbeats and requests for the
+    /// clock do not wait for them.
     pub(crate) payload_store: Arc<dyn Store>,
     pub(crate) report: Report,
-    /// Where jobs that are done go on their way to the notes; `None` if none is noted.
+    /// Collects finished jobs for their notes; `None` if no job is noted.
     pub(crate) done_notes: Option<Arc<DoneNotes>>,
 }
 

@@ -13,30 +13,30 @@ use crate::model::name::StreamName;
 use crate::runtime::observe::{GroupWatch, JobEvent, Outage, QueueEvent, Watched};
 use crate::runtime::state::{OncePerInterval, lock};
 
-/// The events of a queue that alerts count, and the alerts that are raised. There is one for each
-/// queue, however many consumers it has.
+/// The events of a queue that alerts count, and the alerts that are raised. There is one monitor for
+/// each queue, however many consumers the queue has.
 #[derive(Debug)]
 pub(crate) struct QueueMonitor {
     /// Whether the watcher of this queue reads its stream as well: one queue of each stream does.
     pub(crate) watches_stream: bool,
-    /// The turn to watch the queue, among its consumers.
+    /// The turn to watch the queue, which its consumers share.
     pub(crate) turn: OncePerInterval,
     /// The outage of the server, shared by all queues.
     pub(super) outage: Arc<Outage>,
     happened: Mutex<EventCounts>,
-    /// What the last blocked attempt needs.
+    /// What has to be repaired for the last blocked attempt.
     blocked_cause: Mutex<String>,
     /// Event types that were met without a handler.
     types_met: Mutex<HashSet<String>>,
-    /// The turn to report one that does not fit into the set any more.
+    /// The turn to report a type that does not fit into the set any more.
     types_turn: OncePerInterval,
     /// The turn to report jobs of a lost retry set that cannot be scheduled again.
     stranded_turn: OncePerInterval,
-    /// The same of scheduled events.
+    /// The same for scheduled events.
     schedule_turn: OncePerInterval,
-    /// What it shares with the other partitions of its stream.
+    /// What the queue shares with the other partitions of its stream.
     watch: Arc<GroupWatch>,
-    /// The consumer that last took a running job although its lease lasted, and when.
+    /// The consumer that last took a running job although the job's lease had not ended, and when.
     claimer: Mutex<Option<(Instant, String)>>,
 }
 
@@ -79,8 +79,8 @@ impl QueueMonitor {
         }
     }
 
-    /// Whether an event type without a handler is reported: when it is met first, or now and then when
-    /// there are too many to remember them.
+    /// Whether to report an event type without a handler: when it is met first, or now and then if
+    /// there are too many to remember.
     pub(super) fn meets_type(&self, event_type: &str) -> bool {
         let mut met = lock(&self.types_met);
         if met.contains(event_type) {
@@ -92,12 +92,12 @@ impl QueueMonitor {
         self.types_turn.take(Instant::now(), TYPES_INTERVAL)
     }
 
-    /// Whether jobs are reported that cannot be scheduled again.
+    /// Whether to report now the jobs that cannot be scheduled again.
     pub(super) fn reports_stranded(&self) -> bool {
         self.stranded_turn.take(Instant::now(), STRANDED_INTERVAL)
     }
 
-    /// Whether scheduled events are reported that cannot get their place back.
+    /// Whether to report now the scheduled events that cannot get their place back.
     pub(super) fn reports_stranded_events(&self) -> bool {
         self.schedule_turn.take(Instant::now(), STRANDED_INTERVAL)
     }
@@ -106,7 +106,7 @@ impl QueueMonitor {
         *lock(&self.happened)
     }
 
-    /// What the last attempt needs that was snoozed until an operator has repaired something.
+    /// What has to be repaired for the last attempt that was snoozed until an operator does so.
     pub(crate) fn blocked_cause(&self) -> String {
         lock(&self.blocked_cause).clone()
     }
@@ -124,7 +124,7 @@ impl QueueMonitor {
         (now.saturating_duration_since(*since) <= CLAIMER_SHOWN).then(|| consumer.clone())
     }
 
-    /// Takes what was read of the queue: what is known of the group on the whole stream with it.
+    /// Takes the figures of the queue. Returns what they tell about the group on the whole stream.
     pub(crate) fn watched(
         &self,
         now: Instant,
@@ -136,7 +136,7 @@ impl QueueMonitor {
     }
 }
 
-/// A process remembers at most this many event types that it has no handler for.
+/// A process remembers at most this many event types for which it has no handler.
 const TYPES_MET_MAX: usize = 1_000;
 const TYPE_BYTES_MAX: usize = 1_024;
 const CLAIMER_BYTES_MAX: usize = 512;

@@ -22,14 +22,14 @@ use crate::store::inspect::StreamSizes;
 /// Counts, measures, watches and logs what happens to one queue of one consumer.
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// Of the runtime, of this consumer, and of this queue of it.
+    /// The counters of the runtime, of this consumer, and of this consumer's queue.
     tallies: [Arc<Tally>; 3],
     pub(crate) metrics: Arc<QueueMetrics>,
     monitor: Arc<QueueMonitor>,
     identity: Arc<ConsumerIdentity>,
     /// `None` if the application has no observers.
     observers: Option<Arc<Observers>>,
-    /// What is noted for charts; `None` if nothing is.
+    /// What is recorded for charts; `None` if nothing is.
     pub(crate) trend: Option<Arc<TrendCounts>>,
 }
 
@@ -50,21 +50,21 @@ impl Report {
         self.observers.is_some()
     }
 
-    /// Has observers told what became of an attempt.
+    /// Tells observers what became of an attempt.
     pub(crate) fn observe(&self, subject: Subject<'_>, what: Observed) {
         if let Some(observers) = &self.observers {
             observers.tell(Observation::new(&self.identity, subject, what));
         }
     }
 
-    /// What is told once the acknowledgement of a job is confirmed; `None` without observers.
+    /// What to tell once the acknowledgement of a job is confirmed; `None` without observers.
     pub(crate) fn told_once_done(&self, subject: Subject<'_>) -> Option<Box<dyn OnConfirmed>> {
         let observers = Arc::clone(self.observers.as_ref()?);
         let observation = Observation::new(&self.identity, subject, Observed::Done);
         Some(Box::new(ToldOnceDone { observers, observation }))
     }
 
-    /// Something happened to one job.
+    /// Reports an event of one job.
     pub(crate) fn job(&self, hold: Hold, event: JobEvent<'_>) {
         if let Some(count) = count_of_job(&event) {
             self.add(count, 1);
@@ -74,7 +74,7 @@ impl Report {
         log::log_job(&self.identity, hold, &event);
     }
 
-    /// Something happened to the queue, or to several of its jobs.
+    /// Reports an event of the queue, or of several of its jobs.
     pub(crate) fn queue(&self, event: QueueEvent<'_>) {
         if let Some((count, by)) = count_of_queue(&event) {
             if by == 0 {
@@ -93,7 +93,7 @@ impl Report {
                     log::log_outage(line, Some((operation, error)));
                 }
             }
-            // The line of the outage says it already.
+            // The log line of the outage tells this already.
             QueueEvent::ReadTimedOut | QueueEvent::Reconnected
                 if self.monitor.outage.is_ongoing() =>
             {
@@ -103,20 +103,20 @@ impl Report {
         }
     }
 
-    /// The server has answered a step.
+    /// Records that the server has answered a step.
     pub(crate) fn answered(&self) {
         if let Some(line) = self.monitor.outage.answered(Instant::now()) {
             log::log_outage(line, None);
         }
     }
 
-    /// The consumer that took a running job of this process lately.
+    /// The consumer that recently took a running job of this process.
     pub(crate) fn claimer(&self) -> Option<String> {
         self.monitor.claimer(Instant::now())
     }
 
-    /// This process has no handler for an event type: reported when it meets the type first.
-    /// `until_dead` is how long its jobs wait, unless a process declares the type.
+    /// Reports an event type without a handler in this process, when the process meets it first.
+    /// `until_dead` is how long its jobs wait unless a process declares the type.
     pub(crate) fn type_without_handler(
         &self,
         event_type: &str,
@@ -128,27 +128,27 @@ impl Report {
         }
     }
 
-    /// Jobs of a lost retry set cannot be scheduled again: reported now and then.
+    /// Reports now and then that jobs of a lost retry set cannot be scheduled again.
     pub(crate) fn retries_stranded(&self, jobs: usize) {
         if jobs > 0 && self.monitor.reports_stranded() {
             self.queue(QueueEvent::RetriesStranded(jobs));
         }
     }
 
-    /// Scheduled events cannot get their place back: reported now and then.
+    /// Reports now and then that scheduled events cannot get their place back.
     pub(crate) fn schedule_stranded(&self, events: usize) {
         if events > 0 && self.monitor.reports_stranded_events() {
             self.queue(QueueEvent::ScheduledStranded(events));
         }
     }
 
-    /// A step of the store failed.
+    /// Reports that a step of the store failed.
     pub(crate) fn store_failed(&self, operation: &'static str, error: &StoreError) {
         self.queue(QueueEvent::StoreFailed { operation, error });
     }
 
-    /// The answer of a step that its loop repeats at its next interval, unless it failed. A lost
-    /// group is not reported here: the reader recreates and reports it.
+    /// The answer of a step; a failure is reported, and its loop repeats the step at its next
+    /// interval. A lost group is not reported here: the reader recreates and reports it.
     pub(crate) fn ok_or_report<T>(
         &self,
         operation: &'static str,
@@ -173,8 +173,8 @@ impl Report {
         queue.counters()
     }
 
-    /// A handler is about to run, at this time of the server's clock in milliseconds. It counts as
-    /// running until the guard is dropped.
+    /// Records that a handler is about to run, at this time of the server's clock in milliseconds.
+    /// It counts as running until the guard is dropped.
     pub(crate) fn started(&self, delivery: &Delivery, server_now: u64) -> Running<'_> {
         // The time of a later delivery depends on a crash, and not on how long the job waited.
         if delivery.delivery_count == 1 {
@@ -194,15 +194,15 @@ impl Report {
         self.metrics.run()
     }
 
-    /// An attempt ran so long.
+    /// Records how long an attempt ran.
     pub(crate) fn ran(&self, took: Duration) {
         if let Some(trend) = &self.trend {
             trend.ran(took);
         }
     }
 
-    /// The group and its stream as the server shows them in this partition, for metrics that tell
-    /// partitions apart; none where it did not answer.
+    /// Shows the group and its stream in this partition, for metrics that are kept apart for each
+    /// partition; `None` if the server did not answer.
     pub(crate) fn seen_here(&self, group: Option<&GroupInfo>, stream: Option<&StreamSizes>) {
         if self.metrics.of_partition {
             self.set_seen(group, stream);
@@ -212,7 +212,7 @@ impl Report {
         }
     }
 
-    /// The same of all partitions, for metrics of the whole.
+    /// The same for all partitions, for metrics of the whole stream.
     pub(crate) fn seen(&self, group: Option<&GroupInfo>, stream: Option<&StreamSizes>) {
         if !self.metrics.of_partition {
             self.set_seen(group, stream);

@@ -1,5 +1,5 @@
 //! Steps of the store that are timed, run in a span, report what they found, or have fail points.
-//! Loops call the other steps on the store itself.
+//! For all other steps, loops call the store itself.
 
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -16,7 +16,7 @@ use crate::store::{
 };
 
 impl QueueContext {
-    /// Acknowledges, then reads, in one round trip. It is awaited at a stop as well: the answer may
+    /// Acknowledges, then reads, in one round trip. Callers await it even at a stop: the answer may
     /// carry entries.
     pub(crate) async fn read(
         &self,
@@ -29,7 +29,7 @@ impl QueueContext {
             FailPoint::AckBeforeSend.reached();
         }
         let answer = reader.read(request).await;
-        // Its wait included.
+        // Includes the wait.
         let error = answer.as_ref().err().map(StoreError::kind);
         self.report.metrics.receive.record(sent.elapsed(), error);
         let reply = answer?;
@@ -48,7 +48,7 @@ impl QueueContext {
         Ok(reply)
     }
 
-    /// Recovers own entries whose delivery was lost.
+    /// Recovers entries of this consumer whose delivery was lost.
     pub(crate) async fn recover(&self, holds: &[Hold]) -> Result<Vec<Delivery>, StoreError> {
         let deliveries = self.payload_store.recover(self.queue(), self.consumer(), holds).await?;
         self.report.queue(QueueEvent::Recovered(deliveries.len()));
@@ -86,7 +86,7 @@ impl QueueContext {
         renewed.inspect(|_| self.report.answered())
     }
 
-    /// Acknowledges: how many of the entries were still pending.
+    /// Acknowledges entries. Returns how many were still pending.
     pub(crate) async fn acknowledge(&self, acks: &[(Inlet, EntryId)]) -> Result<usize, StoreError> {
         FailPoint::AckBeforeSend.reached();
         let step = self.store.acknowledge(self.queue(), acks);
@@ -123,7 +123,8 @@ impl QueueContext {
         Ok(finished)
     }
 
-    /// Acknowledges entries whose locks end with them: for each, whether it was still pending.
+    /// Acknowledges entries whose locks end with them. Returns for each whether it was still
+    /// pending.
     pub(crate) async fn acknowledge_unique(
         &self,
         acks: &[UniqueAck],
@@ -135,7 +136,7 @@ impl QueueContext {
             let failed = answers.iter().find_map(|answer| answer.as_ref().err());
             failed.map_or(Ok(()), |error| Err(error.copy()))
         };
-        // Each of the answers says what failed.
+        // Each answer says what failed.
         if self.settle("ack", acks.len(), None, steps).await.is_ok() {
             FailPoint::AckAfterSend.reached();
         }
@@ -160,7 +161,8 @@ impl QueueContext {
         Ok(answer)
     }
 
-    /// Schedules retries in one request: an answer for each. A single job has its event id.
+    /// Schedules retries in one request. Returns an answer for each. The span of a single job has
+    /// its event id.
     pub(crate) async fn schedule_retries(
         &self,
         retries: &[NewRetry],
@@ -175,7 +177,7 @@ impl QueueContext {
                 .find_map(|answer| Some(Err(answer.as_ref().err()?.copy())))
                 .unwrap_or(Ok(()))
         };
-        // Each of the answers says what failed.
+        // Each answer says what failed.
         let _first = self.settle("retry", retries.len(), event_id, steps).await;
         answers
     }
@@ -187,19 +189,20 @@ impl QueueContext {
         answers.into_iter().next().ok_or(StoreError::Protocol { command: "release" })
     }
 
-    /// Deletes dead letters that were stored for trimmed payloads of jobs that are done after all.
+    /// Deletes dead letters that were stored for trimmed payloads of jobs that turned out to be
+    /// done.
     pub(crate) async fn delete_obsolete(&self, dead_letters: &[EntryId]) {
         if dead_letters.is_empty() {
             return;
         }
-        // Not repeated: one that stays says "outcome unknown", which is not wrong.
+        // Not repeated: a letter that stays says "outcome unknown", which is not wrong.
         if let Err(error) = self.store.purge(self.queue(), dead_letters).await {
             self.report.store_failed("delete an obsolete dead letter", &error);
         }
     }
 
-    /// Runs the steps that settle jobs, under one span and with their duration measured.
-    /// `operation` is one of a few words; a single job has its event id.
+    /// Runs the steps that settle jobs, in one span and with their duration measured. `operation`
+    /// is one of a few words; a single job has its event id.
     pub(crate) async fn settle<T>(
         &self,
         operation: &'static str,

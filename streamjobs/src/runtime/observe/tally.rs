@@ -42,16 +42,17 @@ counters! {
     snoozed: Snoozed,
     /// Entries that the server confirmed as acknowledged.
     acknowledged: Acknowledged,
-    /// Acknowledgements of entries that were not pending any more: late, or claimed by another
-    /// consumer.
+    /// Acknowledgements of entries that were not pending any more: they were late, or another consumer had
+    /// claimed the entry.
     acknowledged_late: AcknowledgedLate,
     /// Retries that were scheduled: of failed jobs and of snoozed ones.
     retried: Retried,
     /// Jobs stored as dead letters.
     dead_lettered: DeadLettered,
-    /// Entries claimed from other consumers: idle ones of those that stopped renewing, and released ones.
+    /// Entries claimed from other consumers: idle entries of consumers that stopped renewing, and released
+    /// entries.
     claimed: Claimed,
-    /// Entries of this consumer whose delivery had been lost, delivered again.
+    /// Entries of this consumer whose delivery had been lost, and that were delivered again.
     recovered: Recovered,
     /// Deliveries of entries that were in flight in this process already.
     delivered_again: DeliveredAgain,
@@ -67,8 +68,9 @@ counters! {
     /// Entries that retention trimmed before they were delivered to this group. No dead letter is
     /// stored for them.
     ///
-    /// An overrun that begins and ends between two heartbeats, within a third of the lease or two
-    /// thirds for an idle group, is not noticed on servers that forget it at the next read.
+    /// If retention trims undelivered entries, and the group catches up again between two heartbeats (within a
+    /// third of the lease, or two thirds for an idle group), servers that forget the loss at the next read do
+    /// not show it.
     trimmed_unread: TrimmedUnread,
     /// Trimmed payloads that were left pending, because the key of the dead letters holds another
     /// type and no dead letter can be stored. Counted each time one is found.
@@ -76,32 +78,32 @@ counters! {
     /// Entries released uncounted.
     released: Released,
     /// Deliveries of event types for which this process has no handler. A job that is left for a
-    /// process that has one is counted each time that it is offered here.
+    /// process with a handler is counted each time it is offered here.
     unhandled: Unhandled,
-    /// Jobs that are done, and whose results could not be kept: the server was out of memory, refused, or could
+    /// Jobs that are done, but whose results could not be kept: the server was out of memory, refused, or could
     /// not be reached.
     results_lost: ResultsLost,
     /// Groups that were lost and recreated.
     groups_recreated: GroupsRecreated,
-    /// Jobs waiting for retry whose place in the retry set was lost, and that were scheduled again.
+    /// Jobs waiting for retry that had lost their place in the retry set and were scheduled again.
     retries_restored: RetriesRestored,
-    /// Jobs waiting for retry whose place in the retry set was lost, and that wait until the user has
-    /// the right to run `HSCAN`. Counted once a minute while they do.
+    /// Jobs waiting for retry that have lost their place in the retry set, and wait until the user has the
+    /// right to run `HSCAN`. Counted once a minute while they do.
     retries_stranded: RetriesStranded,
     /// Jobs that this process put into a line, because their group's limit over all processes admitted no
-    /// more of their key.
+    /// more jobs of their key.
     parked: Parked,
-    /// Places in such a limit that this process freed because their job was gone, as after an entry was
-    /// acknowledged by hand.
+    /// Places in a limit over all processes that this process freed because their job was gone, for example
+    /// after its entry was acknowledged by hand.
     places_freed: PlacesFreed,
     /// Scheduled events that this process moved to their streams when they were due.
     scheduled_entered: ScheduledEntered,
-    /// Scheduled events whose records were deleted or evicted: they are lost, and no group is told.
+    /// Scheduled events whose records were deleted or evicted: they are lost, and no group learns of it.
     scheduled_lost: ScheduledLost,
-    /// Scheduled events whose place in the order of due times was lost, and that have it again.
+    /// Scheduled events that had lost their place in the order of due times, and have got it back.
     scheduled_restored: ScheduledRestored,
-    /// Such events that wait until the user has the right to run `HSCAN`. Counted once a minute while
-    /// they do.
+    /// Scheduled events that have lost their place, and wait until the user has the right to run `HSCAN`.
+    /// Counted once a minute while they do.
     scheduled_stranded: ScheduledStranded,
     /// Occurrences of schedules that this process published.
     schedules_fired: SchedulesFired,
@@ -112,18 +114,19 @@ counters! {
     schedules_skipped: SchedulesSkipped,
     /// Schedules whose definitions were deleted or evicted, and that do not fire any more.
     schedules_lost: SchedulesLost,
-    /// Schedules that this process does not fire although it knows of them: another version of the program
-    /// declares them differently, or they cannot be read. Each is counted once.
+    /// Schedules that this process does not fire although it knows of them, because another version of the
+    /// program declares them differently, or because they cannot be read. Each is counted once.
     schedules_not_fired: SchedulesNotFired,
     /// Schedules that were removed, because no process had declared them for 30 days.
     schedules_forgotten: SchedulesForgotten,
-    /// How often this process had to wait until a job of a group with a rate might start, or because the other
-    /// side had asked for it.
+    /// How often this process had to wait until a job of a group might start: because of the group's rate, or
+    /// because the service that its jobs call had asked for it.
     starts_awaited: StartsAwaited,
-    /// Attempts after which the whole group waits, because the other side has a limit: see
+    /// Attempts after which the whole group waits, because the service that the job calls has a limit: see
     /// [`JobError::limited`](crate::JobError::limited).
     limited: Limited,
-    /// Scans for idle entries that the server's clock, or a gap in its answers, forbade.
+    /// Scans for idle entries that were not made because of a jump of the server's clock, or a gap in its
+    /// answers.
     claims_refused: ClaimsRefused,
     /// Requests to the server that failed.
     server_errors: ServerErrors,
@@ -134,7 +137,7 @@ counters! {
     read_timeouts: ReadTimeouts,
     /// Entries that retention trimmed from the stream.
     entries_trimmed: EntriesTrimmed,
-    /// Dead letters deleted because there were more than the limit.
+    /// Dead letters that were deleted because there were more than the limit.
     letters_trimmed: DeadLettersTrimmed,
     /// Dead consumers that were removed.
     consumers_retired: ConsumersRemoved,
@@ -172,7 +175,7 @@ impl Tally {
     }
 }
 
-/// The counter that an event of one job moves by one.
+/// The counter that an event of one job raises by one.
 pub(crate) fn count_of_job(event: &JobEvent<'_>) -> Option<Count> {
     Some(match event {
         JobEvent::Succeeded | JobEvent::Duplicate => Count::Succeeded,
@@ -192,7 +195,7 @@ pub(crate) fn count_of_job(event: &JobEvent<'_>) -> Option<Count> {
     })
 }
 
-/// The counter that an event of a queue moves, and by how much.
+/// The counter that an event of a queue raises, and by how much.
 pub(crate) fn count_of_queue(event: &QueueEvent<'_>) -> Option<(Count, u64)> {
     Some(match *event {
         QueueEvent::Delivered(entries) => (Count::Delivered, wide(entries)),
