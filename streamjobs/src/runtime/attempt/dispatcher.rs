@@ -1,4 +1,4 @@
-//! Starts jobs on the application's own executor, a batch for each message.
+//! Starts jobs on the application's own executor; each message brings a batch of them.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Starts jobs until none can come any more. After the stop, they are released instead.
+    /// Starts jobs until no more can come. After the stop, it releases them instead.
     pub(crate) async fn run(self, jobs: TaskTracker, stop: CancellationToken) {
         let Self { executor, mut assignments } = self;
         let mut tasks = JobTasks::new(Arc::clone(&executor), jobs);

@@ -44,7 +44,7 @@ pub(crate) struct Executor {
     pub(crate) states: Arc<States>,
     /// The application's client, for handlers.
     pub(crate) client: Client,
-    /// Called with the span of each run whose event came with a trace.
+    /// Called with the span of each run whose event carried a trace.
     pub(crate) span_hook: Option<SpanHook>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) clock: Arc<Clock>,
@@ -59,11 +59,11 @@ impl RunJob<Assignment> for Executor {
     /// Runs the job, unless it must not run any more, and passes the verdict on.
     async fn run(&self, assignment: Assignment) {
         let hold = assignment.delivery.hold();
-        // Pinned where it is: it is large, and each wrapper would move it.
+        // Pinned in place: it is large, and each wrapper would move it.
         let whole = pin!(self.execute_unguarded(assignment));
         if let Err(panic) = AssertUnwindSafe(whole).catch_unwind().await {
-            // A fault of this crate, since panics of handlers are caught further inside. The entry
-            // is not renewed any more, and is claimed when its lease ends.
+            // This is a fault of this crate, since panics of handlers are caught further inside. The entry is not
+            // renewed any more; another consumer claims it when its lease ends.
             let panic = panic_text(panic);
             self.context.report.job(hold, JobEvent::Broken { panic: &panic });
             self.in_flight.abandon(hold);
@@ -88,8 +88,8 @@ impl Executor {
         self.pass_on(assignment, envelope, began.server, judged, end).await;
     }
 
-    /// The failures recorded by now, and the verdict on the job. If its handler ran, `end` says how that ended, as
-    /// far as it is to be written.
+    /// Returns the failures recorded so far, and the verdict on the job. If its handler ran, `end` gets how that
+    /// run ended, as far as it is to be written down.
     async fn judge(
         &self,
         assignment: &Assignment,
@@ -125,7 +125,7 @@ impl Executor {
         let outcome = self.attempt_once(assignment, envelope, bound, attempted).await;
         drop(running);
         if let (Outcome::Done, Some(returned)) = (&outcome, &returned) {
-            // Boxed, as most handlers have no result.
+            // Boxed, because most handlers have no result.
             Box::pin(self.keep(assignment, envelope, bound, returned)).await;
         }
         if let Some(delay) = outcome.limits() {
@@ -143,7 +143,7 @@ impl Executor {
         (failures, reject_if_too_wide(verdict, fields, FIELDS_CARRIED_MAX))
     }
 
-    /// Reports the outcome of an attempt: whether it counts as a failure.
+    /// Reports the outcome of an attempt. Returns whether it counts as a failure.
     fn report(
         &self,
         assignment: &Assignment,
@@ -194,7 +194,7 @@ impl Executor {
         let verdict =
             without_handler(choice, event_type, delivery_count, config.max_deliveries, too_wide);
         let fate = match &verdict {
-            // The settler reports it, once it knows how long the job will wait.
+            // The settler reports this once it knows how long the job will wait.
             Verdict::AwaitHandler => return verdict,
             Verdict::Acknowledge => "its jobs are acknowledged without running",
             Verdict::DeadLetter { .. } => "its jobs become dead letters at once",
@@ -217,7 +217,7 @@ impl Executor {
             let subject = Subject { delivery: &assignment.delivery, envelope, handled_by };
             self.context.report.observe(subject, Observed::Started);
         }
-        // What came before the run is not counted to its time.
+        // Work before the run does not count towards its time.
         let came_before = bound.handler.result.is_some() || self.context.report.is_observed();
         let started = if came_before { Instant::now() } else { began.here };
         let entry = &assignment.delivery.entry;
@@ -250,7 +250,7 @@ impl Executor {
             }
             run.instrument(span.clone()).instrument(lines.clone()).await
         };
-        // Panics of the handler itself and of middleware are caught inside. This is for extractors,
+        // Panics of the handler itself and of middleware are caught inside. This catches those of extractors,
         // decoders and resources.
         let run = pin!(run);
         let run = AssertUnwindSafe(run).catch_unwind();
@@ -268,12 +268,13 @@ impl Executor {
         outcome
     }
 
-    /// Before an attempt at a job with a result: one that was redriven is no dead letter any more.
+    /// Called before an attempt at a job with a result: a job that was redriven is not a dead letter any more, so
+    /// its sign is removed.
     async fn begin_result(&self, envelope: &Envelope, bound: &BoundHandler) {
         if bound.handler.result.is_some() && envelope.origin.is_some() && envelope.failures == 0 {
             let (queue, id) = (self.context.queue(), &envelope.event_id);
             let removed = self.client.store().unsign_dead(queue, id).await;
-            // What stays says what was so until now, and gives way to the result.
+            // A sign that stays tells what was true until now, and the result will replace it.
             let _logged = self.context.report.ok_or_report("say that a job runs again", removed);
         }
     }
@@ -303,7 +304,7 @@ impl Executor {
         })
     }
 
-    /// Passes the verdict on to what carries it out. The attempt began at `began_at`, by the server's
+    /// Passes the verdict on to the loop that carries it out. The attempt began at `began_at`, by the server's
     /// clock in milliseconds.
     async fn pass_on(
         &self,
@@ -317,7 +318,7 @@ impl Executor {
         let (inlet, id) = (delivery.inlet, delivery.entry.id());
         let hold = self.in_flight.begin_settling(delivery.hold());
         let (hold, verdict) = match (hold, verdict) {
-            // A job that is done is acknowledged even when its lease was lost.
+            // A job that is done is acknowledged even if its lease was lost.
             (_, Verdict::Acknowledge) => {
                 let group = &self.context.queue().group;
                 let lock = UniqueLock::of(&delivery.entry, &envelope.event_id, group);
@@ -345,11 +346,11 @@ impl Executor {
             lease,
             slot: Some(slot),
         });
-        // The settler outlives every job. If it is gone, the entry is claimed when its lease ends.
+        // The settler outlives every job. If it is gone all the same, the entry is claimed when its lease ends.
         let _gone = self.settlements.send(settlement).await.is_err();
     }
 
-    /// What is told once a job is acknowledged that a handler of this process has done.
+    /// What observers and notes are told once a job is acknowledged that a handler of this process has done.
     fn told_once_done(
         &self,
         delivery: &Delivery,
@@ -415,7 +416,7 @@ struct Began {
     server: u64,
 }
 
-/// The error type that the span of an attempt is given, if the attempt failed.
+/// The error type for the span of a failed attempt.
 fn error_type(outcome: &Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Done | Outcome::AlreadyDone => None,

@@ -19,7 +19,7 @@ use crate::runtime::state::HandledBy;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Handlers {
     pub(crate) by_type: HashMap<&'static str, BoundHandler, FixedState>,
-    /// Takes every entry that no other handler takes.
+    /// The handler of every entry that no other handler takes.
     pub(crate) any: Option<BoundHandler>,
 }
 
@@ -30,12 +30,12 @@ pub(crate) struct BoundHandler {
     /// The handler with the middleware around it, if there is any.
     pub(crate) chain: Option<Arc<Chain>>,
     pub(crate) limits: JobLimits,
-    /// Takes the durations of its runs.
+    /// Records the durations of its runs.
     pub(crate) durations: Durations,
 }
 
 impl BoundHandler {
-    /// The handler and how many attempts its jobs have.
+    /// The handler, and how many attempts its jobs have.
     pub(crate) fn handled_by(&self) -> HandledBy {
         HandledBy { handler: self.handler, attempts_max: self.limits.max_attempts }
     }
@@ -54,12 +54,12 @@ impl Handlers {
         event_type.and_then(|event_type| self.by_type.get(event_type)).or(self.any.as_ref())
     }
 
-    /// The event types that have a handler; `*` for one that takes every other type.
+    /// The event types that have a handler; `*` stands for a handler of every other type.
     pub(crate) fn types(&self) -> Vec<&'static str> {
         self.by_type.keys().copied().chain(self.any.iter().map(|_| "*")).collect()
     }
 
-    /// Sets what takes the durations of runs, by event type; `*` for every other type.
+    /// Sets what records the durations of runs, by event type; `*` stands for every other type.
     pub(crate) fn measure(&mut self, durations: impl Fn(&'static str) -> Durations) {
         for (event_type, bound) in &mut self.by_type {
             bound.durations = durations(event_type);
@@ -69,7 +69,8 @@ impl Handlers {
         }
     }
 
-    /// Logs one line for each handler, so that the log of a deployment shows what it runs.
+    /// Logs one line for each handler, so that the log of a deployment shows which handlers it
+    /// runs.
     pub(crate) fn log_started(&self, context: &QueueContext, concurrency: usize) {
         let (stream, group) = (&context.queue().stream, &context.queue().group);
         let typed = self.by_type.iter().map(|(event_type, bound)| (*event_type, bound));

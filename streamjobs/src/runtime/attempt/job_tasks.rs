@@ -1,6 +1,6 @@
 //! The tasks on which the jobs of a queue run, one job at a time on each.
 //!
-//! To begin and to end a task costs a sixth of a small job. So a task that has ended a job waits for the next one.
+//! Starting and ending a task costs a sixth of a small job. So a task whose job has ended waits for the next one.
 
 use std::future::poll_fn;
 use std::mem;
@@ -22,19 +22,19 @@ pub(super) trait RunJob<J>: Send + Sync + 'static {
     fn run(&self, job: J) -> impl Future<Output = ()> + Send;
 }
 
-/// Begins jobs. When it is dropped, its tasks end as soon as they have no job.
+/// Starts jobs. When this is dropped, its tasks end as soon as they have no job.
 pub(super) struct JobTasks<R, J> {
     runner: Arc<R>,
     tracker: TaskTracker,
     idle: Arc<Mutex<IdleTasks<J>>>,
-    /// When tasks end that had nothing to do since the last look.
+    /// When to end the tasks that had nothing to do since the last check.
     next_look: Instant,
 }
 
-/// Those that wait for a job.
+/// The tasks that wait for a job.
 struct IdleTasks<J> {
     seats: Vec<Arc<Seat<J>>>,
-    /// The fewest that there were since the last look: the first ones, which had nothing to do.
+    /// The smallest number of waiting tasks since the last check. That many, from the front, had nothing to do.
     unused: usize,
     are_over: bool,
 }
@@ -58,7 +58,7 @@ impl<R: RunJob<J>, J: Send + 'static> JobTasks<R, J> {
         Self { runner, tracker, idle: Arc::new(Mutex::new(idle)), next_look }
     }
 
-    /// Has a job run: on a task that waits, or else on a new one.
+    /// Runs a job on a task that waits, or else on a new one.
     pub(super) fn begin(&self, job: J) {
         let seat = lock(&self.idle).take();
         match seat {
@@ -72,7 +72,7 @@ impl<R: RunJob<J>, J: Send + 'static> JobTasks<R, J> {
 }
 
 impl<R, J> JobTasks<R, J> {
-    /// Waits for what a channel brings. Meanwhile tasks end that had nothing to do for a while.
+    /// Waits for a message from a channel. Meanwhile ends tasks that had nothing to do for a while.
     pub(super) async fn receive<T>(&mut self, channel: &mut mpsc::Receiver<T>) -> Option<T> {
         while self.exist() {
             match timeout_at(self.next_look, channel.recv()).await {
@@ -85,9 +85,9 @@ impl<R, J> JobTasks<R, J> {
         received
     }
 
-    /// Whether there are some, with a job or without.
+    /// Whether there are tasks, with a job or without.
     fn exist(&self) -> bool {
-        // Each has a share of this.
+        // Each task holds a clone of this.
         Arc::strong_count(&self.idle) > 1
     }
 
@@ -103,7 +103,7 @@ impl<R, J> JobTasks<R, J> {
 }
 
 impl<J> IdleTasks<J> {
-    /// The one that waited for the shortest time.
+    /// The task that has waited for the shortest time.
     fn take(&mut self) -> Option<Arc<Seat<J>>> {
         let seat = self.seats.pop();
         self.unused = self.unused.min(self.seats.len());
@@ -133,7 +133,7 @@ impl<J> Seat<J> {
         Self { next: Mutex::new(Next::Wait), task: AtomicWaker::new() }
     }
 
-    /// Tells the task that waits here what to do.
+    /// Tells the task that waits here what to do next.
     fn give(&self, next: Next<J>) {
         *lock(&self.next) = next;
         self.task.wake();
@@ -149,14 +149,14 @@ impl<J> Seat<J> {
     }
 }
 
-/// Runs this job, and then those that it is given.
+/// Runs this job, and then the jobs that it is given.
 ///
-/// It never takes the next job by itself, so that each job begins with a turn of its own.
+/// It does not take the next job at once, so that each job begins with a turn of its own.
 async fn run_jobs<R: RunJob<J>, J>(runner: Arc<R>, idle: Arc<Mutex<IdleTasks<J>>>, first: J) {
     let seat = Arc::new(Seat::new());
     let mut next = Some(first);
     while let Some(job) = next {
-        // Pinned where it is: it is large.
+        // Pinned in place: it is large.
         pin!(runner.run(job)).await;
         {
             let mut idle = lock(&idle);
@@ -169,8 +169,8 @@ async fn run_jobs<R: RunJob<J>, J>(runner: Arc<R>, idle: Arc<Mutex<IdleTasks<J>>
     }
 }
 
-/// How long a task without a job is kept at least, and at most twice as long: longer than the time between jobs of
-/// a busy group.
+/// For how long a task without a job is kept at least; it is kept at most twice as long. Longer than the time
+/// between jobs of a busy group.
 const TASKS_KEPT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// Says on which task each job runs, which goes on until it is let go.
+    /// Reports on which task each job runs. A job runs until the test lets it end.
     struct Recorder(mpsc::Sender<Id>);
 
     type Go = oneshot::Receiver<()>;
@@ -189,7 +189,7 @@ mod tests {
     impl RunJob<Go> for Recorder {
         async fn run(&self, job: Go) {
             self.0.try_send(id()).unwrap();
-            // A job that cannot be let go any more is one that panics.
+            // A job whose sender is gone panics.
             job.await.unwrap();
         }
     }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     impl Setup {
-        /// Begins a job: the task that it runs on, and what lets it go.
+        /// Starts a job. Returns the task on which it runs, and the sender that lets it end.
         async fn begin(&mut self) -> (Id, oneshot::Sender<()>) {
             let (go, job) = oneshot::channel();
             self.tasks.begin(job);
@@ -249,7 +249,7 @@ mod tests {
             go.send(()).unwrap();
         }
         let_others_run().await;
-        // One of them has a job now and then; the others have nothing to do.
+        // One task gets a job now and then; the others have nothing to do.
         for _ in 0..6 {
             setup.begin().await.1.send(()).unwrap();
             let _none = timeout(TASKS_KEPT / 2, setup.tasks.receive(&mut channel)).await;

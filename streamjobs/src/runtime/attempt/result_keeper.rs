@@ -1,4 +1,4 @@
-//! Keeps the results of jobs that are done.
+//! Keeps the results of finished jobs.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::model::name::EventId;
 use crate::runtime::observe::{JobEvent, QueueContext};
 use crate::store::{ResultKept, Store};
 
-/// The result of one job that is done.
+/// The result of one finished job.
 #[derive(Debug)]
 pub(super) struct KeptFor<'a> {
     pub(super) hold: Hold,
@@ -24,9 +24,9 @@ pub(super) struct KeptFor<'a> {
 impl KeptFor<'_> {
     /// Keeps the result before the job is acknowledged.
     ///
-    /// The job is done whatever becomes of this: running it again would repeat its effects. While the server cannot
-    /// be reached, it could not be acknowledged either, so that this tries again for as long as the job is this
-    /// process', and for ten seconds at most.
+    /// The job counts as done even if this fails: running it again would repeat its effects. While the server
+    /// cannot be reached, the job could not be acknowledged either. So this is tried again for as long as this
+    /// process has the job, and for ten seconds at most.
     pub(super) async fn keep(self, context: &QueueContext, store: &dyn Store, json: &Bytes) {
         let give_up = Instant::now() + TRIED_FOR;
         let mut pause = PAUSE_MIN;
@@ -49,7 +49,7 @@ impl KeptFor<'_> {
     }
 }
 
-/// How long it is tried while the server cannot be reached.
+/// How long it is tried again while the server cannot be reached.
 const TRIED_FOR: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);

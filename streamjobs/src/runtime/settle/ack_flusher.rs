@@ -20,7 +20,7 @@ pub(crate) struct AckFlusher {
 }
 
 impl AckFlusher {
-    /// Acknowledges until no job can end any more and none waits, or until the abort.
+    /// Acknowledges until no job can end any more and no acknowledgement waits, or until the abort.
     pub(crate) async fn run(self, abort: CancellationToken) {
         let mut backoff = LoopBackoff::new();
         while !self.over.is_cancelled() || !self.acks.is_empty() {
@@ -46,7 +46,7 @@ impl AckFlusher {
         }
     }
 
-    /// Acknowledges what waits. After an error it waits on.
+    /// Sends the acknowledgements that wait. After an error they continue to wait.
     async fn flush(&self) -> Result<(), StoreError> {
         let acks = self.acks.take();
         if acks.is_empty() {
@@ -60,7 +60,7 @@ impl AckFlusher {
         Ok(())
     }
 
-    /// Acknowledges what takes a script. What fails waits on.
+    /// Sends the acknowledgements that take a script. Those that fail continue to wait.
     async fn flush_scripted(&self) -> Result<(), StoreError> {
         let acks = self.acks.take_locked();
         if acks.is_empty() {
@@ -95,8 +95,8 @@ impl AckFlusher {
         Ok(())
     }
 
-    /// Acknowledges jobs together with the end of their locks. Where they also have places in the group's
-    /// limit, those are given back after that; a process that dies in between leaves them to a sweep.
+    /// Acknowledges jobs and ends their locks in the same step. If the jobs also have places in the
+    /// group's limit, these are freed afterwards; if the process dies in between, a sweep frees them.
     async fn flush_locked(&self, acks: Vec<Ack>) -> Result<(), StoreError> {
         if acks.is_empty() {
             return Ok(());
@@ -122,7 +122,7 @@ impl AckFlusher {
         failed
     }
 
-    /// Acknowledges jobs together with the end of their places in the group's limit.
+    /// Acknowledges jobs and frees their places in the group's limit in the same step.
     async fn flush_limited(&self, acks: Vec<Ack>) -> Result<(), StoreError> {
         let Some(rule) = self.places.rule().filter(|_| !acks.is_empty()) else { return Ok(()) };
         if let Err(error) = self.places.finish(rule, &entries_of(&acks)).await {

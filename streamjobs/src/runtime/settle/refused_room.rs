@@ -1,19 +1,20 @@
-//! Room for jobs whose last step the server refuses, so that they do not keep the slots of others.
+//! Room for jobs whose last step the server refuses, so that they do not occupy slots that others could
+//! use.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::runtime::state::RefusedJobs;
 use crate::store::StoreError;
 
-/// How many jobs of a queue may wait without a slot for a server that refuses their retry or dead
-/// letter, as at its memory limit. It is bounded because each of them holds its payload: jobs beyond
-/// it keep their slots.
+/// Limits how many jobs of a queue may wait without a slot while the server refuses their retry or dead
+/// letter, for example at its memory limit. The limit is needed because each of these jobs keeps its
+/// payload in memory: jobs beyond it keep their slots.
 #[derive(Debug)]
 pub(crate) struct RefusedRoom {
     /// In KiB.
     free: Semaphore,
     jobs: RefusedJobs,
-    /// Whether other partitions could use the slots, whose servers may answer while this one's does not.
+    /// Whether other partitions could use the slots: their servers may answer while this one's does not.
     shares_slots: bool,
 }
 
@@ -25,17 +26,18 @@ pub(crate) struct Room<'a> {
 }
 
 impl RefusedRoom {
-    /// All room, and where its jobs are counted.
+    /// All of the room, and the counter of its jobs.
     pub(crate) fn new(jobs: RefusedJobs, shares_slots: bool) -> Self {
         Self { free: Semaphore::new(KIB_MAX), jobs, shares_slots }
     }
 
-    /// Whether a job whose last step failed so is to wait here.
+    /// Whether a job whose last step failed with this error should wait here.
     pub(crate) fn is_for(&self, error: &StoreError) -> bool {
         matches!(error, StoreError::Refused { .. }) || self.shares_slots
     }
 
-    /// Room for a job with a payload of so many bytes, until it is dropped; none if there is too little.
+    /// Room for a job with a payload of this many bytes, until it is dropped; `None` if there is too
+    /// little.
     pub(crate) fn take(&self, bytes: usize) -> Option<Room<'_>> {
         let kib = u32::try_from(bytes / 1024).ok()?.saturating_add(JOB_KIB);
         let permit = self.free.try_acquire_many(kib).ok()?;
@@ -52,7 +54,7 @@ impl Drop for Room<'_> {
 
 /// 16 MiB: about a thousand jobs with small payloads.
 const KIB_MAX: usize = 16 * 1024;
-/// What a job takes beside its payload, generously.
+/// What a job takes besides its payload, generously estimated.
 const JOB_KIB: u32 = 16;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Collects the retries of failed jobs, so that one request schedules many.
+//! Collects the retries of failed jobs, so that one request schedules many of them.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,8 +16,9 @@ use crate::store::{FenceResult, NewRetry, StoreError};
 
 /// Retries of one queue that wait for a request.
 ///
-/// While no request is on its way, the next one takes what waits, without waiting for more. What comes
-/// meanwhile waits for the answer, or until it fills a request of its own.
+/// While no request is on its way, the next one takes the retries that wait, without waiting for more.
+/// Retries that arrive while one is on its way wait for its answer, or until they fill a request of their
+/// own.
 #[derive(Debug, Default)]
 pub(crate) struct RetryBatches {
     queue: Mutex<Queue>,
@@ -26,7 +27,7 @@ pub(crate) struct RetryBatches {
 
 type Answer = Result<FenceResult, StoreError>;
 
-/// Sends a request for these retries: an answer for each. A single one has its event id.
+/// Sends a request for these retries. Returns an answer for each. A single retry comes with its event id.
 type SendRetries<'f> =
     dyn Fn(Vec<NewRetry>, Option<EventId>) -> BoxFuture<'f, Vec<Answer>> + Sync + 'f;
 
@@ -46,7 +47,7 @@ struct Waiting {
 }
 
 impl RetryBatches {
-    /// Has a retry scheduled: the server's answer. `None` if it was not sent before the abort.
+    /// Schedules a retry and returns the server's answer. `None` if it was not sent before the abort.
     pub(crate) async fn schedule(&self, retry: NewRetry, event_id: EventId) -> Option<Answer> {
         let (answer, answered) = oneshot::channel();
         let fields = retry.job.iter().map(|(name, value)| name.len() + value.len() + FIELD_BYTES);
@@ -58,8 +59,8 @@ impl RetryBatches {
         answered.await.ok()
     }
 
-    /// Sends what waits, within the budget. It does not end; after the abort it sends nothing more, and
-    /// brings the answers of what was sent.
+    /// Sends the retries that wait, within the budget. It never returns; after the abort it sends nothing
+    /// more, and passes on the answers to what was sent.
     pub(crate) async fn run(
         &self,
         send: &SendRetries<'_>,
@@ -111,7 +112,7 @@ async fn request(send: &SendRetries<'_>, waiting: Vec<Waiting>) {
 }
 
 impl Queue {
-    /// False after the abort.
+    /// Returns false after the abort.
     fn add(&mut self, waiting: Waiting) -> bool {
         if !self.is_closed {
             self.bytes += waiting.bytes;
@@ -120,8 +121,8 @@ impl Queue {
         !self.is_closed
     }
 
-    /// What the next request schedules, while so many are on their way; `None` if there is no need for
-    /// another one now.
+    /// The retries for the next request while this many are on their way; `None` if no other request is
+    /// needed now.
     fn take(&mut self, on_their_way: usize) -> Option<Vec<Waiting>> {
         let fills_one = self.waiting.len() >= JOBS_MAX || self.bytes >= BYTES_MAX;
         if self.waiting.is_empty()
@@ -143,7 +144,7 @@ impl Queue {
         Some(taken)
     }
 
-    /// Drops what waits: the entries stay as they are.
+    /// Drops the retries that wait: their entries stay as they are.
     fn close(&mut self) {
         *self = Self { is_closed: true, ..Self::default() };
     }
@@ -151,12 +152,12 @@ impl Queue {
 
 /// As many as one call of the script schedules.
 const JOBS_MAX: usize = 100;
-/// Unless one alone is larger. What waits behind a request of this size is delayed by a tenth of a second
-/// on a link of 20 Mbit/s.
+/// A single larger job still gets a request. A request of this size delays those behind it by a tenth of
+/// a second on a link of 20 Mbit/s.
 const BYTES_MAX: usize = 256 * 1024;
 /// Several, so that a distant server does not limit how many are scheduled in a second.
 const REQUESTS_MAX: usize = 4;
-/// What a field takes beside its name and value, generously.
+/// What a field takes besides its name and value, generously estimated.
 const FIELD_BYTES: usize = 16;
 
 #[cfg(test)]
@@ -223,10 +224,11 @@ mod tests {
         assert_eq!((sizes, queue.bytes), (vec![2, 1, 1, 1], 0));
     }
 
-    /// A request as the server gets it: its jobs, the event id of a single one, and where it is answered.
+    /// A request as the server gets it: its jobs, the event id if it has a single job, and the sender for
+    /// its answers.
     type Sent = (Vec<u64>, Option<EventId>, oneshot::Sender<Vec<Answer>>);
 
-    /// Runs a test beside the requests, which it gets and answers.
+    /// Runs a test together with the requests, which the test receives and answers.
     async fn beside_requests(
         batches: &RetryBatches,
         abort: &CancellationToken,

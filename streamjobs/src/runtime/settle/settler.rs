@@ -48,11 +48,11 @@ pub(crate) struct SettlingSteps {
 }
 
 impl Settler {
-    /// Settles until no job can end any more and everything is settled, or until the abort.
+    /// Settles jobs until no job can end any more and everything is settled, or until the abort.
     ///
-    /// Verdicts are carried out side by side, so that one that has to be repeated delays no other. Retries
-    /// of several jobs are scheduled in one request.
-    /// There are never more of them than slots, and what has room while the server refuses.
+    /// Verdicts are carried out concurrently, so that a verdict that has to be repeated does not delay the others.
+    /// Retries of several jobs are scheduled in one request. There are never more verdicts at once than slots, plus the
+    /// jobs that have room while the server refuses.
     pub(crate) async fn run(self, abort: CancellationToken) {
         let Self { mut settlements, over, steps } = self;
         let mut settling = FuturesUnordered::new();
@@ -70,7 +70,7 @@ impl Settler {
                     Some(settlement) => settling.push(steps.settle(settlement, &abort)),
                     None => break,
                 },
-                // Last, so that a request takes all that is ready.
+                // Last, so that a request takes all retries that are ready.
                 never = &mut scheduling => match never {},
             }
         }
@@ -85,9 +85,9 @@ impl Settler {
 }
 
 impl SettlingSteps {
-    /// Carries one verdict out, repeated until the server says what became of it.
+    /// Carries out one verdict, and repeats it until the server says what became of it.
     async fn settle(&self, mut settlement: Box<Settlement>, abort: &CancellationToken) {
-        // What is rare is boxed: there is one of these futures for each job.
+        // Rare cases are boxed: there is one of these futures for each job.
         if settlement.verdict == Verdict::AwaitHandler
             && !Box::pin(self.decide(&mut settlement, abort)).await
         {
@@ -95,11 +95,11 @@ impl SettlingSteps {
         }
         let (hold, mut backoff) = (settlement.hold, LoopBackoff::new());
         let (mut unconfirmed, mut settled, mut room) = (false, false, None);
-        // Whether this attempt has ended the job, and not another one.
+        // Whether this attempt, and not another one, has ended the job.
         let mut has_ended_it = false;
         while !settled && !settlement.lease.is_lost() {
             if abort.is_cancelled() {
-                // The entry stays in flight, so that the report of the shutdown names it.
+                // The entry stays in flight, so that the report of the shutdown lists it.
                 return;
             }
             // A renewal may have found the payload trimmed or the entry removed.
@@ -140,7 +140,7 @@ impl SettlingSteps {
                 }
                 Err(error) => {
                     unconfirmed |= error.is_unconfirmed();
-                    // It may refuse for long. Other jobs go on meanwhile.
+                    // The server may refuse for long. Other jobs continue meanwhile.
                     if self.refused.is_for(&error) && room.is_none() {
                         room = self.refused.take(settlement.delivery.entry.bytes());
                         drop(settlement.slot.take_if(|_| room.is_some()));
@@ -156,7 +156,7 @@ impl SettlingSteps {
         self.end(settlement, settled);
     }
 
-    /// What the end of a job by this attempt means for others.
+    /// Tells others that this attempt has ended the job.
     async fn follow_up(&self, settlement: &Settlement, hold: Hold) {
         if self.gives_place_back(&settlement.verdict) {
             Box::pin(self.places.give_back(&[(hold.inlet, hold.id)])).await;
@@ -164,8 +164,8 @@ impl SettlingSteps {
         self.sign_dead(settlement).await;
     }
 
-    /// Tells those who wait for the result of a job that it is a dead letter, which an archive may take away before they
-    /// see it. The letter itself says the same, so that this is tried once.
+    /// Tells those who wait for the result of a job that the job is a dead letter, which an archive may take away
+    /// before they see it. The letter itself contains the same, so this is tried only once.
     async fn sign_dead(&self, settlement: &Settlement) {
         let keep = settlement.handled_by.and_then(|handled_by| handled_by.handler.result);
         let (Verdict::DeadLetter { reason, error }, Some(keep)) = (&settlement.verdict, keep)
@@ -178,7 +178,7 @@ impl SettlingSteps {
         let _logged = self.context.report.ok_or_report("say that a job is dead", signed);
     }
 
-    /// Whether a job that was settled lets those go on that wait for its place in the group's limit.
+    /// Whether the end of this job lets jobs go on that wait for its place in the group's limit.
     fn gives_place_back(&self, verdict: &Verdict) -> bool {
         match verdict {
             Verdict::Retry { .. } => self.places.rule().is_some_and(|rule| !rule.blocks),
@@ -189,8 +189,8 @@ impl SettlingSteps {
         }
     }
 
-    /// Decides about a job that awaits a handler, repeated until the server says when its type was last
-    /// declared. False if the abort came first; then the entry stays in flight, for the report.
+    /// Decides about a job that awaits a handler, repeating the question until the server says when its type was last
+    /// declared. Returns false if the abort came first; then the entry stays in flight, for the report.
     async fn decide(&self, settlement: &mut Settlement, abort: &CancellationToken) -> bool {
         let (delivery, context) = (settlement.delivery.clone(), &self.context);
         let event_type = delivery.entry.event_type().unwrap_or_default();
@@ -203,8 +203,8 @@ impl SettlingSteps {
             }
             let sight = context.store.sight_type(context.queue(), event_type, first, after).await;
             let sight = match sight {
-                // What the group remembers cannot be read or written. The job is left without it,
-                // so that it does not keep its slot meanwhile.
+                // What the group remembers cannot be read or written. The decision is to leave the job without it, so
+                // that the job does not keep its slot meanwhile.
                 Err(error @ StoreError::Refused { .. }) => {
                     context.report.store_failed("read when a type was declared", &error);
                     Ok(TypeSight::UNKNOWN)
@@ -251,8 +251,8 @@ impl SettlingSteps {
         drop(settlement.slot);
     }
 
-    /// Whether an entry that is not pending was removed while its job was ours. A renewal tells: it says
-    /// whether operators have moved entries, and how long the machine has stood still.
+    /// Whether an entry that is not pending was removed while this attempt had its job. A renewal tells this: its
+    /// answer says whether operators have moved entries, and whether the machine has stood still.
     async fn was_removed(&self, hold: Hold) -> Result<bool, StoreError> {
         let (epoch, sent) = (self.epoch.current(), Instant::now());
         let renewed = self.context.renew(&[hold], sent).await?;
@@ -265,13 +265,13 @@ impl SettlingSteps {
         Ok(removed)
     }
 
-    /// Whether an entry that is not pending may be one whose payload a renewal found trimmed just
-    /// before: its answer names the dead letter that stands for the entry now.
+    /// Whether the payload of an entry that is not pending may have been trimmed, as a renewal may have found just
+    /// before: its answer names the dead letter that now stands for the entry.
     fn may_be_trimmed(&self, hold: Hold, known: Option<StandIn>) -> bool {
         self.in_flight.is_renewing(hold) || self.in_flight.stand_in(hold) != known
     }
 
-    /// Carries one verdict out. `None` if nothing was sent before the abort.
+    /// Carries out one verdict. `None` if nothing was sent before the abort.
     async fn carry_out(
         &self,
         settlement: &Settlement,
@@ -288,7 +288,7 @@ impl SettlingSteps {
         self.retries.schedule(retry, settlement.envelope.event_id.clone()).await
     }
 
-    /// Carries a verdict out in a request of its own, under its span and with its duration measured.
+    /// Carries out a verdict in a request of its own, in its span and with its duration measured.
     async fn carry_out_alone(
         &self,
         settlement: &Settlement,
@@ -319,14 +319,14 @@ impl SettlingSteps {
             | Verdict::Acknowledge
             | Verdict::Leave
             | Verdict::AwaitHandler => {
-                // None of them is left by now; they change nothing.
+                // These verdicts have been handled before this point; they change nothing.
                 Some(Ok(FenceResult::Owned))
             }
         }
     }
 
-    /// Releases a job for other consumers to claim at once. An entry without a payload cannot be
-    /// claimed, nor one that was removed, so its job goes through the retry set, due now.
+    /// Releases a job for other consumers to claim at once. An entry whose payload was trimmed or that was removed
+    /// cannot be claimed, so its job goes through the retry set, due now.
     async fn release(
         &self,
         hold: Hold,
@@ -418,8 +418,8 @@ impl SettlingSteps {
         }
     }
 
-    /// Has observers told what became of a job. Of one that no handler of this process takes they are
-    /// told only the dead letter.
+    /// Tells observers what became of a job. For a job that no handler of this process takes, they are told only of the
+    /// dead letter.
     fn observe(&self, settlement: &Settlement, what: Observed) {
         let Settlement { delivery, envelope, handled_by, .. } = settlement;
         if handled_by.is_some() || matches!(what, Observed::DeadLettered { .. }) {
@@ -429,8 +429,7 @@ impl SettlingSteps {
     }
 }
 
-/// What observers are told of the end of a settlement, at this time of the server's clock in
-/// milliseconds.
+/// What observers are told about the end of a settlement, at this time of the server's clock in milliseconds.
 fn observed(event: &JobEvent<'_>, now: u64) -> Option<Observed> {
     Some(match *event {
         JobEvent::RetryScheduled { counted, delay, error, .. } => {
@@ -454,8 +453,8 @@ fn observed(event: &JobEvent<'_>, now: u64) -> Option<Observed> {
     })
 }
 
-/// Whether a result says that an earlier try, whose answer was lost, was carried out. A release
-/// lowers the delivery count, so its repetition finds another attempt.
+/// Whether a result shows that an earlier try, whose answer was lost, was carried out. A release lowers the delivery
+/// count, so its repetition finds another attempt.
 fn was_done_before(settlement: &Settlement, result: FenceResult) -> bool {
     match result {
         FenceResult::NotPending => true,
