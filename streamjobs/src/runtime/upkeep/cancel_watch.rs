@@ -16,7 +16,7 @@ pub(crate) struct CancelWatch {
     context: Arc<QueueContext>,
     in_flight: Arc<InFlight>,
     jobs: Arc<CancelledJobs>,
-    /// Which change of the marks the jobs in flight were last compared with.
+    /// Up to which change of the marks the jobs in flight have been compared.
     applied: AtomicU64,
 }
 
@@ -29,13 +29,13 @@ impl CancelWatch {
         Self { context, in_flight, jobs, applied: AtomicU64::new(0) }
     }
 
-    /// The last mark of the stream has this number, by the answer to a request that was sent at this time:
-    /// reads the marks that are not known yet, and cancels the jobs that are in flight here. After an error,
-    /// the next answer with the number does it.
+    /// Called with the number of the stream's last mark, from the answer to a request that was sent at this
+    /// time. Reads the marks that are not known yet, and cancels their jobs that are in flight here. After
+    /// an error, the next answer with the number does it.
     pub(crate) async fn heard(&self, last: u64, sent: Instant) -> Result<(), StoreError> {
         if self.jobs.is_news(last, sent) {
             let _turn = self.jobs.learning.lock().await;
-            // Another queue of the stream may have learnt it meanwhile.
+            // Another queue of the stream may have learned it meanwhile.
             if self.jobs.is_news(last, sent) {
                 self.learn(last).await?;
             }
@@ -47,8 +47,8 @@ impl CancelWatch {
         Ok(())
     }
 
-    /// Reads on from the last mark that is known, or all of them: where marks were removed since, and where
-    /// the last number is lower than before, because the marks were lost.
+    /// Reads the marks after the last known one. Reads all marks if some were removed since, or if the last
+    /// number is lower than before, because the marks were lost.
     async fn learn(&self, last: u64) -> Result<(), StoreError> {
         let (known, mut heard) = (self.jobs.known(), last);
         let mut from = if last < known { 0 } else { known };
@@ -56,7 +56,7 @@ impl CancelWatch {
             let begun = Instant::now();
             let CancelMarks { marks, removed, .. } = self.read(from).await?;
             let highest = marks.last().map_or(0, |mark| mark.number).max(removed.unwrap_or(0));
-            // What was read before the removal may be what was removed.
+            // The marks that were read before the removal may include the removed ones.
             match removed.filter(|removed| from > 0 || *removed > heard) {
                 Some(removed) => (from, heard) = (0, heard.max(removed)),
                 None => {

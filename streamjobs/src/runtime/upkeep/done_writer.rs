@@ -1,4 +1,4 @@
-//! Notes jobs that are done.
+//! Notes finished jobs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::runtime::state::DoneNotes;
 use crate::store::StoreError;
 use crate::store::done_jobs::KeepDone;
 
-/// The loop that notes the jobs of one queue which are done. It waits while none is.
+/// The loop that notes the finished jobs of one queue. It waits while no job has finished.
 #[derive(Debug)]
 pub(crate) struct DoneWriter {
     pub(crate) context: Arc<QueueContext>,
@@ -20,7 +20,7 @@ pub(crate) struct DoneWriter {
 }
 
 impl DoneWriter {
-    /// Writes until the stop, which comes after the last acknowledgement, and then what is left once.
+    /// Writes notes until the stop, which comes after the last acknowledgement, and then once what is left.
     pub(crate) async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             tokio::select! {
@@ -39,7 +39,7 @@ impl DoneWriter {
         let _left = self.write().await;
     }
 
-    /// Writes what waits: how long until the next try, unless nothing was left to write.
+    /// Writes the notes that wait. Returns how long until the next try, or `None` if nothing was left to write.
     async fn write(&self) -> Option<Duration> {
         let mut pause = None;
         loop {
@@ -51,8 +51,8 @@ impl DoneWriter {
             let (store, queue) = (&self.context.payload_store, self.context.queue());
             let Err(error) = store.note_done(queue, self.keep, &notes).await else { continue };
             self.context.report.store_failed("note jobs that are done", &error);
-            // What the server may have taken is not sent again: each would be there twice. What it refuses is lost,
-            // unless it was not sent at all.
+            // Notes that the server may have taken are not sent again: each would be there twice. Notes that it
+            // refuses are lost, unless they were not sent at all.
             if matches!(error, StoreError::Unreachable(_) | StoreError::NotSent(_)) {
                 self.notes.put_back(notes);
             }
@@ -61,9 +61,9 @@ impl DoneWriter {
     }
 }
 
-/// So many are noted in one request.
+/// How many jobs are noted in one request.
 const BATCH_MAX: usize = 200;
 /// Jobs that end within this time are noted together.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// The pause after a request that failed.
+/// The pause after a failed request.
 const INTERVAL_REFUSED: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Sends heartbeats: what this consumer says about itself, and how far the group is done.
+//! Sends heartbeats: a consumer's description of itself, and how far the group is done.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +27,8 @@ pub(crate) struct HeartbeatSender {
 }
 
 impl HeartbeatSender {
-    /// Sends a heartbeat at the interval until the stop, and every second one while the group is
-    /// idle.
+    /// Sends a heartbeat at the interval until the stop, and at every second interval while the
+    /// group is idle.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let started = self.clock.server_now(Instant::now());
         let mut heartbeat =
@@ -91,6 +91,6 @@ pub(crate) fn heartbeat_interval(lease: Duration, janitor_interval: Duration) ->
     (lease / 3).min(janitor_interval)
 }
 
-/// While the group is idle, one heartbeat in this many is sent. A consumer may miss no more before
-/// others take it for dead.
+/// While the group is idle, one heartbeat in this many is sent. If a consumer missed more, others
+/// would consider it dead.
 const IDLE_HEARTBEATS: u32 = 2;

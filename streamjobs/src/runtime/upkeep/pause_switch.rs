@@ -1,4 +1,5 @@
-//! Pauses and resumes one queue, and lets its jobs wait for their start, with all that follows from it.
+//! Pauses and resumes one queue, makes its jobs wait for their start, and does all that follows from
+//! it.
 
 use std::sync::Arc;
 
@@ -8,13 +9,13 @@ use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{LoopHealth, PauseGate, StartGate};
 use crate::store::Promoted;
 
-/// Moves the gate, the health and the report together.
+/// Changes the gate, the health and the report together.
 #[derive(Debug)]
 pub(crate) struct PauseSwitch {
     pub(crate) context: Arc<QueueContext>,
     pub(crate) gate: Arc<PauseGate>,
     pub(crate) health: Arc<LoopHealth>,
-    /// Shared by the partitions of a stream.
+    /// Shared by all partitions of a stream.
     pub(crate) starts: Arc<StartGate>,
 }
 
@@ -28,14 +29,15 @@ impl PauseSwitch {
         }
     }
 
-    /// Follows what the server says of the group: whether a read that waits has to end for it.
+    /// Takes what the server reports about the group. Returns whether a waiting read has to end because
+    /// of it.
     pub(crate) fn heard(&self, promoted: &Promoted) -> bool {
         let changed = self.set_everywhere(promoted.paused);
         let waits = self.starts.heard(self.context.queue(), promoted.rate, promoted.limited);
         changed || waits
     }
 
-    /// Whether the group is paused in every process: whether that is a change.
+    /// Takes whether the group is paused in every process. Returns whether that is a change.
     fn set_everywhere(&self, paused: bool) -> bool {
         let changed = self.gate.is_shut_everywhere() != paused;
         if changed {
@@ -46,7 +48,7 @@ impl PauseSwitch {
         changed
     }
 
-    /// Before the gate opens, so that the queue is never unhealthy in between.
+    /// Called before the gate opens, so that the queue is never unhealthy in between.
     fn expect_reads_after(&self, paused: bool) {
         if !paused {
             self.health.expect_read(Instant::now());

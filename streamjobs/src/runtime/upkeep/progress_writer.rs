@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::handler::ProgressBoard;
 use crate::runtime::observe::QueueContext;
 
-/// The loop that writes the progress of the jobs of one queue. It waits while none says anything.
+/// The loop that writes the progress of the jobs of one queue. It waits while no job reports any.
 #[derive(Debug)]
 pub(crate) struct ProgressWriter {
     pub(crate) context: Arc<QueueContext>,
@@ -16,7 +16,7 @@ pub(crate) struct ProgressWriter {
 }
 
 impl ProgressWriter {
-    /// Writes until the stop, which comes after the last verdict.
+    /// Writes progress until the stop, which comes after the last verdict.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut next = None;
         while !stop.is_cancelled() {
@@ -36,7 +36,7 @@ impl ProgressWriter {
         }
     }
 
-    /// Writes what is due: when the next is.
+    /// Writes the progress that is due. Returns when the next write is due.
     async fn write_due(&self) -> Option<Instant> {
         let (context, consumer) = (&self.context, self.context.consumer());
         loop {
@@ -52,5 +52,5 @@ impl ProgressWriter {
     }
 }
 
-/// So many are written in one request.
+/// How many are written in one request.
 const BATCH_MAX: usize = 100;

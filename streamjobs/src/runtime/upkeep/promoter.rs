@@ -27,11 +27,11 @@ pub(crate) struct Promoter {
     pub(crate) reap: Arc<ReapSignal>,
     pub(crate) unblock: Arc<ReaderUnblock>,
     pub(crate) usage: Arc<StreamUse>,
-    /// How many entries had been released in the queue, by the last answer.
+    /// How many times entries of the queue had been released, by the last answer.
     pub(crate) released: Option<u64>,
 }
 
-/// What follows from what a promotion says of the group.
+/// Acts on what a promotion reports about the group.
 #[derive(Debug)]
 pub(crate) struct Follows {
     pub(crate) pause: Arc<PauseSwitch>,
@@ -44,19 +44,19 @@ impl Promoter {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut next = Instant::now();
         let mut backoff = LoopBackoff::new();
-        // Whether jobs had lost their place by the last answer.
+        // Whether the last answer said that jobs had lost their place.
         let mut misplaced = false;
         while !stopped_before(&stop, self.next_due.reached(next)).await {
             self.next_due.forget();
             let sent = Instant::now();
-            // A pause here leaves due jobs to other processes; what waits is still observed. So it is while
-            // the group is idle, because the store does that for many queues in one request. Jobs that lost
-            // their place get it back all the same.
+            // During a pause in this process, due jobs are left to other processes, but the group is still
+            // observed. The same is done while the group is idle, because the store does that for many
+            // queues in one request. Jobs that lost their place get it back all the same.
             let is_idle = self.activity.is_idle(sent) && !misplaced;
             let only_observes = self.follows.pause.gate.is_shut_here() || is_idle;
             let limit = if only_observes { 0 } else { BATCH_MAX };
             match self.follows.pause.starts.tell_limit().await {
-                // One that waits would take what comes next.
+                // A read that waits would take what comes next.
                 Ok(true) => self.unblock_reader().await,
                 Ok(false) => {}
                 Err(error) => self.context.report.store_failed("let the group wait", &error),
@@ -89,8 +89,8 @@ impl Promoter {
         }
     }
 
-    /// How long until the next promotion if nothing is due before. For an idle group it is longer,
-    /// but at most a third of the lease: the answer also carries the server's clock.
+    /// How long until the next promotion, if nothing is due before. For an idle group it is longer, but at
+    /// most a third of the lease, because the answer also carries the server's clock.
     fn interval(&self) -> Duration {
         let now = Instant::now();
         let longest = (self.interval * IDLE_BACKOFF).min(self.context.config.lease / 3);
@@ -101,7 +101,7 @@ impl Promoter {
         self.activity.pause(now, interval)
     }
 
-    /// Signals the reader and the reaper what the answer means for them: how long until the next
+    /// Signals to the reader and the reaper what the answer means for them. Returns how long until the next
     /// promotion.
     async fn promoted(&mut self, promoted: Promoted, sent: Instant) -> Duration {
         let now = Instant::now();
@@ -123,7 +123,7 @@ impl Promoter {
             self.lane.raise();
             self.unblock_reader().await;
         }
-        // At the start, every entry that was released before may still be unclaimed.
+        // At the start, entries that were released before may all still be unclaimed.
         if self.released.replace(promoted.released).unwrap_or(0) != promoted.released {
             self.reap.request();
         }

@@ -1,11 +1,12 @@
-//! What was done and what failed within the last minutes: a few samples of the counters. Pure.
+//! How many jobs were done and how many attempts failed within the last minutes, from a few samples
+//! of the counters. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Samples of two counters that began at zero.
+/// Samples of two counters that started at zero.
 #[derive(Debug)]
 pub(super) struct RecentCounts {
     samples: VecDeque<Sample>,
@@ -23,10 +24,11 @@ impl RecentCounts {
         Self { samples: VecDeque::from([Sample { at: started, done: 0, failed: 0 }]) }
     }
 
-    /// Takes the counters: what was done and what failed within about the last five minutes.
+    /// Takes the counters. Returns what was done and what failed within about the last five
+    /// minutes.
     pub(super) fn sample(&mut self, now: Instant, done: u64, failed: u64) -> (u64, u64) {
         let age = |sample: &Sample| now.saturating_duration_since(sample.at);
-        // The last sample from before the window is where the window begins.
+        // The window begins at the last sample from before it.
         while self.samples.get(1).is_some_and(|next| age(next) >= WINDOW) {
             self.samples.pop_front();
         }

@@ -15,28 +15,28 @@ use crate::runtime::state::{
 };
 use crate::store::{Entered, StoreError, Upcoming};
 
-/// The scheduling loop of one queue. Of all queues of a stream in this process, one works at a time: what
-/// waits belongs to the stream, and no pause of a group stops it.
+/// The scheduling loop of one queue. Only one queue of a stream in this process works at a time: scheduled
+/// events belong to the stream, and no pause of a group stops it.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     pub(crate) context: Arc<QueueContext>,
-    /// What appending does when events enter.
+    /// The retention to apply when events enter.
     pub(crate) retention: Retention,
     pub(crate) usage: Arc<ScheduleUse>,
     pub(crate) beat: Beat,
     pub(crate) waiting: Arc<WaitingCounts>,
-    /// Where the last call has looked for events that lost their place.
+    /// Where the last call ended its search for events that lost their place.
     pub(crate) cursor: u64,
 }
 
-/// How many events wait in each partition of a stream, as this process has last seen it.
+/// How many events wait in each partition of a stream, as this process last saw it.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingCounts {
     by_partition: Mutex<HashMap<StreamName, u64>>,
 }
 
 impl WaitingCounts {
-    /// Takes the count of one partition: that of all.
+    /// Takes the count of one partition. Returns the count of all.
     fn take(&self, partition: &StreamName, waiting: u64) -> u64 {
         let mut counts = lock(&self.by_partition);
         match counts.get_mut(partition) {
@@ -50,15 +50,15 @@ impl WaitingCounts {
 /// What the loop does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// Looks what waits, at the common beat.
+    /// Looks at what waits, at the common beat.
     Look,
-    /// Moves what is due, after this time.
+    /// Moves due events, after this delay.
     Enter(Duration),
 }
 
 impl Scheduler {
-    /// Moves due events at half a second's pace, or when the next one is due, until the stop. As long as
-    /// nothing was ever scheduled to the stream, promoters ask for it.
+    /// Moves due events every half second, or when the next one is due, until the stop. As long as no event
+    /// was ever scheduled to the stream, it leaves asking to the promoters.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let (usage, mut turn) = (Arc::clone(&self.usage), None);
         if stopped_before(&stop, async { turn = usage.turn().await }).await {
@@ -106,7 +106,7 @@ impl Scheduler {
         Ok(if has_more { Next::Enter(Duration::ZERO) } else { next })
     }
 
-    /// Takes what was seen, and says what is next unless more is due.
+    /// Takes what was seen. Returns what to do next unless more events are due.
     fn after(&self, upcoming: &Upcoming) -> Next {
         self.see(upcoming);
         let look = self.beat.until_look(Instant::now());
@@ -116,8 +116,8 @@ impl Scheduler {
         }
     }
 
-    /// Moves one page of due events: what waits, and whether more is due. Then the next page follows at once;
-    /// requests of other clients have their turn between two pages.
+    /// Moves one page of due events. Returns what waits, and whether more are due. If so, the next page
+    /// follows at once; requests of other clients get their turn between two pages.
     async fn enter(&mut self) -> Result<(Upcoming, bool), StoreError> {
         let (report, stream) = (&self.context.report, self.stream());
         let store = &self.context.payload_store;
@@ -148,7 +148,7 @@ impl Scheduler {
     }
 }
 
-/// How many events are moved in one script.
+/// How many events one script moves.
 const PAGE_MAX: usize = 500;
 
 #[cfg(test)]

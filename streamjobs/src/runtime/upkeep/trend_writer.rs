@@ -1,4 +1,4 @@
-//! Notes what a queue does, for charts.
+//! Records what a queue does, for charts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,25 +11,27 @@ use crate::runtime::observe::QueueContext;
 use crate::runtime::state::{TrendCounts, jittered, stopped_before};
 use crate::store::StoreError;
 
-/// The loop that notes what one queue does. While there is nothing to note, it sends nothing.
+/// The loop that records what one queue does. While there is nothing to record, it sends nothing.
 #[derive(Debug)]
 pub(crate) struct TrendWriter {
     pub(crate) context: Arc<QueueContext>,
     pub(crate) counts: Arc<TrendCounts>,
 }
 
-/// What was noted.
+/// What was recorded so far.
 #[derive(Debug, Default)]
 struct Noted {
     totals: TrendNote,
-    /// The last noted backlog; its end is noted as well.
+    /// Whether the last note had a backlog; its end is noted as well.
     backlog: bool,
 }
 
 impl TrendWriter {
-    /// Notes at the interval until the stop, which comes after the last verdict, and then what is left once.
+    /// Writes notes at the interval until the stop, which comes after the last verdict, and then once what
+    /// is left.
     ///
-    /// Several intervals are exactly a minute, so that each step of a minute has as many notes of a process.
+    /// Several intervals add up to exactly a minute, so that each step of a minute gets the same number of
+    /// notes from a process.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let (mut noted, mut next) = (Noted::default(), Instant::now() + jittered(INTERVAL));
         loop {
@@ -51,7 +53,8 @@ impl TrendWriter {
             return;
         }
         let answer = store.note_trend(self.context.queue(), &note).await;
-        // What the server may have is not sent again. What it has certainly not is part of the next note.
+        // Counts that the server may have are not sent again. Counts that it certainly does not have become
+        // part of the next note.
         if answer.as_ref().err().is_none_or(StoreError::is_unconfirmed) {
             *noted = Noted { totals, backlog: note.waiting > 0 };
         } else {
@@ -61,5 +64,5 @@ impl TrendWriter {
     }
 }
 
-/// How often is noted. A minute is a multiple of it.
+/// How often a note is written. A minute is a multiple of it.
 const INTERVAL: Duration = Duration::from_secs(15);

@@ -22,7 +22,7 @@ pub(crate) struct Trimmer {
     pub(crate) retention: Retention,
     pub(crate) dead_letters_max: Option<NonZeroU64>,
     pub(crate) activity: Arc<Activity>,
-    /// The turn to trim the stream, among all trimmers of this process.
+    /// The turn to trim the stream, which all trimmers of this process share.
     pub(crate) turn: Arc<OncePerInterval>,
     pub(crate) blocker: Arc<TrimBlocker>,
 }
@@ -41,7 +41,7 @@ impl Trimmer {
         }
     }
 
-    /// Trims the stream, unless another trimmer of this process did.
+    /// Trims the stream, unless another trimmer of this process just did.
     async fn trim_stream(&self) {
         let (context, stream) = (&self.context, &self.context.queue().stream);
         let Some(trim) = trim_of(self.retention) else { return };
@@ -64,7 +64,7 @@ impl Trimmer {
         }
     }
 
-    /// Removes consumers that have sent no heartbeat for long and have nothing pending.
+    /// Removes consumers that have sent no heartbeat for a long time and have nothing pending.
     async fn remove_dead(&self) {
         let context = &self.context;
         let silence = (context.config.lease * DEAD_LEASES).max(DEAD_MIN);
@@ -75,7 +75,7 @@ impl Trimmer {
     }
 }
 
-/// How a process trims for a retention; none where publishing trims, or nothing does.
+/// How a process trims for a retention; `None` if publishing trims, or if nothing does.
 fn trim_of(retention: Retention) -> Option<Trim> {
     let (cut, unfinished) = match retention {
         Retention::History(entries) => (Cut::Length(entries.get()), Unfinished::Keep),

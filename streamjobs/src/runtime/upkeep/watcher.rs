@@ -1,4 +1,4 @@
-//! Watches a queue as its server shows it: gauges and alerts.
+//! Watches a queue as its server reports it: gauges and alerts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::runtime::state::{Activity, IDLE_BACKOFF, IdleTurns, TrimBlocker, stop
 pub(crate) struct Watcher {
     pub(crate) context: Arc<QueueContext>,
     pub(crate) interval: Duration,
-    /// From which length on the stream is too long, all partitions together.
+    /// The length from which the stream is too long, all partitions together.
     pub(crate) length_max: Option<u64>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) monitor: Arc<QueueMonitor>,
@@ -29,7 +29,7 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     /// Reads the group's figures at the interval until the stop, less often while the group is idle.
-    /// Of several consumers of one queue in this process, one does.
+    /// If a queue has several consumers in this process, one of them does.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let begun = Instant::now();
         let mut turns = IdleTurns::default();
@@ -75,8 +75,8 @@ impl Watcher {
         }
     }
 
-    /// Whether the queue reads. On an idle stream the first answer comes after the block time; until
-    /// then it counts as reading.
+    /// Whether the queue reads. On an idle stream the first answer arrives only after the block
+    /// time; until then the queue counts as reading.
     fn reads(&self, begun: Instant, now: Instant) -> bool {
         let health = self.health.health_at(now);
         let begins = now.saturating_duration_since(begun) <= health.last_read_max;

@@ -14,11 +14,11 @@ use crate::store::schedules::DECLARED_FOR;
 use crate::store::{Declared, Mark, NewSchedule, NextTime, ScheduleKind, ServerTime, StoreError};
 
 /// The schedules that the code of this process has for one stream key. All consumers of the stream share
-/// them: the process starts once.
+/// them, because the process starts once.
 #[derive(Debug, Default)]
 pub(crate) struct Declarations {
     schedules: Vec<(Schedule, NewSchedule)>,
-    /// Those that have not been declared since the start.
+    /// The schedules that have not been declared since the start.
     starting: Mutex<HashSet<ScheduleName>>,
     /// What was logged.
     told: Mutex<HashSet<(String, &'static str)>>,
@@ -51,14 +51,14 @@ impl Declarations {
         self.schedules.iter().any(|(_, new)| new.name.as_str() == name)
     }
 
-    /// Whether this is to be logged, since it was not before.
+    /// Whether to log this, because it was not logged before.
     pub(super) fn tells(&self, name: &str, why: &'static str) -> bool {
         let mut told = lock(&self.told);
-        // What another client stores must not fill memory.
+        // Names that another client stores must not fill the memory.
         told.len() < TOLD_MAX && told.insert((name.to_owned(), why))
     }
 
-    /// What is logged once may be logged again.
+    /// Whatever was logged once may then be logged again.
     fn forget(&self, name: &str) {
         lock(&self.told).retain(|(told, _)| told != name);
     }
@@ -67,7 +67,8 @@ impl Declarations {
         !self.is_empty() && lock(&self.next).is_none_or(|next| next <= now)
     }
 
-    /// Declares all of them, at this time of the server's clock. The next time comes after about a minute.
+    /// Declares all of them, at this time of the server's clock. The next declaration follows after about
+    /// a minute.
     pub(super) async fn declare(
         &self,
         context: &QueueContext,
@@ -78,7 +79,7 @@ impl Declarations {
         let names = names.collect::<Vec<_>>();
         let marks = match context.store.mark_declared(stream, &names).await {
             Err(error @ StoreError::Refused { .. }) => {
-                // What is declared already goes on firing.
+                // Schedules that are declared already continue to fire.
                 context.report.store_failed(DECLARE, &error);
                 *lock(&self.next) = Some(Instant::now() + jittered(REFUSED_INTERVAL));
                 return Ok(());
@@ -164,7 +165,7 @@ impl Declarations {
     }
 }
 
-/// A schedule as stores take it.
+/// A schedule in the form that stores take.
 pub(crate) fn new_schedule(schedule: &Schedule, kind: ScheduleKind) -> NewSchedule {
     let StoredContent { digest, about, fields } = schedule.stored();
     NewSchedule { name: schedule.name().clone(), digest, kind, about, fields }
@@ -189,9 +190,9 @@ pub(super) const UNREADABLE: &str = "its stored definition cannot be read";
 pub(super) const NO_NEXT: &str = "its next time cannot be computed";
 const FULL: &str = "the stream has too many schedules";
 const DECLARE: &str = "declare schedules";
-/// Ten of them pass before another process takes over.
+/// Ten of these pass before another process takes over.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// After a refusal.
+/// The interval after a refusal.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(10);
 const TRIES: usize = 3;
 const TOLD_MAX: usize = 10_000;

@@ -19,40 +19,40 @@ use crate::runtime::state::{
 };
 use crate::store::{DueSchedules, Fired, Firing, Score, ServerTime, StoreError};
 
-/// The firing loop of one queue. Of all queues of a stream in this process, one works at a time. Every
-/// process fires: the script lets the first one of them.
+/// The firing loop of one queue. Only one queue of a stream in this process works at a time. Every
+/// process fires: the script accepts the first one.
 #[derive(Debug)]
 pub(crate) struct Firer {
     pub(crate) context: Arc<QueueContext>,
-    /// What appending does when events are published.
+    /// The retention to apply when events are published.
     pub(crate) retention: Retention,
     pub(crate) usage: Arc<ScheduleUse>,
     pub(crate) beat: Beat,
     pub(crate) declared: Arc<Declarations>,
 }
 
-/// What the loop knows besides.
+/// What the loop also knows.
 #[derive(Debug, Default)]
 struct Memory {
     known: Known,
-    /// Until when schedules are left alone whose next time cannot be computed, by name and score.
+    /// Until when to leave alone schedules whose next time cannot be computed, by name and score.
     postponed: HashMap<(String, String), Instant>,
 }
 
-/// What a round has done.
+/// What one round has done.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Schedules that have a new next time, by this process or another one.
+    /// Schedules that got a new next time, from this process or another one.
     moved: usize,
-    /// Whether a definition was not the one that this process has read.
+    /// Whether a definition differed from the one that this process has read.
     changed: bool,
     /// The last refusal of the server.
     failed: Option<StoreError>,
 }
 
 impl Firer {
-    /// Fires what is due, at half a second's pace or when the next one is due, until the stop. Without
-    /// schedules in its code, it asks nothing until promoters say that the stream has some.
+    /// Fires due schedules every half second, or when the next one is due, until the stop. If its code
+    /// has no schedules, it sends nothing until promoters report that the stream has some.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let (usage, mut turn) = (Arc::clone(&self.usage), None);
         if stopped_before(&stop, async { turn = usage.turn().await }).await {
@@ -84,7 +84,7 @@ impl Firer {
         drop(turn);
     }
 
-    /// Looks, and fires what is due: how long until the next look.
+    /// Looks for due schedules and fires them. Returns how long until the next look.
     async fn round(&self, memory: &mut Memory) -> Result<Duration, StoreError> {
         let (store, report) = (&self.context.store, &self.context.report);
         let mut looked = store.due_schedules(self.stream(), 0).await?;
@@ -102,7 +102,7 @@ impl Firer {
             if !looked.has_more {
                 break;
             }
-            // What was fired has left its place to what comes after it.
+            // Later schedules have moved to the places of those that were fired.
             skipped += looked.due.len().saturating_sub(all.moved - before);
             looked = store.due_schedules(self.stream(), skipped).await?;
         }
@@ -119,7 +119,7 @@ impl Firer {
         Ok(next.map_or(look, |due| due.max(COALESCE).min(look)))
     }
 
-    /// Fires what this process may fire of a page.
+    /// Fires those schedules of a page that this process may fire.
     async fn fire_due(
         &self,
         memory: &mut Memory,
@@ -154,8 +154,8 @@ impl Firer {
         Ok(())
     }
 
-    /// The firing of one schedule; `None` if its next time cannot be computed. That is tried again in an
-    /// hour, and moves nothing.
+    /// The firing of one schedule; `None` if its next time cannot be computed. Then it is tried again in
+    /// an hour, and its time is not moved.
     async fn firing(
         &self,
         memory: &mut Memory,
@@ -182,7 +182,8 @@ impl Firer {
         }
     }
 
-    /// Fires. What is refused concerns no other: only an error of the connection ends the round at once.
+    /// Fires schedules. A refusal of one does not concern the others: only an error of the connection
+    /// ends the round at once.
     async fn fire(&self, firings: Vec<Firing>, all: &mut Progress) -> Result<(), StoreError> {
         if firings.is_empty() {
             return Ok(());
@@ -239,9 +240,10 @@ impl Firer {
     }
 }
 
-/// When to look again, at most so often where others are always first.
+/// How soon to look again after a firing. It limits how often this process looks if others always fire
+/// first.
 const AFTER_FIRING: Duration = Duration::from_millis(20);
-/// What is sent at once.
+/// How many bytes are sent at once.
 const BYTES_MAX: usize = 1024 * 1024;
 const FIRINGS_MAX: usize = 50;
 const POSTPONED_FOR: Duration = Duration::from_secs(3_600);

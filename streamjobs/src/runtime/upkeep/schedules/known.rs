@@ -15,27 +15,27 @@ use crate::store::{
     Declared, DueSchedules, NewSchedule, NextTime, ScheduleKind, ServerTime, StoreError,
 };
 
-/// What this process knows of the schedules of one stream key.
+/// What this process knows about the schedules of one stream key.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     version: Option<u64>,
     by_name: HashMap<String, Definition>,
-    /// How many of them have a next time, unless those are lost.
+    /// How many of them should have a next time, lost ones included.
     placed: u64,
-    /// When the definitions were read last.
+    /// When the definitions were last read.
     restored: Option<Instant>,
-    /// When to look for schedules that no process declares any more.
+    /// When to check next for schedules that no process declares any more.
     audit: Option<Instant>,
 }
 
-/// A definition that is stored.
+/// A stored definition.
 #[derive(Debug)]
 pub(super) enum Definition {
     /// This process fires it.
     Fired { digest: String, schedule: Box<Schedule> },
-    /// It does not, and this is why.
+    /// This process does not fire it, for this reason.
     Left(&'static str),
-    /// It is one of the code of other processes.
+    /// It belongs to the code of other processes.
     Foreign,
 }
 
@@ -44,7 +44,7 @@ impl Known {
         self.by_name.get(name)
     }
 
-    /// Has the definitions read again.
+    /// Makes the definitions be read again.
     pub(super) fn forget(&mut self) {
         self.version = None;
     }
@@ -69,7 +69,7 @@ impl Known {
             let page =
                 context.payload_store.schedules(stream, from(&after), PAGE_MAX, true).await?;
             context.report.answered();
-            // The oldest: what has changed since is read again.
+            // The version of the first page, so that anything that has changed since is read again.
             read = read.or(Some(page.version));
             let last = page.schedules.last().map(|facts| facts.name.clone());
             for facts in page.schedules {
@@ -88,8 +88,8 @@ impl Known {
         self.restore(context, unplaced, looked.now).await
     }
 
-    /// Gives stored schedules a next time whose own one is lost. Those of the code get it from their
-    /// processes.
+    /// Gives a next time to stored schedules that have lost theirs. Schedules of the code get it from
+    /// their processes.
     async fn restore(
         &self,
         context: &QueueContext,
@@ -107,7 +107,7 @@ impl Known {
                     let restored = ScheduleEvent::Restored { schedule };
                     context.report.queue(QueueEvent::Schedule(restored));
                 }
-                // It is looked for again.
+                // It will be looked for again.
                 Ok(_) => {}
                 Err(error @ StoreError::Refused { .. }) => {
                     context.report.store_failed("restore a schedule", &error);
@@ -118,7 +118,7 @@ impl Known {
         Ok(())
     }
 
-    /// Now and then, counts the schedules that no living process declares, and has those forgotten that
+    /// Every now and then, counts the schedules that no live process declares, and forgets those that
     /// none has declared for long.
     pub(super) async fn audit(&mut self, context: &QueueContext) -> Result<(), StoreError> {
         let now = Instant::now();
@@ -155,7 +155,7 @@ fn from(after: &str) -> ListedSchedules<'_> {
     ListedSchedules::After(after)
 }
 
-/// For how long no process has declared a schedule that is in code.
+/// For how long no process has declared a schedule of the code.
 fn silence(facts: &ScheduleFacts, now: u64) -> Option<Duration> {
     let spec = facts.spec.as_ref().filter(|spec| spec.kind == ScheduleKind::Code);
     let declared = spec.map(|_| facts.record.declared.unwrap_or(facts.record.since));
@@ -189,8 +189,8 @@ fn definition(context: &QueueContext, declared: &Declarations, facts: ScheduleFa
     }
 }
 
-/// How often lost next times are looked for. What cannot be read and what no process declares counts as
-/// well, so it may be looked for in vain.
+/// How often to look for lost next times. Schedules that cannot be read or that no process declares
+/// count as lost too, so the search may find nothing.
 const RESTORE_INTERVAL: Duration = Duration::from_secs(30);
 const PAGE_MAX: usize = 500;
 const AUDIT_INTERVAL: Duration = Duration::from_secs(600);

@@ -1,4 +1,4 @@
-//! From a schedule that is due to its firing.
+//! Computes the firing of a due schedule.
 
 use crate::model::name::StreamName;
 use crate::model::schedule::{FirePlan, Schedule, Walk};
@@ -9,7 +9,7 @@ use crate::store::{Firing, Occurrence, Score, ServerTime};
 pub(super) struct NoNext;
 
 /// Computes what a schedule publishes that was due at `expected`. There may be very many missed
-/// occurrences: other work of the thread goes on meanwhile.
+/// occurrences, so other work of the thread gets its turn meanwhile.
 pub(super) async fn firing(
     whole: &StreamName,
     schedule: &Schedule,
@@ -31,7 +31,7 @@ pub(super) async fn firing(
     let name = schedule.name();
     let occurrences = occurrences.into_iter().enumerate().map(|(place, due)| {
         let id = Firing::occurrence_id(whole, name, schedule.occurrence(due));
-        // Those that are missing are missing before the first of them.
+        // Missed occurrences are all before the first of these.
         let before = if place == 0 { missed } else { 0 };
         let fields = schedule.entry(&id, due, before, now.0.saturating_sub(due));
         Occurrence { due, fields }
@@ -42,11 +42,12 @@ pub(super) async fn firing(
     Ok(Firing { name, expected, digest, next, occurrences, missed, busy })
 }
 
-/// How many bytes the server is sent for it.
+/// How many bytes the firing sends to the server.
 pub(super) fn bytes_of(firing: &Firing) -> usize {
     let fields = firing.occurrences.iter().flat_map(|occurrence| &occurrence.fields);
     fields.map(|(name, value)| name.len() + value.len()).sum()
 }
 
-/// Occurrences between two looks at other work: some tenths of a millisecond.
+/// How many occurrences are computed before other work gets its turn: a few tenths of a
+/// millisecond.
 const STEPS: u32 = 256;
