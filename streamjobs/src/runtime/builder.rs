@@ -58,15 +58,15 @@ impl Runtime {
 }
 
 impl RuntimeBuilder {
-    /// Gives handlers a state, which they take as `State<T>`. One for each type: a second one
-    /// replaces the first.
+    /// Gives handlers a state, which they take as `State<T>`. There is one state of each type: a second one replaces
+    /// the first.
     pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.states.insert(value);
         self
     }
 
     /// Runs a service of the application beside the consumers, from the start to the shutdown; see
-    /// [`Service`]. None by default. Calls add up.
+    /// [`Service`]. None by default. Several calls add several services.
     ///
     /// A process that runs only services lists no handlers: `.handlers([])`.
     pub fn service(mut self, service: impl Service) -> Self {
@@ -76,7 +76,7 @@ impl RuntimeBuilder {
     }
 
     /// Runs these handlers, listed with [`handlers!`](crate::handlers), instead of every
-    /// `#[handler]` that was linked into the program. Calls add up.
+    /// `#[handler]` that was linked into the program. Several calls add up.
     pub fn handlers(mut self, handlers: impl IntoIterator<Item = HandlerDef>) -> Self {
         self.spec.listed.get_or_insert_default().extend(handlers);
         self
@@ -116,8 +116,8 @@ impl RuntimeBuilder {
     /// Settings of all groups where neither a handler's attribute nor [`group_defaults`](Self::group_defaults) sets a
     /// value. None by default: then the built-in values of [`GroupOptions`] apply.
     ///
-    /// A setting has the first value that one of these names: [`group`](Self::group), the attribute,
-    /// `group_defaults`, `defaults`, the built-in value. [`plan`](Self::plan) shows which it was.
+    /// A setting gets the first value found in this order: [`group`](Self::group), the attribute, `group_defaults`,
+    /// `defaults`, the built-in value. [`plan`](Self::plan) shows where each value comes from.
     ///
     /// ```no_run
     /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -150,7 +150,7 @@ impl RuntimeBuilder {
     ///
     /// # Errors
     ///
-    /// When settings or handlers cannot be used, as [`start`](Self::start).
+    /// When settings or handlers cannot be used, as for [`start`](Self::start).
     pub fn plan(&self) -> Result<Plan, StartError> {
         let linked = registry::linked();
         plan(&self.spec, &linked, &self.states)?;
@@ -172,15 +172,15 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Runs this middleware around every job of one group, within that of the runtime. Calls add up: the
-    /// first is outermost.
+    /// Runs this middleware around every job of one group, inside that of the runtime. Several calls nest: the first
+    /// is outermost.
     pub fn around_group(mut self, group: impl Into<String>, middleware: impl Middleware) -> Self {
         self.spec.around_groups.entry(group.into()).or_default().push(Layer::new(middleware));
         self
     }
 
-    /// Reads these streams for every handler of `stream`, instead of that stream itself: one for
-    /// each tenant, for example. Each has slots of its own.
+    /// Reads these streams for every handler of `stream`, instead of that stream itself: for example one for each
+    /// tenant. Each has slots of its own.
     pub fn read_keys<K: Into<String>>(
         mut self,
         stream: impl Into<String>,
@@ -207,8 +207,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// How long after the block time an answer may take before the read connection is closed: 2 s by
-    /// default, at least 100 ms. With a short margin, a slow network counts as a dead one.
+    /// How long after the block time an answer may arrive before the read connection is closed: 2 s by default, at
+    /// least 100 ms. With a short margin, a slow network counts as a dead one.
     pub fn read_margin(mut self, margin: Duration) -> Self {
         self.spec.runtime.read_margin = margin;
         self
@@ -227,21 +227,21 @@ impl RuntimeBuilder {
         self
     }
 
-    /// How often due retries, redriven dead letters, released entries and pauses are looked up on the
-    /// server, for each group: 500 ms by default. Retries that this process scheduled are promoted
-    /// when they are due, without waiting for the interval.
+    /// How often each group asks the server for due retries, redriven dead letters, released entries and pauses: every
+    /// 500 ms by default. Retries that this process scheduled are promoted when they are due, without waiting for the
+    /// interval.
     ///
-    /// A group is idle when, for a lease, no job was delivered to this process, and each look-up
-    /// found no job pending, waiting or scheduled for retry in any process. For an idle group the
-    /// interval is six times as long, but at most a third of the lease: a pause or a redrive by
-    /// another process then takes effect later. New events are read at once all the same.
+    /// A group is idle when, for the time of a lease, no job was delivered to this process, and no answer showed a job
+    /// pending, waiting or scheduled for retry in any process. For an idle group the interval is six times as long,
+    /// but at most a third of the lease: a pause or a redrive by another process then takes effect later. New events
+    /// are read at once all the same.
     pub fn promote_interval(mut self, interval: Duration) -> Self {
         self.spec.runtime.promote_interval = interval;
         self
     }
 
-    /// How often streams are trimmed to their retention and dead consumers are removed: 10 s by
-    /// default, and for an [idle](Self::promote_interval) group a sixth as often.
+    /// How often streams are trimmed to their retention and dead consumers are removed: every 10 s by default, and a
+    /// sixth as often for an [idle](Self::promote_interval) group.
     pub fn janitor_interval(mut self, interval: Duration) -> Self {
         self.spec.runtime.janitor_interval = interval;
         self
@@ -291,8 +291,8 @@ impl RuntimeBuilder {
     /// alert about the server's figures is raised in every process of the group; an alert about
     /// events, only in the process where they happened.
     ///
-    /// It is called on the runtime's own thread, where leases are renewed, and must not block. A
-    /// panic in it is caught.
+    /// The hook runs on the runtime's own thread, where leases are renewed, and must not block. A panic in it is
+    /// caught.
     pub fn on_alert(mut self, hook: impl Fn(&Alert) + Send + Sync + 'static) -> Self {
         self.on_alert = Some(Arc::new(hook));
         self
@@ -338,15 +338,15 @@ impl RuntimeBuilder {
     /// starts: the place to link the two. Nothing by default. That span has the level debug; where no subscriber
     /// enables it, the hook gets the `job` span instead.
     ///
-    /// A link, not a parent, is what OpenTelemetry's conventions ask for: a job may start hours
-    /// after it was published, and several times. With `tracing-opentelemetry` it is one line, in
-    /// which `remote` makes a `SpanContext` of the ids; `docs/tracing.md` shows all of it:
+    /// OpenTelemetry's conventions ask for a link, not a parent: a job may start hours after it was published, and
+    /// several times. With `tracing-opentelemetry` this is one line, in which `remote` builds a `SpanContext` from the
+    /// ids; `docs/tracing.md` shows all of it:
     ///
     /// ```text
     /// .on_process_span(|span, context| span.add_link(remote(context)))
     /// ```
     ///
-    /// A panic in it is a failure of the attempt.
+    /// A panic in the hook is a failure of the attempt.
     pub fn on_process_span(
         mut self,
         hook: impl Fn(&Span, &TraceContext) + Send + Sync + 'static,
@@ -358,7 +358,7 @@ impl RuntimeBuilder {
     /// Starts the runtime: handlers and services run on the caller's Tokio runtime, everything else on
     /// a thread of its own.
     ///
-    /// Metrics go to the recorder of the `metrics` crate that is installed now. A recorder that is
+    /// Metrics go to the recorder of the `metrics` crate that is installed at this moment. A recorder that is
     /// installed later gets no metrics of this runtime.
     ///
     /// # Errors
@@ -381,11 +381,11 @@ impl RuntimeBuilder {
         let schedules = schedules(&self.spec, &linked, &planned, bytes_max)?;
         let queue =
             |planned: &PlannedQueue| planned.served(self.client.retention(&planned.queue.stream));
-        // A whole stream is served once: its first partition has its name.
+        // A whole stream is served once: its first partition has the stream's name.
         let wholes = planned.iter().filter(|planned| planned.queue.stream == *planned.whole());
         let queues = wholes.map(queue).collect();
         let services = Services::new(self.services, self.client.clone(), queues);
-        // First, so that a refusal leaves nothing on the server and nothing running.
+        // Before everything else, so that a refusal leaves nothing on the server and nothing running.
         services.prepare().await?;
         let inline = self.client.is_in_memory();
         let io = if inline { IoThread::inline() } else { IoThread::start()? };

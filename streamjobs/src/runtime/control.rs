@@ -23,7 +23,7 @@ pub struct Consumer {
     /// How many jobs it may have in flight at once, over all its streams.
     pub concurrency: usize,
     /// Whether it reads none of its streams because the group is paused, in this process or in
-    /// every one.
+    /// every process.
     pub paused: bool,
     /// Jobs that it has in flight.
     pub in_flight: usize,
@@ -55,8 +55,8 @@ impl Control {
     }
 
     /// Whether every group reads; see [`Runtime::health`](crate::Runtime::health). For the health
-    /// endpoint of a web server, which cannot have the runtime itself. After the shutdown no group is
-    /// left, and it says that all of them are healthy.
+    /// endpoint of a web server, which cannot own the runtime itself. After the shutdown no group is
+    /// left, and the answer is that all groups are healthy.
     #[must_use]
     pub fn health(&self) -> Health {
         let now = Instant::now();
@@ -73,7 +73,7 @@ impl Control {
         self.set.wiring.tally.counters()
     }
 
-    /// Starts another consumer of a group in this process: its name.
+    /// Starts another consumer of a group in this process. Returns its name.
     ///
     /// It reads every stream that the group reads here, and has slots of its own: as many on each stream
     /// as the group's concurrency. With more than two readers, consumers share connections. A group
@@ -92,17 +92,17 @@ impl Control {
         self.set.add(group, None).await
     }
 
-    /// As [`add_consumer`](Self::add_consumer), with a name that begins with this prefix instead of
-    /// the runtime's [prefix](crate::RuntimeBuilder::consumer_prefix): to tell consumers of one
-    /// group and process apart.
+    /// Like [`add_consumer`](Self::add_consumer), with a name that begins with this prefix instead of
+    /// the runtime's [prefix](crate::RuntimeBuilder::consumer_prefix): to distinguish the consumers of
+    /// one group and process.
     ///
     /// # Errors
     ///
-    /// When the prefix is not valid in a name, and as there.
+    /// When the prefix is not valid in a name, and as for `add_consumer`.
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// As for `add_consumer`.
     pub async fn add_consumer_named(
         &self,
         group: &str,
@@ -115,14 +115,14 @@ impl Control {
     /// server.
     ///
     /// It stops reading. When its last read has ended, its handlers have the runtime's grace to end
-    /// by themselves. The others are cancelled and their jobs released, uncounted, for any other
-    /// consumer of the group to claim at once. Its name is removed from the server in one step with
-    /// the check that nothing is pending for it: now, or as soon as the released jobs are claimed.
+    /// by themselves. After that they are cancelled and their jobs released, uncounted, for any other
+    /// consumer of the group to claim at once. Its name is removed from the server in one step with the
+    /// check that nothing is pending for it: now, or as soon as the released jobs are claimed.
     ///
     /// The last consumer of a group can be removed, too. The group's jobs then wait for another
-    /// process, or for [`add_consumer`](Self::add_consumer). When the server cannot be reached, the
-    /// report lists jobs that could not be released as abandoned; others claim them when their
-    /// lease ends.
+    /// process, or for [`add_consumer`](Self::add_consumer). If the server cannot be reached, the report
+    /// lists jobs that could not be released as abandoned; other consumers claim them when their lease
+    /// ends.
     ///
     /// A handler that waits for the removal of its own consumer delays it until the grace is over.
     ///
@@ -141,10 +141,10 @@ impl Control {
     }
 
     /// Changes how many jobs of a group each of its consumers may have in flight at once, on each
-    /// stream: now, and for consumers that are added later.
+    /// stream. It applies now, and to consumers that are added later.
     ///
-    /// More slots are free at once. Fewer slots cancel no job: slots are removed as their jobs end.
-    /// The maximum is 100,000; a larger number counts as that.
+    /// Additional slots are free at once. Removing slots cancels no job: each is removed when a job
+    /// ends. The maximum is 100,000; a larger number counts as the maximum.
     ///
     /// # Errors
     ///
@@ -157,11 +157,11 @@ impl Control {
         self.set.set_concurrency(group, concurrency)
     }
 
-    /// Pauses a group in this process: true unless it was paused already.
+    /// Pauses a group in this process. Returns true unless it was paused already.
     ///
-    /// Nothing is read, claimed or promoted during a pause. Jobs in flight go on: handlers run to
-    /// their end, leases are renewed, and verdicts are carried out, also for entries of a read that
-    /// had been sent already. Other processes go on with the group's work. The queue stays healthy.
+    /// Nothing is read, claimed or promoted during a pause. Jobs in flight continue: handlers run to
+    /// their end, leases are renewed, and verdicts are carried out, also for entries of a read that had
+    /// been sent already. Other processes continue with the group's work. The queue stays healthy.
     ///
     /// A group that is also paused in every process works again only when both pauses are over.
     ///
@@ -172,7 +172,7 @@ impl Control {
         self.set.set_paused(group, true)
     }
 
-    /// Resumes a group that was paused in this process: true if it was.
+    /// Resumes a group that was paused in this process. Returns true if it was.
     ///
     /// # Errors
     ///
@@ -181,9 +181,9 @@ impl Control {
         self.set.set_paused(group, false)
     }
 
-    /// Has this process scan for idle entries of a group now instead of at its next interval, a third
-    /// of a lease. Does not wait for the scan. For a paused group, the scan comes when the pause is
-    /// over.
+    /// Makes this process scan for idle entries of a group now instead of at its next interval, a third
+    /// of a lease. Does not wait for the scan. For a paused group, the scan takes place when the pause
+    /// is over.
     ///
     /// # Errors
     ///
@@ -192,8 +192,8 @@ impl Control {
         self.set.reap_now(group)
     }
 
-    /// As [`reap_now`](Self::reap_now), for one consumer of this process: it claims idle entries as
-    /// far as it has free slots.
+    /// Like [`reap_now`](Self::reap_now), for one consumer of this process: it claims as many idle
+    /// entries as it has free slots.
     ///
     /// # Errors
     ///

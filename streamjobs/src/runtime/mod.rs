@@ -1,8 +1,8 @@
 //! The embedded runtime: its builder, the handle that the application keeps, and its control.
 //!
-//! Its rooms, lowest first; a room imports only from those before it, and intake, attempt, settle
-//! and upkeep not from each other: `state`, `observe`, then `intake`, `attempt`, `settle` and
-//! `upkeep`, then `consumer`, then what users call.
+//! Its rooms, lowest first: `state`, `observe`, then `intake`, `attempt`, `settle` and `upkeep`,
+//! then `consumer`, then the modules that users call. A room imports only from rooms before it;
+//! `intake`, `attempt`, `settle` and `upkeep` do not import from each other.
 
 mod attempt;
 mod builder;

@@ -29,15 +29,15 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// The name of the first consumer that was started: the only one of a process that works on one
-    /// group. [`consumers`](Self::consumers) lists all of them.
+    /// The name of the consumer that was started first: the only one in a process that works on one group.
+    /// [`consumers`](Self::consumers) lists all of them.
     #[must_use]
     pub fn consumer(&self) -> &ConsumerName {
         &self.first
     }
 
-    /// With which settings it was started, and where each comes from. What
-    /// [`set_concurrency`](Self::set_concurrency) changes afterwards is not shown.
+    /// The settings with which it was started, and where each comes from. Later changes by
+    /// [`set_concurrency`](Self::set_concurrency) are not shown.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -56,7 +56,7 @@ impl Runtime {
         self.control().health()
     }
 
-    /// Receives alerts from now on, as they come.
+    /// Receives alerts that occur from now on.
     #[must_use]
     pub fn alerts(&self) -> Alerts {
         self.consumers.wiring.hooks.alerts.subscribe()
@@ -78,11 +78,11 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`Control::add_consumer`].
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// As for [`Control::add_consumer`].
     pub async fn add_consumer(&self, group: &str) -> Result<ConsumerName, ControlError> {
         self.control().add_consumer(group).await
     }
@@ -91,11 +91,11 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`Control::remove_consumer`].
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// As for [`Control::remove_consumer`].
     pub async fn remove_consumer(
         &self,
         name: &ConsumerName,
@@ -107,7 +107,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`Control::set_concurrency`].
     pub fn set_concurrency(
         &self,
         group: &str,
@@ -120,7 +120,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`Control::pause`].
     pub fn pause(&self, group: &str) -> Result<bool, ControlError> {
         self.control().pause(group)
     }
@@ -129,7 +129,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`Control::resume`].
     pub fn resume(&self, group: &str) -> Result<bool, ControlError> {
         self.control().resume(group)
     }
@@ -138,15 +138,15 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`Control::reap_now`].
     pub fn reap_now(&self, group: &str) -> Result<(), ControlError> {
         self.control().reap_now(group)
     }
 
     /// Stops all consumers in stages: takes in no more work, waits for running jobs up to the grace
-    /// period, cancels the others, releases what did not end, and reports what it had to abandon.
-    /// Observers have 5 seconds for what they were not told yet. Services are stopped last, when no job can
-    /// leave them more work, and have 5 seconds to end.
+    /// period, cancels the others, releases those that did not end, and reports those that it had to
+    /// abandon. Observers have 5 seconds for the observations that still wait. Services are stopped last,
+    /// when no job can leave them more work, and have 5 seconds to end.
     ///
     /// # Cancel safety
     ///
