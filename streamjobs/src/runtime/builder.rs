@@ -385,7 +385,7 @@ impl RuntimeBuilder {
         let wholes = planned.iter().filter(|planned| planned.queue.stream == *planned.whole());
         let queues = wholes.map(queue).collect();
         let services = Services::new(self.services, self.client.clone(), queues);
-        // Before everything else, so that a refusal leaves nothing on the server and nothing running.
+        // First, so that a refusal leaves nothing on the server and nothing running.
         services.prepare().await?;
         let inline = self.client.is_in_memory();
         let io = if inline { IoThread::inline() } else { IoThread::start()? };
