@@ -26,7 +26,7 @@ use axum::http::request::Parts;
 /// }
 /// ```
 pub trait Authorizer: Send + Sync + 'static {
-    /// Returns what the sender of the request may see and do.
+    /// Decides what the sender of the request may see and do.
     ///
     /// # Errors
     ///
@@ -59,8 +59,8 @@ pub enum Action {
     RunNow,
     /// Cancel scheduled events.
     CancelScheduled,
-    /// Cancel the jobs of an event, for one group or for all, and take that back. An event that waits
-    /// until it is due is removed.
+    /// Cancel the jobs of an event, for one group or for all, and undo that. An event that waits until
+    /// it is due is removed.
     Cancel,
     /// Redrive dead letters.
     Redrive,

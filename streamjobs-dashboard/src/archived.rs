@@ -24,7 +24,7 @@ pub(crate) type Counts = Result<OpenLetters, Fault>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OpenLetters {
     by_group: HashMap<(String, String), Counted>,
-    /// Whether other groups have some too.
+    /// Whether further groups have open letters too.
     more: bool,
 }
 
@@ -35,15 +35,15 @@ impl OpenLetters {
         counted.or_else(|| (!self.more).then(Counted::default))
     }
 
-    /// Those of a group in all partitions of a stream.
+    /// Open letters of a group in all partitions of a stream.
     pub(crate) fn of_all(&self, parts: &[StreamName], group: &str) -> Option<Counted> {
         let counted = parts.iter().map(|part| self.of(part.as_str(), group));
         counted.into_iter().try_fold(Counted::default(), |sum, part| Some(sum.plus(part?)))
     }
 }
 
-/// The last count. It is taken less often than Redis is sampled, because it may read a thousand rows
-/// for each group.
+/// The last count. Counting is less frequent than sampling Redis, because it may read a thousand
+/// rows for each group.
 #[derive(Debug, Default)]
 pub(crate) struct Archived {
     last: Option<(Instant, Counts)>,

@@ -42,7 +42,8 @@ pub(crate) struct Audit {
 impl Audit {
     /// Writes the log event, calls the application, and keeps the action for the page.
     ///
-    /// What a request names is cut: also one without the permission is recorded, with names of any length.
+    /// Names from a request are cut: a request without the permission is recorded too, and its names can
+    /// have any length.
     pub(crate) fn record(&self, mut done: Audited) {
         cut(&mut done.target, TARGET_MAX);
         if let Some((stream, group)) = &mut done.queue {
@@ -91,7 +92,7 @@ impl fmt::Debug for Audit {
     }
 }
 
-/// Leaves the beginning of a text that is longer.
+/// Cuts a text that is too long to its beginning.
 fn cut(text: &mut String, bytes_max: usize) {
     if text.len() > bytes_max {
         *text = format!("{}…", beginning(text, bytes_max));
@@ -101,9 +102,10 @@ fn cut(text: &mut String, bytes_max: usize) {
 /// The target of audit events, so that a filter can route them separately.
 const TARGET: &str = "streamjobs::audit";
 const KEPT_MAX: usize = 100;
-/// Bytes of a recorded target: a valid one is shorter, but for a long reason of a redrive.
+/// How many bytes a recorded target may have: a valid one is shorter, except with a long reason of a
+/// redrive.
 const TARGET_MAX: usize = 1_050;
-/// Bytes of a name: valid ones have at most so many.
+/// How many bytes a name may have: valid names have at most this many.
 const NAME_MAX: usize = 200;
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::state::{AnyAuthorizer, FOLLOWERS_MAX, PAGES_AT_ONCE, Shared, State};
 use crate::trends::TrendCache;
 
 /// A dashboard for the streams of all handlers that are linked into this program, as a router for
-/// `Router::nest_service`, which answers at the path with and without a slash at its end.
+/// `Router::nest_service`, which answers at the path with and without a trailing slash.
 ///
 /// ```no_run
 /// # async fn example(client: streamjobs::Client) {
@@ -76,11 +76,11 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
-    /// Settings for a dashboard that uses this client, and whose users are decided by `auth`.
+    /// Settings for a dashboard that uses this client, and whose users `auth` decides about.
     ///
-    /// The load on Redis is bounded: four pages are rendered at once, however many are open, and each
-    /// requests only what it shows. Pass a separate client if the dashboard must not share a
-    /// connection with publishing.
+    /// The load on Redis is limited: at most four pages are rendered at once, however many are open, and each
+    /// requests only what it shows. Pass a separate client if the dashboard must not share a connection with
+    /// publishing.
     pub fn builder(client: Client, auth: impl Authorizer) -> DashboardBuilder {
         DashboardBuilder {
             client,
@@ -94,9 +94,8 @@ impl Dashboard {
         }
     }
 
-    /// The pages, for `Router::nest_service`, which answers at the path with and without a slash at its
-    /// end; with `Router::nest`, only the path without one has a page. The authorizer is called for
-    /// every request.
+    /// The pages, for `Router::nest_service`, which answers at the path with and without a trailing slash; with
+    /// `Router::nest`, only the path without the slash has a page. The authorizer is called for every request.
     pub fn router(&self) -> Router {
         routes::of(Arc::clone(&self.state))
     }

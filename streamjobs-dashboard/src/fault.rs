@@ -59,7 +59,8 @@ impl Fault {
         Self { status, heading, text: text.into() }
     }
 
-    /// The error with its causes in one line. A cause that the text before it ends with is not repeated.
+    /// The error with its causes in one line. A cause is not repeated if the text before it ends with
+    /// it.
     pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
         let mut text = error.to_string();
         let mut source = error.source();
@@ -128,5 +129,5 @@ impl From<DeadLetterError> for Fault {
     }
 }
 
-/// Causes of an error that are followed; an error may be its own cause.
+/// How many causes of an error are followed; an error may be its own cause.
 const CAUSES_MAX: usize = 32;

@@ -86,8 +86,8 @@ impl Fields {
         values.next().filter(|value| !value.is_empty())
     }
 
-    /// The selected ids: up to 1,000. More are refused, so that no part is left out silently. `invalid`
-    /// is the message for an id that cannot be parsed.
+    /// The selected ids, at most 1,000. A larger selection is refused, so that no part of it is left
+    /// out silently. `invalid` is the message for an id that cannot be parsed.
     pub(crate) fn selected<T: FromStr>(&self, invalid: &'static str) -> Result<Vec<T>, Fault> {
         let ids = self.0.iter().filter(|(name, _)| name == "id").map(|(_, id)| id.parse::<T>());
         let ids = ids.take(SELECTED_MAX + 1).collect::<Result<Vec<_>, _>>();
@@ -117,7 +117,7 @@ impl Fields {
         Ok(number.map(|number| number.min(max)))
     }
 
-    /// Rows of a page: 50 by default, at least 1 and at most 200.
+    /// How many rows a page has: 50 by default, at least 1 and at most 200.
     pub(crate) fn page_size(&self) -> Result<usize, Fault> {
         let size = self.number("limit", PAGE_MAX)?.unwrap_or(PAGE).max(1);
         Ok(usize::try_from(size).unwrap_or(1))

@@ -58,36 +58,36 @@ pub(crate) fn moment(millis: u64) -> String {
     }
 }
 
-/// A time in milliseconds since 1970, as how long ago it was or in how long it comes. The exact time is
-/// its title, which the script shows in the zone of the browser.
+/// A time in milliseconds since 1970, shown as how long ago it was or in how long it will be. The exact
+/// time is its title, which the script shows in the browser's time zone.
 pub(crate) fn when(millis: u64) -> Markup {
-    // The clock of the server that wrote it may be ahead of this one.
+    // The clock of the server that wrote the time may be ahead of this one.
     let now = now();
     let is_skew = millis.saturating_sub(now) < SKEW_MAX;
     let clock = if is_skew { now.max(millis) } else { now };
     when_from(clock, (clock - now).div_ceil(1_000), millis)
 }
 
-/// As [`when`].
+/// Like [`when`].
 pub(crate) fn when_at(time: SystemTime) -> Markup {
     when(millis_of(time))
 }
 
-/// As [`when`], with the exact time beside it.
+/// Like [`when`], with the exact time beside it.
 pub(crate) fn when_exactly(millis: u64) -> Markup {
     html! { (when(millis)) " " span.soft { (moment(millis)) } }
 }
 
-/// When something is due, where the server says in how long that is.
+/// When something is due, given in how long that is by the server.
 pub(crate) fn due(millis: u64, due_in: Duration) -> Markup {
     let since = u64::try_from(due_in.as_millis()).unwrap_or(u64::MAX);
     let clock = millis.saturating_sub(since);
-    // A second of difference may be the time that the answer took.
+    // A difference of up to a second may be the time that the answer took.
     let ahead = clock.saturating_sub(now()) / 1_000;
     when_from(clock, ahead, millis)
 }
 
-/// By a clock that is so many seconds ahead of the one of this machine.
+/// The same, by a clock that is this many seconds ahead of this machine's.
 fn when_from(clock: u64, ahead: u64, millis: u64) -> Markup {
     let exact = moment(millis);
     let text = relative(clock, millis);
@@ -100,7 +100,7 @@ fn when_from(clock: u64, ahead: u64, millis: u64) -> Markup {
     }
 }
 
-/// A time as seen from another. The script does the same for pages that are not updated.
+/// A time as seen from another one. The script does the same for pages that are not updated.
 fn relative(now: u64, millis: u64) -> String {
     let seconds = now.abs_diff(millis) / 1_000;
     let span = match seconds {
@@ -150,7 +150,7 @@ pub(crate) fn rate(per_second: f64) -> String {
     }
 }
 
-/// The sum of some rates: a lower bound if one is unknown or not among them, and unknown if all are.
+/// The sum of some rates: a lower bound if any rate is unknown or not included, and unknown if all are.
 pub(crate) fn sum_of_rates(rates: impl Iterator<Item = Option<f64>>, is_partial: bool) -> String {
     let (mut sum, mut is_bound) = (None::<f64>, is_partial);
     for of in rates {
@@ -202,7 +202,7 @@ impl Counted {
     }
 }
 
-/// As [`known`], for a number that may be a lower bound.
+/// Like [`known`], for a number that may be a lower bound.
 pub(crate) fn counted(number: Option<Counted>, why_not: &str) -> Markup {
     match number {
         Some(number) => html! { (number.text()) },
@@ -210,13 +210,13 @@ pub(crate) fn counted(number: Option<Counted>, why_not: &str) -> Markup {
     }
 }
 
-/// The beginning of a text: at most so many bytes, cut between two characters.
+/// The beginning of a text: at most this many bytes, cut between two characters.
 pub(crate) fn beginning(text: &str, bytes_max: usize) -> &str {
     let end = (0..=bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.get(..end.unwrap_or_default()).unwrap_or_default()
 }
 
-/// Milliseconds that clocks may differ by without an event of the past being said to come.
+/// By how many milliseconds clocks may differ before a past event is shown as one in the future.
 const SKEW_MAX: u64 = 60_000;
 
 #[cfg(test)]

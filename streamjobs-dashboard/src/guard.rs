@@ -85,7 +85,7 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (REFERRER_POLICY, "no-referrer"),
     // A proxy that compresses or rewrites would hold back the events of a stream.
     (CACHE_CONTROL, "no-store, no-transform"),
-    // nginx collects what it proxies in a buffer, unless the response says so.
+    // nginx buffers what it proxies, unless the response says that it must not.
     (HeaderName::from_static("x-accel-buffering"), "no"),
     // The same address serves the page and its event stream.
     (VARY, "Accept"),

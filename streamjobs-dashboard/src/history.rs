@@ -35,8 +35,8 @@ impl Point {
         self.totals.insert(consumer.to_owned(), Totals { done, failed });
     }
 
-    /// Rates since an earlier moment. A consumer that is new since then started from zero. What a
-    /// consumer counted after its last report is lost when it goes.
+    /// Rates since an earlier moment. A consumer that is new since then is assumed to have started
+    /// from zero. Counts that a consumer made after its last report are lost when it goes.
     fn since(&self, before: &Self) -> Rates {
         let seconds = self.at.saturating_duration_since(before.at).as_secs_f64();
         if seconds <= 0.0 {
@@ -73,7 +73,7 @@ impl History {
         self.over(RECENT)
     }
 
-    /// Rates since the oldest point that is not older than this, or since the one before the last.
+    /// Rates since the oldest point within this time, or since the second last point.
     fn over(&self, time: Duration) -> Option<Rates> {
         let last = self.points.back()?;
         let recent = |point: &&Point| last.at.saturating_duration_since(point.at) <= time;

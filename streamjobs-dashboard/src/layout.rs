@@ -91,21 +91,21 @@ pub(crate) fn token(ctx: &RequestContext) -> Markup {
     html! { input type="hidden" name=(TOKEN_FIELD) value=(ctx.token.as_str()); }
 }
 
-/// The box that selects a row for the buttons of its form. `what` says of which kind the row is.
+/// The checkbox that selects a row for the buttons of its form. `what` is the kind of the row.
 pub(crate) fn select(id: impl Display, what: &str) -> Markup {
     html! {
         label.check { input type="checkbox" name="id" value=(id) aria-label={ (what) (id) }; }
     }
 }
 
-/// The box that selects all rows of a page. Without JavaScript it is not shown.
+/// The checkbox that selects all rows of a page. It is not shown without JavaScript.
 pub(crate) fn select_all(label: &str) -> Markup {
     html! {
         label.check.needs-script { input type="checkbox" data-all="id" aria-label=(label); }
     }
 }
 
-/// The text in place of an empty list.
+/// The text that is shown instead of an empty list.
 pub(crate) fn empty(text: &str) -> Markup {
     html! { p.empty { (text) } }
 }
@@ -129,7 +129,8 @@ fn document(ctx: &RequestContext, view: &View) -> Markup {
             body data-refresh=(ctx.state.refresh.as_millis()) data-now=(format::now()) {
                 a.skip href="#main" { "Skip to content" }
                 (header(ctx))
-                // What a screen reader is told of updates: whole tables would be read again and again.
+                // A screen reader is told this of updates; otherwise it would read whole tables again
+                // and again.
                 p.hidden #changes aria-live="polite" {}
                 @if let Some(notice) = &ctx.notice {
                     p.notice role="status" { (Untrusted(notice)) }
@@ -149,8 +150,8 @@ fn header(ctx: &RequestContext) -> Markup {
     html! {
         header.top {
             a.brand href=(base.root()) { "streamjobs" }
-            // On a narrow screen, the button opens it; elsewhere, and in browsers without popovers, it
-            // is always shown.
+            // On a narrow screen, the button opens the menu; elsewhere, and in browsers without
+            // popovers, the menu is always shown.
             button #menu-button type="button" popovertarget="menu" { "Menu" }
             nav #menu popover aria-label="Pages" {
                 a href=(base.root()) data-key="o" { "Overview" }

@@ -17,7 +17,7 @@ use crate::fault::Fault;
 use crate::layout::{self, View};
 use crate::request::RequestContext;
 
-/// Renders a page for a request and for what its address asks for.
+/// Renders a page, given the request and what its address asks for.
 type Renderer<A> = for<'a> fn(&'a RequestContext, &'a A) -> BoxFuture<'a, Result<View, Fault>>;
 
 /// A requested page.
@@ -36,7 +36,7 @@ impl<A> Page<A> {
 /// Answers with the page. A browser that accepts `text/event-stream` gets the page's body instead, each
 /// time it changes.
 ///
-/// `view` is called with `asked` for each rendering.
+/// Each rendering calls `view` with `asked`.
 ///
 /// An event stream lasts 20 seconds at most; then the browser reconnects. This bounds how long a user
 /// whose access was revoked still sees updates, and how long a graceful stop of the server takes.
@@ -55,8 +55,8 @@ pub(crate) async fn render_or_follow<A: Send + Sync + 'static>(
     }
 }
 
-/// Renders a page once there is a free permit. If none is free within ten seconds, because the server
-/// is slow or too many pages are requested, it fails rather than waiting longer.
+/// Renders a page once a permit is free. If none is free within ten seconds, because the server is slow
+/// or too many pages are requested, this fails rather than waiting longer.
 async fn within_budget<T>(
     budget: &Semaphore,
     page: impl Future<Output = Result<T, Fault>>,
@@ -93,7 +93,8 @@ fn follow<A: Send + Sync + 'static>(page: Page<A>) -> Response {
 }
 
 impl<A> PageFeed<A> {
-    /// The next event: the page's body if it has changed, otherwise a short event that says so.
+    /// The next event: the page's body if it has changed, otherwise a short event that says that it has
+    /// not.
     async fn next(&mut self) -> Option<Event> {
         if self.last.is_some() {
             let every = self.page.ctx.state.refresh;

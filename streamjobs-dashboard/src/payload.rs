@@ -1,4 +1,4 @@
-//! Renders the fields of entries: payloads are redacted, exact, and escaped.
+//! Renders the fields of entries: payloads are redacted, shown exactly, and escaped.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,7 @@ use streamjobs::stream::FieldPreview;
 use crate::access::Access;
 use crate::format::{Untrusted, beginning, visible};
 
-/// The event whose payload a redactor is called for.
+/// The event whose payload a redactor gets.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Shown<'a> {
@@ -43,7 +43,7 @@ impl Redactor {
         Self(Some(Arc::new(redact)))
     }
 
-    /// The fields of an entry. Without permission to see payloads, only the framework's own fields.
+    /// The fields of an entry. Without permission to see payloads, only this crate's own fields.
     pub(crate) fn show(&self, access: &Access, stream: &str, fields: &[(Bytes, Bytes)]) -> Markup {
         let fields = fields.iter().map(|(name, value)| ShownField {
             name: String::from_utf8_lossy(name),
@@ -53,7 +53,7 @@ impl Redactor {
         self.show_fields(access, stream, fields)
     }
 
-    /// The same for an entry of a list, of which the server has sent the beginnings of its values.
+    /// The same for an entry of a list. The server has sent only the beginnings of its values.
     pub(crate) fn show_preview(
         &self,
         access: &Access,
@@ -74,7 +74,7 @@ impl Redactor {
         stream: &str,
         fields: impl Iterator<Item = ShownField<'a>>,
     ) -> Markup {
-        // Errors may quote payloads. Past attempts, which have some, are a table of their own.
+        // Errors may quote payloads. Past attempts, which contain errors, are shown in a table of their own.
         let is_shown =
             |name: &str| name != "sj-history" && (access.sees_payloads() || name != "sj-error");
         let fields = fields.filter(|field| is_shown(&field.name));
@@ -108,7 +108,7 @@ impl Redactor {
         let Some(redact) = &self.0 else {
             return match is_whole {
                 true => visible(&cut(&pretty(&text))),
-                // The cut may be within a character.
+                // The value may have been cut within a character.
                 false => {
                     let beginning = visible(text.trim_end_matches('\u{fffd}'));
                     format!("{beginning}\n… {} bytes in total", field.bytes)
@@ -129,7 +129,7 @@ impl Redactor {
         }
     }
 
-    /// Whether a field that the visitor sees contains a text, as far as the visitor sees it.
+    /// Whether a field contains a text, in the part that the visitor sees.
     pub(crate) fn contains(
         &self,
         access: &Access,
@@ -158,7 +158,7 @@ impl Redactor {
         fields.iter().any(|field| {
             let value = String::from_utf8_lossy(field.value);
             if is_framework(&field.name) {
-                // As it is shown.
+                // The same rule as for showing fields.
                 let is_hidden = field.name == "sj-history"
                     || field.name == "sj-error" && !access.sees_payloads();
                 return !is_hidden && value.contains(text);
@@ -179,7 +179,7 @@ impl Redactor {
     }
 }
 
-/// What a redactor leaves of a whole field, if it leaves anything. A payload that is not JSON cannot be redacted.
+/// What a redactor leaves of a whole field, if anything. A payload that is not JSON cannot be redacted.
 fn left(
     redact: &Arc<Redact>,
     shown: &Shown<'_>,
@@ -204,7 +204,7 @@ impl fmt::Debug for Redactor {
     }
 }
 
-/// Whether a field is streamjobs' own. Headers are the application's, as its payload is.
+/// Whether a field is one of streamjobs' own. Headers belong to the application, as its payload does.
 fn is_framework(name: &str) -> bool {
     name == "type" || name.starts_with("sj-") && !name.starts_with("sj-header-")
 }
@@ -270,7 +270,7 @@ pub(crate) fn cut(text: &str) -> String {
     format!("{}\n… {} bytes in total", beginning(text, SHOWN_MAX), text.len())
 }
 
-/// Bytes of one value that a page shows. A list reads no more of it.
+/// How many bytes of one value a page shows. A list reads no more of it.
 pub(crate) const SHOWN_MAX: usize = 16 * 1024;
 const DEPTH_SHOWN: usize = 32;
 

@@ -18,7 +18,7 @@ pub(crate) struct RequestContext {
     pub(crate) access: Access,
     pub(crate) base: Base,
     pub(crate) token: Token,
-    /// The browser asks for an event stream of the page's changes, not for the page.
+    /// Whether the browser asks for an event stream of the page's changes, not for the page.
     pub(crate) follows: bool,
     /// The result of the user's last action, shown once.
     pub(crate) notice: Option<String>,

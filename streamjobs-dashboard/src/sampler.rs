@@ -2,8 +2,8 @@
 //!
 //! All pages share one snapshot: it is taken when a page needs one and the last is older than the
 //! refresh interval. Without open pages no requests are sent, unless the application runs the
-//! sampler as a service. One snapshot reads a limited number of streams and groups; where there are
-//! more, the next one goes on where it ended.
+//! sampler as a service. One snapshot reads a limited number of streams and groups; if there are more,
+//! the next one continues where it ended.
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
@@ -42,7 +42,7 @@ struct SamplerState {
     archived: Archived,
 }
 
-/// What was read of a stream.
+/// The last results for a stream.
 #[derive(Debug, Default)]
 struct KnownStream {
     history: History,
@@ -55,7 +55,7 @@ struct KnownStream {
 struct KnownGroup {
     history: History,
     trend: Trend,
-    /// What was read last, or why the server refused to read it. `None` before its first turn.
+    /// The last result, or why the server refused to read it. `None` before its first turn.
     last: Option<Result<Arc<GroupSnapshot>, Fault>>,
 }
 
@@ -91,16 +91,16 @@ struct Part {
     most: usize,
 }
 
-/// What a round has read.
+/// The results of one round.
 #[derive(Debug, Default)]
 struct Round {
-    /// The numbers of the streams, also of those that could not be read.
+    /// The numbers of the streams that were tried, including those that could not be read.
     tried: HashSet<usize>,
-    /// Whether the server answered for one of them.
+    /// Whether the server answered for any of them.
     is_answered: bool,
     /// Whether there are more streams and groups than one round reads.
     is_cut: bool,
-    /// Why the streams after the last one were not tried: the server did not answer.
+    /// If streams after the last one were not tried, the reason: the server did not answer.
     stopped: Option<Fault>,
 }
 
@@ -128,7 +128,7 @@ impl Sampler {
             let known = cache.known.get(name).filter(|known| known.names.is_some());
             let found = match (known, &round.stopped) {
                 (Some(known), _) => known.found(),
-                // Nothing is known of it, and nothing was heard of the server.
+                // Nothing is known about it, and the server has not answered in this round.
                 (None, Some(fault)) if !round.is_answered => Err(fault.clone()),
                 (None, _) => Ok(unread()),
             };
@@ -149,7 +149,7 @@ impl Sampler {
         let (mut round, mut left, mut failures) = (Round::default(), ROUND_MAX, 0);
         let Place { stream: first, mut after } = mem::take(&mut cache.next);
         let (count, until) = (self.streams.len(), after.clone());
-        // The last one is the first again, where the round began in the middle of its groups.
+        // If the round began in the middle of a stream's groups, that stream comes last once more.
         for turn in 0..count + usize::from(until.is_some()) {
             let index = (first + turn) % count;
             let Some(name) = self.streams.get(index) else { break };
@@ -184,7 +184,8 @@ impl Sampler {
                     known.names = Some(Err(fault.clone()));
                     failures += usize::from(is_unanswered);
                     left -= 1;
-                    // Each of the others may wait for the same timeout. They are tried next time.
+                    // Each of the others may wait for the same timeout. They are tried in the next
+                    // round.
                     let is_slow = is_unanswered && began.elapsed() >= SLOW;
                     if failures == FAILURES_MAX || is_slow {
                         cache.next = Place { stream: (index + 1) % count, after: None };
@@ -199,8 +200,8 @@ impl Sampler {
 }
 
 impl KnownStream {
-    /// Reads the stream and some of its groups. Returns how many those were, and the last of them if
-    /// there are more.
+    /// Reads the stream and some of its groups. Returns how many groups were read, and the last of them
+    /// if there are more.
     async fn read(
         &mut self,
         stream: &Stream,
@@ -235,7 +236,7 @@ impl KnownStream {
                     names.retain(|known| *known != name);
                 }
                 Err(error) if error.is_unanswered() => return Err(error),
-                // One of its keys has another type: this says nothing of the other groups.
+                // One of the group's keys has another type: this tells nothing about the other groups.
                 Err(error) => {
                     let known = self.groups.entry(name.clone()).or_default();
                     known.last = Some(Err(error.into()));
@@ -266,7 +267,7 @@ impl KnownStream {
         known.last = Some(Ok(Arc::new(read)));
     }
 
-    /// What is known of it.
+    /// The current knowledge about the stream.
     fn found(&self) -> Result<StreamFound, Fault> {
         let names = match &self.names {
             None => return Ok(unread()),
@@ -279,7 +280,7 @@ impl KnownStream {
             match self.groups.get(name).and_then(|known| known.last.as_ref()) {
                 Some(Ok(last)) => groups.push(Arc::clone(last)),
                 Some(Err(fault)) => failed.push((name.clone(), fault.clone())),
-                // It waits for its turn.
+                // The group waits for its turn.
                 None => is_partial = true,
             }
         }
@@ -312,12 +313,12 @@ impl Service for SamplerService {
     }
 }
 
-/// Streams and groups that one snapshot reads, each with two or three requests to every partition.
+/// How many streams and groups one snapshot reads. Each takes two or three requests to every partition.
 pub(crate) const ROUND_MAX: usize = 100;
 /// Groups that are read at once.
 const AT_ONCE: usize = 4;
 /// Streams without an answer before the others are not tried: not one, because others may be on another
 /// node of a cluster.
 const FAILURES_MAX: usize = 3;
-/// A failure that took as long was a timeout.
+/// A failure that took this long was a timeout.
 const SLOW: Duration = Duration::from_millis(500);

@@ -17,11 +17,11 @@ pub(crate) struct Snapshot {
     pub(crate) streams: Vec<StreamSnapshot>,
     /// Open letters of the archive. `None` without an archive.
     pub(crate) archived: Option<Counts>,
-    /// Whether there are so many groups that each snapshot reads some of them, and keeps what was read
-    /// of the others before.
+    /// Whether there are so many groups that each snapshot reads only some of them, and keeps the
+    /// earlier results for the others.
     pub(crate) is_in_turns: bool,
-    /// Streams that were not tried, because the server did not answer for one before them. They are as
-    /// they were read before.
+    /// How many streams were not tried, because the server did not answer for an earlier one. Their
+    /// earlier results are kept.
     pub(crate) not_tried: usize,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct StreamFound {
     pub(crate) groups: Vec<Arc<GroupSnapshot>>,
     /// Groups that the server refused to read, and why.
     pub(crate) failed: Vec<(GroupName, Fault)>,
-    /// Whether nothing or not all groups were read yet.
+    /// Whether some or all groups were not read yet.
     pub(crate) is_partial: bool,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct GroupSnapshot {
 }
 
 impl Snapshot {
-    /// The streams of a stream's partitions; nothing of one that is not shown.
+    /// The streams of a stream's partitions; empty if the stream is not shown.
     pub(crate) fn parts(&self, stream: &str) -> &[StreamName] {
         let shown = self.streams.iter().find(|shown| shown.name.as_str() == stream);
         shown.map_or(&[], |shown| &shown.parts)
@@ -104,18 +104,19 @@ impl Snapshot {
         info.dead_letters.map(|number| Counted { number, more: false }.plus(archived))
     }
 
-    /// What of a stream could not be read: the stream itself, or some of its groups.
+    /// Why a stream could not be read completely: the error of the stream itself, or of some of its
+    /// groups.
     pub(crate) fn failure(&self, name: &str) -> Option<&Fault> {
         let stream = self.streams.iter().find(|stream| stream.name.as_str() == name)?;
         stream.faults().next()
     }
 
-    /// Whether some stream or group could not be read, or not yet.
+    /// Whether some stream or group could not be read, or was not read yet.
     pub(crate) fn is_incomplete(&self) -> bool {
         self.is_partial() || self.streams.iter().any(|stream| stream.faults().next().is_some())
     }
 
-    /// Why streams and groups could not be read: each reason once, with the streams.
+    /// Why streams and groups could not be read: each reason once, with its streams.
     pub(crate) fn failures(&self) -> Vec<(&Fault, Vec<&StreamName>)> {
         let mut failures = Vec::<(&Fault, Vec<&StreamName>)>::new();
         for stream in &self.streams {
@@ -132,7 +133,8 @@ impl Snapshot {
 }
 
 impl StreamSnapshot {
-    /// Why it or some of its groups could not be read. That a stream does not exist is no failure.
+    /// Why the stream or some of its groups could not be read. A stream that does not exist is not a
+    /// failure.
     fn faults(&self) -> impl Iterator<Item = &Fault> {
         let groups = self.found.iter().flat_map(|found| &found.failed).map(|(_, fault)| fault);
         let all = self.found.as_ref().err().into_iter().chain(groups);

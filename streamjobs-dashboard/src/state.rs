@@ -32,9 +32,9 @@ pub(crate) struct State {
     pub(crate) refresh: Duration,
     pub(crate) sampler: Arc<Sampler>,
     pub(crate) trends: TrendCache,
-    /// Limits pages that are rendered at once, so that many viewers do not send many requests.
+    /// Limits how many pages are rendered at once, so that many viewers do not send many requests.
     pub(crate) budget: Semaphore,
-    /// Limits pages with an open event stream.
+    /// Limits how many pages have an open event stream.
     pub(crate) followers: Arc<Semaphore>,
 }
 
@@ -88,7 +88,7 @@ impl<A: Authorizer> AnyAuthorizer for A {
     }
 }
 
-/// Pages rendered at once: each sends a few requests to the server.
+/// How many pages are rendered at once: each sends a few requests to the server.
 pub(crate) const PAGES_AT_ONCE: usize = 4;
-/// Event streams open at once.
+/// How many event streams may be open at once.
 pub(crate) const FOLLOWERS_MAX: usize = 64;

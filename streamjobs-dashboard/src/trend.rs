@@ -11,11 +11,11 @@ use crate::history::Rates;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct TrendPoint {
     pub(crate) at: Instant,
-    /// Jobs per second over about ten seconds before; `None` until the second sample.
+    /// Jobs per second over about the last ten seconds; `None` until the second sample.
     pub(crate) rates: Option<Rates>,
     /// Entries that were not delivered yet.
     pub(crate) waiting: u64,
-    /// How long the oldest of them had waited.
+    /// How long the oldest of these had waited.
     pub(crate) oldest: Duration,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Trend {
 }
 
 impl Trend {
-    /// Adds a point, unless the last one is too young.
+    /// Adds a point, unless too little time has passed since the last one.
     pub(crate) fn add(&mut self, point: TrendPoint) {
         let last = self.points.back();
         if last.is_some_and(|last| point.at.saturating_duration_since(last.at) < STEP) {
@@ -39,7 +39,7 @@ impl Trend {
         }
     }
 
-    /// Oldest first.
+    /// The points, oldest first.
     pub(crate) fn points(&self) -> Vec<TrendPoint> {
         self.points.iter().copied().collect()
     }

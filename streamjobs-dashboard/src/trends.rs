@@ -10,11 +10,12 @@ use tokio::time::Instant;
 
 use crate::fault::Fault;
 
-/// Trends that were read lately. Processes note every 15 seconds, so a younger one has nothing new.
+/// Trends that were read recently. Processes note every 15 seconds, so a younger trend would have
+/// nothing new.
 #[derive(Debug, Default)]
 pub(crate) struct TrendCache {
     kept: Mutex<HashMap<Of, (Instant, Trend)>>,
-    /// Held by who reads. Others that want the same find it afterwards.
+    /// Held while a trend is read. Other requests for the same trend find it afterwards.
     reading: tokio::sync::Mutex<()>,
 }
 
@@ -24,12 +25,13 @@ struct Of {
     range: TrendRange,
 }
 
-/// What a trend is of.
+/// What a trend is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum What {
     /// A group, by stream and name.
     Group(String, String),
-    /// So many groups in sum: the first ones that are shown, of which a start knows only some.
+    /// This many groups in sum: the first ones that are shown. Right after the start, only some
+    /// groups are known.
     Sum(usize),
 }
 
@@ -54,7 +56,8 @@ impl TrendCache {
         Ok(trend)
     }
 
-    /// The sum of the trends of these groups, which are those of every such call.
+    /// The sum of the trends of these groups. Every call with the same number passes the same
+    /// groups.
     pub(crate) async fn sum(
         &self,
         groups: Vec<Group>,
@@ -103,7 +106,7 @@ impl TrendCache {
 
 /// How long a trend is shown before it is read again.
 const KEPT: Duration = Duration::from_secs(15);
-/// Each has half a megabyte at most.
+/// Each trend takes half a megabyte at most.
 const KEPT_MAX: usize = 16;
-/// Groups that are read at once.
+/// How many groups are read at once.
 const AT_ONCE: usize = 4;

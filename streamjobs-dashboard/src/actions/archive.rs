@@ -38,8 +38,8 @@ fn ids(form: &Fields) -> Result<Vec<LetterId>, Fault> {
     form.selected("Invalid letter id.")
 }
 
-/// Redrives the selected letters, or all that match the filter. With `dry_run`, shows what would be
-/// redriven.
+/// Redrives the selected letters, or all letters that match the filter. With `dry_run`, shows what
+/// would be redriven.
 pub(crate) async fn redrive(form: PostedForm) -> Response {
     if form.get("dry_run").is_some() && form.ctx.access.may(Action::Redrive) {
         return match plan(&form).await {
@@ -152,5 +152,5 @@ fn plan_body(form: &PostedForm, plan: &PlanView) -> maud::Markup {
     }
 }
 
-/// Bytes of a reason.
+/// How many bytes a reason may have.
 const WHY_MAX: usize = 1_000;

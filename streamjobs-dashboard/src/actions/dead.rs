@@ -64,8 +64,8 @@ async fn change_letters(queue: &(String, String), form: &PostedForm, action: Act
     .await
 }
 
-/// Redrives letters one by one, and stops at the first for which the server does not answer: each of
-/// the others would wait for the same timeout.
+/// Redrives letters one by one, and stops at the first one for which the server does not answer: each
+/// further letter would wait for the same timeout.
 async fn redriven(letters: &DeadLetters, ids: &[EntryAddress]) -> Result<String, Fault> {
     let (mut done, mut refused) = (0, Vec::new());
     let mut stopped = None;
@@ -94,9 +94,9 @@ async fn redriven(letters: &DeadLetters, ids: &[EntryAddress]) -> Result<String,
     if done == 0 { Err(Fault::incomplete(outcome)) } else { Ok(outcome) }
 }
 
-/// The letters that match the filter, oldest first and up to the limit of one action, and the id after
-/// which there may be more. `until` is the last letter of the dry run; letters that were stored after
-/// it do not match.
+/// The letters that match the filter, oldest first and at most as many as one action takes, and the id
+/// after which there may be more. `until` is the last letter of the dry run; letters that were stored
+/// after it do not match.
 async fn matching(
     letters: &DeadLetters,
     filter: &LetterFilter,
@@ -121,7 +121,8 @@ async fn matching(
     Ok((ids, after))
 }
 
-/// The page of a dry run: what would change, the button that does it, and the one that scans on.
+/// The page of a dry run: what would change, the button that carries it out, and the button that
+/// continues the scan.
 async fn plan(
     (stream, name): &(String, String),
     form: &PostedForm,
@@ -178,7 +179,7 @@ fn described(filter: &LetterFilter) -> String {
     }
 }
 
-/// Letters that one action changes.
+/// How many letters one action changes.
 const AT_ONCE_MAX: usize = 1_000;
-/// Pages that one action scans for them.
+/// How many pages one action scans for letters.
 const PAGES_MAX: usize = 20;

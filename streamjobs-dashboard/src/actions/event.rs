@@ -1,4 +1,4 @@
-//! Actions on one event: cancel its jobs, and take that back.
+//! Actions on one event: cancel its jobs, and undo that.
 
 use axum::extract::Path;
 use axum::response::Response;
@@ -10,7 +10,7 @@ use crate::access::Action;
 use crate::fault::Fault;
 use crate::form::{Fields, PostedForm};
 
-/// Cancels the job of one group, or those of all.
+/// Cancels the job of one group, or the jobs of all groups.
 pub(crate) async fn cancel(Path(stream): Path<String>, form: PostedForm) -> Response {
     let request = request(&form, &stream, "cancel");
     act(&form.ctx, request, async {
@@ -29,7 +29,7 @@ pub(crate) async fn cancel(Path(stream): Path<String>, form: PostedForm) -> Resp
     .await
 }
 
-/// Removes the mark of one group, or that of all.
+/// Removes the mark of one group, or the mark of all groups.
 pub(crate) async fn uncancel(Path(stream): Path<String>, form: PostedForm) -> Response {
     let request = request(&form, &stream, "take back the cancel of");
     act(&form.ctx, request, async {
@@ -52,8 +52,8 @@ fn event(form: &Fields) -> Result<EventId, Fault> {
     id.map_err(|_| Fault::bad_request("Invalid event id."))
 }
 
-/// The result is shown on the page that the form was on: that of the event, or the group's retries. The
-/// audit gets only what is an event id and the name of a group: anything may be sent before the
+/// The result is shown on the page that has the form: the event's page, or the group's retries. The
+/// audit gets only a valid event id and a valid group name: a request can contain anything before the
 /// permission is checked.
 fn request(form: &PostedForm, stream: &str, what: &str) -> ActionRequest {
     let group = form.get("group");

@@ -40,7 +40,7 @@ pub(crate) struct ActionRequest {
 }
 
 impl ActionRequest {
-    /// An action on a group, whose result is shown on the group's page, or on a page below it.
+    /// An action on a group. Its result is shown on the group's page, or on a page below it.
     fn on_group(
         ctx: &RequestContext,
         (stream, group): &(String, String),
@@ -85,7 +85,7 @@ pub(crate) async fn act(
     }
 }
 
-/// Records how an action ended, also when its request is cancelled.
+/// Records how an action ended, even if its request is cancelled.
 struct AuditGuard<'a> {
     ctx: &'a RequestContext,
     request: ActionRequest,

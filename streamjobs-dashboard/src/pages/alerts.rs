@@ -82,8 +82,8 @@ fn actions(actions: &[Audited]) -> Markup {
     }
 }
 
-/// The group, or the archive. Scheduled events, schedules and cancels for all groups belong to no group;
-/// the target names their stream.
+/// The group, or the archive. For scheduled events, schedules and cancels in all groups there is no
+/// group; the target names their stream.
 fn subject(action: &Audited) -> Markup {
     html! {
         @match (&action.queue, action.action) {

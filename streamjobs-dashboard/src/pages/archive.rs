@@ -43,12 +43,12 @@ pub(crate) fn selection(asked: &Fields) -> Selection {
 /// The names of the filter fields.
 const FILTERS: [&str; 5] = ["stream", "group", "type", "fingerprint", "error"];
 
-/// The archive within bounds, for pages.
+/// The archive with limits on its queries, for pages.
 pub(crate) fn archive_view(state: &State) -> Result<ArchiveView, Fault> {
     Ok(letters(state)?.view())
 }
 
-/// The archive as actions use it.
+/// The archive for actions.
 pub(crate) fn letters(state: &State) -> Result<DeadLetters, Fault> {
     let archive = state.archive.as_ref().map(streamjobs_postgres::Postgres::dead_letters);
     archive.ok_or_else(|| Fault::not_found("This dashboard is not connected to an archive."))
@@ -247,7 +247,7 @@ fn redrives_table(ctx: &RequestContext, redrives: &[Redrive]) -> Markup {
     }
 }
 
-/// The event of a letter, which leads to its page if this dashboard shows the stream.
+/// The event of a letter, with a link to its page if this dashboard shows the stream.
 fn event_of(ctx: &RequestContext, letter: &ArchivedLetter) -> Markup {
     let id = letter.event_id.as_deref();
     match ctx.state.stream(&letter.stream) {
@@ -324,6 +324,6 @@ async fn one_view(ctx: &RequestContext, id: &str) -> Result<View, Fault> {
 
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 const KINDS_SHOWN: usize = 50;
-/// As many as a view of the archive looks at.
+/// As many letters as one view of the archive examines.
 const LOOKED_AT: u64 = 10_000;
 const REDRIVES_SHOWN: usize = 10;

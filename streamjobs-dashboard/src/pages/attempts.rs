@@ -7,7 +7,7 @@ use crate::format::{self, Untrusted};
 use crate::pages::retries::error;
 use crate::request::RequestContext;
 
-/// A table of the attempts below a heading; nothing if none is known.
+/// A table of the attempts below a heading; nothing if no attempt is known.
 pub(crate) fn past(ctx: &RequestContext, heading: &Markup, history: &AttemptHistory) -> Markup {
     html! {
         @if !history.is_empty() {

@@ -1,4 +1,4 @@
-//! Charts with axes, as pictures that the server draws.
+//! Charts with axes, as images that the server draws.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::trend::{KEPT, TrendPoint};
 pub(crate) struct Chart<'a> {
     pub(crate) title: &'a str,
     pub(crate) lines: Vec<Line<'a>>,
-    /// The end of the axis, if all values are smaller.
+    /// Where the axis ends if all values are smaller.
     pub(crate) least: f64,
-    /// A value as text.
+    /// Formats a value as text.
     pub(crate) unit: fn(f64) -> String,
 }
 
@@ -22,29 +22,29 @@ pub(crate) struct Chart<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Line<'a> {
     pub(crate) name: &'a str,
-    /// Its class: `done`, `failed`, `waiting`, `p95` or `p99`.
+    /// Its CSS class: `done`, `failed`, `waiting`, `p95` or `p99`.
     pub(crate) class: &'a str,
-    /// How long ago each value was, where it is known; oldest first.
+    /// The known values, each with how long ago it was; oldest first.
     pub(crate) values: Vec<(Duration, f64)>,
-    /// Whether it goes on where values are far from each other.
+    /// Whether the line continues between values that are far apart.
     pub(crate) is_whole: bool,
 }
 
-/// The axis of time.
+/// The time axis.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Axis<'a> {
-    /// As in "over the last 15 minutes".
+    /// The range in words, as in "over the last 15 minutes".
     pub(crate) words: &'a str,
     pub(crate) span: Duration,
-    /// The moments that are marked, each with its text.
+    /// The moments that are marked, each with its label.
     pub(crate) marks: &'a [(Duration, &'a str)],
-    /// The distance of two values between which nothing was sampled.
+    /// If two values are at least this far apart, nothing was sampled between them.
     pub(crate) gap: Duration,
 }
 
-/// The charts of a group over the last quarter of an hour. Nothing until there are two points.
+/// The charts of a group over the last quarter of an hour; nothing until there are two points.
 ///
-/// They end at the last point, so that a page without a new one stays the same.
+/// They end at the last point, so that a page without a new point stays the same.
 pub(crate) fn of_group(points: &[TrendPoint]) -> Markup {
     let Some(now) = points.last().map(|last| last.at) else { return html! {} };
     let line = |name, class, value: fn(&TrendPoint) -> Option<f64>| {
@@ -120,7 +120,7 @@ pub(crate) fn draw(chart: &Chart<'_>, axis: Axis<'_>) -> Markup {
                 }
                 @for line in &chart.lines {
                     @for part in parts(line, axis, top) {
-                        // One point alone is no line.
+                        // A single point does not make a line.
                         @match part.split_once(' ') {
                             Some(_) => polyline class=(line.class) points=(part) {},
                             None => @if let Some((x, y)) = part.split_once(',') {
@@ -134,7 +134,7 @@ pub(crate) fn draw(chart: &Chart<'_>, axis: Axis<'_>) -> Markup {
     }
 }
 
-/// The line in parts: a new one begins where nothing was sampled for a while.
+/// The line in parts: a new part begins after a time in which nothing was sampled.
 fn parts(line: &Line<'_>, axis: Axis<'_>, top: f64) -> Vec<String> {
     let mut parts = Vec::<String>::new();
     let mut before = None::<Duration>;
@@ -151,8 +151,8 @@ fn parts(line: &Line<'_>, axis: Axis<'_>, top: f64) -> Vec<String> {
     parts
 }
 
-/// The distance of two points between which nothing was sampled: three times the usual one, because with many
-/// groups each has its turn only now and then.
+/// The distance between two points from which on nothing was sampled between them: three times the usual
+/// distance, because with many groups each is sampled only now and then.
 fn gap(points: &[TrendPoint]) -> Duration {
     let pairs = points.iter().zip(points.iter().skip(1));
     let distances = pairs.map(|(one, next)| next.at.saturating_duration_since(one.at));
@@ -162,13 +162,13 @@ fn gap(points: &[TrendPoint]) -> Duration {
     median.map_or(KEPT, |median| *median * 3)
 }
 
-/// The place of a moment that long ago.
+/// The horizontal place of a moment, given how long ago it was.
 fn x_of(ago: Duration, span: Duration) -> f64 {
     let part = (ago.as_secs_f64() / span.as_secs_f64()).min(1.0);
     part.mul_add(LEFT - RIGHT, RIGHT)
 }
 
-/// The next number that is 1, 2 or 4 with some zeros, so that it and its half are round numbers.
+/// The next number that is 1, 2 or 4 followed by zeros, so that it and its half are round numbers.
 fn rounded_up(most: f64) -> f64 {
     if most <= 0.0 || !most.is_finite() {
         return 1.0;

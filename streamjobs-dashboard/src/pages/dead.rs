@@ -23,7 +23,7 @@ pub(crate) async fn show(ctx: RequestContext, asked: GroupQuery) -> Response {
     live::render_or_follow(ctx, asked, |ctx, asked| Box::pin(view(ctx, asked))).await
 }
 
-/// Which letters to show or change: those of one kind, of one reason, or all.
+/// Which letters to show or change: those of one kind, those of one reason, or all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LetterFilter {
     pub(crate) reason: Option<String>,
@@ -149,7 +149,7 @@ fn kinds(
     }
 }
 
-/// Buttons that start a dry run for several letters.
+/// Buttons that start a dry run on several letters.
 fn dry_runs(ctx: &RequestContext, stream: &str, group: &str, fields: &[(&str, &str)]) -> Markup {
     let fields = [fields, &[("dry_run", "1")]].concat();
     let redrive = Button { text: "Redrive all…", fields: &fields, ..Button::default() };
@@ -218,7 +218,7 @@ fn row(
     }
 }
 
-/// The event of a letter, by its published entry where that is known.
+/// The event of a letter, linked by its published entry if that is known.
 fn event_link(
     ctx: &RequestContext,
     stream: &str,
@@ -281,6 +281,6 @@ async fn one_view(ctx: &RequestContext, (stream, name, id): &LetterPath) -> Resu
     Ok(View { title: text, trail, body })
 }
 
-/// Letters that one page reads to count kinds: fewer where they are large.
+/// How many letters one page reads to count kinds: fewer if they are large.
 pub(crate) const SCANNED: usize = 500;
 const KINDS_SHOWN: usize = 50;

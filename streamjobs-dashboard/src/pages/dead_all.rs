@@ -1,4 +1,4 @@
-//! Dead letters in Redis over all groups, newest first.
+//! Dead letters in Redis of all groups, newest first.
 
 use std::cmp::Reverse;
 
@@ -77,7 +77,7 @@ async fn view(ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
     let (rows, next) = page(ctx, read, &filter).await?;
     let is_filtered = asked.get("q").is_some() || !filter.is_all();
     let body = html! {
-        // Reading the letters of many groups costs too much to be done every two seconds.
+        // Reading the letters of many groups costs too much to repeat it every two seconds.
         div data-still {}
         h1 { "Dead letters of all groups" }
         p.soft {
@@ -107,7 +107,7 @@ async fn view(ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
     Ok(View { title: "Dead letters".to_owned(), trail, body })
 }
 
-/// The groups that have dead letters, by name, and those of which the number is unknown.
+/// The groups that have dead letters, by name, and the groups for which the number is unknown.
 fn with_letters(snapshot: &Snapshot, text: Option<&str>) -> (Vec<Queue>, Vec<Queue>) {
     let text = text.map(str::to_lowercase);
     let includes =
@@ -126,7 +126,7 @@ fn with_letters(snapshot: &Snapshot, text: Option<&str>) -> (Vec<Queue>, Vec<Que
     (queues, unknown)
 }
 
-/// The groups that were read, and those that were not, once for each reason.
+/// The groups that were read, and the groups that were not, once for each reason.
 fn sorted_out(all: Vec<Result<Read, (Queue, Fault)>>) -> (Vec<Read>, Vec<(Fault, Vec<Queue>)>) {
     let (mut read, mut failed) = (Vec::new(), Vec::<(Fault, Vec<Queue>)>::new());
     for one in all {
@@ -141,7 +141,7 @@ fn sorted_out(all: Vec<Result<Read, (Queue, Fault)>>) -> (Vec<Read>, Vec<(Fault,
     (read, failed)
 }
 
-/// Some groups with links to their pages.
+/// A list of groups with links to their pages.
 fn named(ctx: &RequestContext, what: &str, queues: &[Queue]) -> Markup {
     html! {
         p.soft {
@@ -176,21 +176,22 @@ async fn read(
     }
 }
 
-/// The newest of the letters that match, and the id before which the next page begins. A page ends
-/// between two ids, so that letters of two groups or partitions with one id are on one page.
+/// The newest of the matching letters, and the id before which the next page begins. A page ends
+/// between two ids, so that letters with the same id, from two groups or partitions, are on one
+/// page.
 async fn page(
     ctx: &RequestContext,
     read: Vec<Read>,
     filter: &LetterFilter,
 ) -> Result<(Vec<Row>, Option<EntryId>), Fault> {
-    // Below the oldest letter that was read of a group with more, nothing is known of that group.
+    // If a group has more letters, nothing is known of those below the oldest one that was read.
     let last = |read: &Read| read.letters.last().map(DeadLetterSummary::address);
     let horizon = read.iter().filter(|read| read.more).filter_map(last).map(|last| last.id).max();
     let mut rows = Vec::new();
     for read in read {
         let at_horizon = last(&read).filter(|last| read.more && Some(last.id) == horizon);
         let mut letters = read.letters;
-        // Of a stream with partitions, others may have the same id.
+        // In a stream with partitions, letters of other partitions may have the same id.
         if let Some(last) = at_horizon.filter(|last| last.partition.is_some()) {
             let rest = letters_of(ctx, &read.queue)?.newest_summaries(Some(last), ROWS_MAX).await?;
             letters.extend(rest.letters.into_iter().filter(|letter| letter.id == last.id));
@@ -207,7 +208,7 @@ async fn page(
     Ok((rows, next))
 }
 
-/// The address of the page with the filter of this one.
+/// The address of the page with the current filter.
 fn to(ctx: &RequestContext, asked: &Fields, more: &[(&str, &str)]) -> String {
     let kept = ["q", "reason"].into_iter().filter_map(|name| Some((name, asked.get(name)?)));
     ctx.base.with_query(&["dead"], &kept.chain(more.iter().copied()).collect::<Vec<_>>())
@@ -281,13 +282,14 @@ fn row_of(ctx: &RequestContext, Row { queue, letter }: &Row) -> Markup {
     }
 }
 
-/// Rows of a page, and letters that one page reads of a group. A few more have the id of the last.
+/// How many rows a page has, and how many letters of a group one page reads. A few more are shown
+/// if they have the id of the last row.
 const ROWS_MAX: usize = 50;
-/// Groups whose letters are merged for one page.
+/// How many groups' letters are merged for one page.
 const GROUPS_AT_ONCE: usize = 20;
-/// Groups that are asked at the same time.
+/// How many groups are asked at the same time.
 const AT_ONCE: usize = 8;
-/// Groups that an error names.
+/// How many groups an error names.
 const NAMED_MAX: usize = 10;
 /// The last set of groups that an address can ask for.
 const SET_MAX: u64 = 1_000_000;

@@ -1,4 +1,4 @@
-//! One event: its entry, and the job of each group on it.
+//! One event: its entry, and each group's job on it.
 
 use axum::extract::{Path, Query};
 use axum::response::Response;
@@ -55,7 +55,7 @@ async fn view(ctx: &RequestContext, (name, asked): &(String, Fields)) -> Result<
     Ok(View { title: "Event".to_owned(), trail, body })
 }
 
-/// By its entry, if that is given or the id is one, or else by its event id.
+/// Finds the event by its entry, if an entry is given or the id is one; otherwise by the event id.
 async fn find(
     ctx: &RequestContext,
     name: &str,
@@ -128,7 +128,7 @@ fn known(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
     }
 }
 
-/// The entry, which leads to its payload.
+/// The entry, with a link to its payload.
 fn entry(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
     let Some(entry) = report.entry else {
         return html! { span.unknown { "not found in the stream" } };
@@ -165,7 +165,7 @@ fn jobs(ctx: &RequestContext, name: &str, report: &EventReport) -> Markup {
     }
 }
 
-/// What is kept of a result, without what is in it.
+/// What is kept of a result, without its contents.
 fn kept(result: &KeptResult) -> Markup {
     html! {
         @match result.bytes {
@@ -182,7 +182,7 @@ fn may_run(report: &EventReport, job: &JobReport) -> bool {
     !is_cancelled && !matches!(job.state, JobState::Dead(_) | JobState::Ended)
 }
 
-/// The button that cancels the job of one group, or those of all.
+/// The button that cancels the job of one group, or the jobs of all groups.
 fn cancel(ctx: &RequestContext, name: &str, report: &EventReport, group: Option<&str>) -> Markup {
     let (text, confirm) = match group {
         Some(_) => {

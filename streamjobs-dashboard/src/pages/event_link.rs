@@ -1,4 +1,4 @@
-//! Ways to the page of an event: the form, and links from lists.
+//! Links to the page of an event: the form, and links from lists.
 
 use maud::{Markup, html};
 use streamjobs::stream::EntryAddress;
@@ -28,7 +28,7 @@ pub(crate) fn find(ctx: &RequestContext, stream: &str, text: &str) -> Markup {
     }
 }
 
-/// An event id that leads to its page; `entry` is its entry in the stream, where that is known.
+/// An event id with a link to its page; `entry` is its entry in the stream, if that is known.
 pub(crate) fn link(
     ctx: &RequestContext,
     stream: &str,

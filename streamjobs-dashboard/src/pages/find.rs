@@ -1,4 +1,4 @@
-//! Entries of a stream that contain a text, from the newest back.
+//! Entries of a stream that contain a text, searched from the newest backwards.
 
 use axum::extract::{Path, Query};
 use axum::response::Response;
@@ -29,7 +29,7 @@ async fn view(ctx: &RequestContext, (name, asked): &(String, Fields)) -> Result<
     let found = match text.is_empty() {
         true => None,
         false => {
-            // What the visitor does not see is not compared: whether it matches would say what it is.
+            // Text that the visitor may not see is not searched: a match would reveal it.
             let matches = |entry: &EntryPreview| {
                 entry.address().to_string() == text
                     || ctx.state.redactor.contains(&ctx.access, name, &entry.fields, text)
@@ -69,7 +69,7 @@ async fn view(ctx: &RequestContext, (name, asked): &(String, Fields)) -> Result<
     Ok(View { title: "Find".to_owned(), trail, body })
 }
 
-/// What was looked at, and where the search goes on.
+/// Which entries were searched, and where the search continues.
 fn range(
     ctx: &RequestContext,
     name: &str,

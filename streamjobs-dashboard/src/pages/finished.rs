@@ -1,4 +1,4 @@
-//! Jobs of a group that are done, as far as they are noted.
+//! Finished jobs of a group, as far as they are noted.
 
 use axum::response::Response;
 use maud::{Markup, html};
@@ -102,7 +102,7 @@ fn table(ctx: &RequestContext, stream: &str, jobs: &[FinishedJob]) -> Markup {
     }
 }
 
-/// How long after its event was published a job was done.
+/// How long after its event was published a job was finished.
 fn after(job: &FinishedJob) -> String {
     let Some(published) = job.origin.map(|id| id.milliseconds()) else { return "unknown".into() };
     format::span(std::time::Duration::from_millis(job.ended().saturating_sub(published)))

@@ -1,4 +1,4 @@
-//! The table of groups: of all streams on the overview, and of one on its page.
+//! The table of groups: of all streams on the overview, of one stream on its page.
 
 use maud::{Markup, html};
 use streamjobs::stream::Condition;
@@ -21,7 +21,7 @@ pub(crate) struct FleetPage<'a> {
     pub(crate) ctx: &'a RequestContext,
     /// The segments of its address.
     pub(crate) path: &'a [&'a str],
-    /// The stream, if the table is of one.
+    /// The stream, if the table is about one.
     pub(crate) stream: Option<&'a str>,
     pub(crate) asked: &'a Fields,
 }
@@ -121,7 +121,7 @@ fn filter(page: FleetPage<'_>) -> Markup {
     }
 }
 
-/// A heading whose link sorts by its column, and the other way round if the rows are sorted by it.
+/// A heading whose link sorts by its column, in reverse if the rows are sorted by it already.
 fn heading(page: FleetPage<'_>, order: &FleetOrder, column: Column) -> Markup {
     let is_sorted = order.by == Some(column);
     let (state, mark) = match order.is_descending {
@@ -160,7 +160,7 @@ fn row(page: FleetPage<'_>, columns: &[Column], row: &FleetRow<'_>) -> Markup {
     }
 }
 
-/// The row of a group that could not be read: why, in place of its figures.
+/// The row of a group that could not be read: the reason, instead of its figures.
 fn failed_row(
     page: FleetPage<'_>,
     columns: &[Column],
@@ -186,7 +186,7 @@ fn failed_row(
 
 fn cell(page: FleetPage<'_>, row: &FleetRow<'_>, column: Column) -> Markup {
     let (base, sampled, info) = (&page.ctx.base, row.sampled, &row.sampled.info);
-    // A figure is red where it is a problem, so that none is red below a banner without problems.
+    // A figure is red if it is a problem, so that no figure is red below a banner without problems.
     let red = |condition, text: Markup| {
         let mut problems = sampled.diagnosis.problems.iter();
         let is_problem = problems.any(|problem| problem.condition() == condition);
@@ -216,7 +216,7 @@ fn cell(page: FleetPage<'_>, row: &FleetRow<'_>, column: Column) -> Markup {
     }
 }
 
-/// The sums over all rows that match, on whatever page they are.
+/// The sums over all matching rows, not only those on this page.
 fn sums(columns: &[Column], rows: &[FleetRow<'_>], is_partial: bool) -> Markup {
     html! {
         tr role="row" #sums {
@@ -281,5 +281,5 @@ fn pages(page: FleetPage<'_>, number: usize, last: usize) -> Markup {
 
 pub(crate) const DEAD_UNKNOWN: &str =
     "Unknown: the key has another type, or the archive did not answer.";
-/// Rows of one page.
+/// How many rows one page has.
 const ROWS_MAX: usize = 100;

@@ -1,4 +1,4 @@
-//! Which groups the table of all groups shows, and in which order: from the address of the page.
+//! Which groups the table of all groups shows, and in which order, by the address of the page.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -40,7 +40,7 @@ enum StateFilter {
     Healthy,
 }
 
-/// A column that the rows can be in the order of.
+/// A column by which the rows can be sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Column {
     Stream,
@@ -104,7 +104,7 @@ impl Column {
         }
     }
 
-    /// Whether it has numbers, of which the largest come first unless asked otherwise.
+    /// Whether it has numbers, of which the largest come first by default.
     pub(crate) const fn is_number(self) -> bool {
         !matches!(self, Self::Stream | Self::Group | Self::State)
     }
@@ -139,7 +139,7 @@ fn failed(group: &GroupSnapshot) -> f64 {
     group.minute.unwrap_or_default().failed
 }
 
-/// An unknown number counts as the largest: it needs someone to look.
+/// An unknown number counts as the largest, because someone has to look at it.
 fn dead(row: &FleetRow<'_>) -> u64 {
     row.dead.map_or(u64::MAX, |dead| dead.number)
 }
@@ -178,7 +178,7 @@ impl FleetOrder {
         Ok(Self { text, state, by, is_descending, page })
     }
 
-    /// The groups of a snapshot that match, of one stream or of all, in order.
+    /// The matching groups of a snapshot, of one stream or of all, in order.
     pub(crate) fn rows<'a>(&self, snapshot: &'a Snapshot, of: Option<&str>) -> Vec<FleetRow<'a>> {
         let mut rows = Vec::new();
         for stream in &snapshot.streams {
@@ -203,8 +203,8 @@ impl FleetOrder {
         rows
     }
 
-    /// The groups that the server refused to read, with their streams, by name. Whether they have problems
-    /// is not known, so they are not healthy.
+    /// The groups that the server refused to read, with their streams, by name. It is not known whether
+    /// they have problems, so they do not count as healthy.
     pub(crate) fn failed<'a>(
         &self,
         snapshot: &'a Snapshot,
@@ -236,7 +236,7 @@ impl FleetOrder {
         }) && self.is_named(row.stream, &row.sampled.info.group)
     }
 
-    /// Whether the name of the stream or of the group has the text that is asked for.
+    /// Whether the name of the stream or of the group contains the requested text.
     fn is_named(&self, stream: &str, group: &str) -> bool {
         let has = |name: &str, text: &str| name.to_lowercase().contains(text);
         self.text.as_deref().is_none_or(|text| has(stream, text) || has(group, text))

@@ -30,7 +30,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     let info = group.info().await?;
     let consumers = group.consumers().await?;
     let next = group.retries(None, 1).await?.jobs.into_iter().next().map(|job| job.due_in);
-    // Only where jobs wait for their key, and not where the user may not read it.
+    // Only if jobs wait for their key, and if the user may read it.
     let line = match info.longest_line {
         Some(_) => group.line_holder().await.unwrap_or_default(),
         None => None,
@@ -94,7 +94,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     Ok(View { title: name.to_owned(), trail: trail(ctx, stream), body })
 }
 
-/// The charts of hours or days.
+/// The charts over hours or days.
 async fn trend(ctx: &RequestContext, group: &Group, info: &GroupInfo, range: TrendRange) -> Markup {
     let names = (info.stream.as_str(), info.group.as_str());
     match ctx.state.trends.of(names, group, range).await {
@@ -106,7 +106,7 @@ async fn trend(ctx: &RequestContext, group: &Group, info: &GroupInfo, range: Tre
     }
 }
 
-/// When something is due, from now.
+/// When something is due, counted from now.
 fn due(rest: Duration) -> String {
     if rest.is_zero() { "now".to_owned() } else { format!("in {}", format::span(rest)) }
 }
@@ -130,7 +130,7 @@ fn parked(info: &GroupInfo, line: Option<&LineHolder>) -> Markup {
     }
 }
 
-/// How many jobs may start in a time, and until when they wait.
+/// How many jobs may start per time, and until when jobs wait.
 fn rate(info: &GroupInfo) -> Markup {
     let Some(rate) = &info.rate else { return html! {} };
     let in_force = rate.in_force().map_or_else(|| "unlimited".to_owned(), |rate| rate.to_string());
@@ -145,7 +145,7 @@ fn rate(info: &GroupInfo) -> Markup {
     }
 }
 
-/// How many partitions the figures are of.
+/// How many partitions the figures cover.
 fn partitions(info: &GroupInfo) -> Markup {
     html! {
         @if info.partitions > 1 {
@@ -223,7 +223,7 @@ fn actions(ctx: &RequestContext, info: &GroupInfo) -> Markup {
             @if info.paused.is_some() {
                 (button(ctx, Action::Pause, &to(ctx, info, "resume"), &resume))
             }
-            // A pause can be in some partitions only.
+            // The group can be paused in some partitions only.
             @if info.paused_in < info.partitions {
                 (button(ctx, Action::Pause, &to(ctx, info, "pause"), &pause))
             }
@@ -318,5 +318,5 @@ fn process(consumer: &ConsumerInfo) -> Markup {
 
 const RANGES: [Option<TrendRange>; 3] =
     [None, Some(TrendRange::SixHours), Some(TrendRange::SevenDays)];
-/// Rows of a table of consumers.
+/// How many rows a table of consumers has.
 const CONSUMERS_MAX: usize = 200;

@@ -1,4 +1,5 @@
-//! What several pages show of a group: the link to its page, its state, its backlog, and a sparkline.
+//! Parts that several pages show of a group: the link to its page, its state, its backlog, and a
+//! sparkline.
 
 use maud::{Markup, html};
 use streamjobs::doctor::Severity;

@@ -27,14 +27,14 @@ pub(crate) async fn show(
     render(ctx, Fields(asked)).await
 }
 
-/// The page, as the fields of its address ask for it.
+/// The page, as its address asks for it.
 pub(crate) async fn render(ctx: RequestContext, asked: Fields) -> Response {
     live::render_or_follow(ctx, asked, |ctx, asked| Box::pin(view(ctx, asked))).await
 }
 
 async fn view(ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
     let snapshot = &*ctx.state.sampler.sample().await;
-    // If no stream can be read, the error is the page.
+    // If no stream can be read, the page shows the error.
     if let Some(fault) = unreachable(snapshot) {
         return Err(fault);
     }
@@ -93,7 +93,8 @@ fn unreachable(snapshot: &Snapshot) -> Option<Fault> {
     all.then(|| first.clone())
 }
 
-/// All problems, as text. What could not be read is said once for each reason.
+/// All problems, as text. Streams and groups that could not be read are listed once for each
+/// reason.
 pub(crate) fn banner(ctx: &RequestContext, snapshot: &Snapshot) -> Markup {
     let groups = || snapshot.found().flat_map(|found| &found.groups).map(Arc::as_ref);
     let older = sum_of_dead(snapshot, groups());
@@ -139,7 +140,7 @@ fn problems(ctx: &RequestContext, group: &GroupSnapshot) -> Markup {
     }
 }
 
-/// An error, and the streams that it concerns where those are several.
+/// An error, with the streams that it concerns if there are several.
 pub(crate) fn fault_box_of(fault: &Fault, streams: &[&StreamName]) -> Markup {
     let names = streams.iter().take(NAMED_MAX).map(|name| name.as_str()).collect::<Vec<_>>();
     html! {
@@ -154,7 +155,7 @@ pub(crate) fn fault_box_of(fault: &Fault, streams: &[&StreamName]) -> Markup {
     }
 }
 
-/// A problem in words, without the error of a job for users who may not see payloads.
+/// A problem in words. The error of a job is left out for users who may not see payloads.
 pub(crate) fn text_of(ctx: &RequestContext, problem: &Problem) -> String {
     match ctx.access.sees_payloads() {
         true => problem.to_string(),
@@ -162,7 +163,7 @@ pub(crate) fn text_of(ctx: &RequestContext, problem: &Problem) -> String {
     }
 }
 
-/// The dead letters of some groups; `None` if the number of one is unknown.
+/// The dead letters of some groups; `None` if the number of any is unknown.
 fn sum_of_dead<'a>(
     snapshot: &Snapshot,
     mut groups: impl Iterator<Item = &'a GroupSnapshot>,
@@ -201,9 +202,9 @@ fn tiles(snapshot: &Snapshot) -> Markup {
     }
 }
 
-/// Groups whose problems are listed.
+/// How many groups' problems are listed.
 const PROBLEMS_MAX: usize = 50;
-/// Streams without groups that are listed.
+/// How many streams without groups are listed.
 const OTHERS_MAX: usize = 50;
-/// Streams that an error names.
+/// How many streams an error names.
 const NAMED_MAX: usize = 10;

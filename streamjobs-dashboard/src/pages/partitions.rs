@@ -11,21 +11,22 @@ use crate::format::{self, Untrusted};
 #[derive(Debug)]
 pub(crate) struct PartitionFound {
     name: String,
-    /// `None` where no event has arrived and no group was created yet.
+    /// `None` if no event has arrived and no group was created there yet.
     state: Option<PartitionState>,
 }
 
-/// The length of a partition and its groups, or why those are not known.
+/// The length of a partition and its groups, or why the groups are not known.
 type PartitionState = (u64, Result<Vec<GroupInfo>, &'static str>);
 
-/// The first partitions of a stream, and how many more there are. Nothing of a stream with only one.
+/// The first partitions of a stream, and how many more there are. Empty for a stream with only one
+/// partition.
 #[derive(Debug, Default)]
 pub(crate) struct PartitionsFound {
     first: Vec<PartitionFound>,
     more: usize,
 }
 
-/// Reads the partitions of a stream that has so many groups.
+/// Reads the partitions of a stream that has this many groups.
 pub(crate) async fn read(stream: &Stream, groups: usize) -> Result<PartitionsFound, Fault> {
     let mut parts = stream.partitions();
     if parts.len() == 1 {
@@ -121,10 +122,10 @@ fn row(number: usize, partition: &PartitionFound) -> Markup {
     }
 }
 
-/// Partitions in the table, and asked at the same time.
+/// How many partitions the table has, all of which are asked at the same time.
 const ROWS_MAX: usize = 200;
 const AT_ONCE: usize = 16;
-/// Groups in all partitions that one page reads; each is a request or two.
+/// How many groups one page reads in all partitions together; each takes one or two requests.
 const GROUPS_MAX: usize = 1_000;
 const TOO_MANY: &str = "Not read: the partitions have more than 1,000 groups together.";
 const REFUSED: &str = "Redis refused to read a group: one of its keys has another type.";

@@ -40,7 +40,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
 }
 
 /// Entries are read in order and filtered here, because the server's own filter scans the whole list.
-/// One page reads a bounded number, so a filtered page can be empty although there are more.
+/// One page reads a limited number, so a filtered page can be empty although there are more entries.
 fn query(asked: &Fields) -> Result<PendingQuery, Fault> {
     let is_filtered = asked.get("idle").is_some() || asked.get("deliveries").is_some();
     let limit = if is_filtered { SCANNED } else { asked.page_size()? };
@@ -57,7 +57,7 @@ fn query(asked: &Fields) -> Result<PendingQuery, Fault> {
     Ok(query)
 }
 
-/// The scanned entries that match, cut to the page size, and where the next page starts.
+/// The scanned entries that match, at most one page, and where the next page starts.
 fn filtered(mut page: PendingPage, asked: &Fields) -> Result<PendingPage, Fault> {
     let size = asked.page_size()?;
     if let Some(seconds) = asked.number("idle", SECONDS_MAX)? {
@@ -186,9 +186,9 @@ fn row(
     }
 }
 
-/// Pending entries that one filtered page scans.
+/// How many pending entries one filtered page scans.
 const SCANNED: usize = 1_000;
 /// Ten years, so that the arithmetic cannot overflow.
 const SECONDS_MAX: u64 = 315_360_000;
-/// Consumers in the menu.
+/// How many consumers the menu lists.
 const CHOICES_MAX: usize = 200;

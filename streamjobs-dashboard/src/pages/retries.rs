@@ -78,7 +78,7 @@ fn table(ctx: &RequestContext, stream: &str, jobs: &[ScheduledRetry]) -> Markup 
     }
 }
 
-/// The button of a row that cancels its job. The form of the table names the group.
+/// The button of a row that cancels the row's job. The form of the table names the group.
 fn cancel(ctx: &RequestContext, stream: &str, job: &ScheduledRetry) -> Markup {
     html! {
         @if let Some(id) = &job.event_id {
@@ -91,7 +91,7 @@ fn cancel(ctx: &RequestContext, stream: &str, job: &ScheduledRetry) -> Markup {
     }
 }
 
-/// The entry that was published.
+/// The published entry.
 fn entry_of(job: &ScheduledRetry) -> Option<EntryAddress> {
     job.origin.map(|id| EntryAddress { id, partition: job.id.partition() })
 }

@@ -100,7 +100,7 @@ fn next(info: &ScheduleInfo) -> Markup {
     }
 }
 
-/// What becomes of an occurrence while the last job has not ended.
+/// What happens to an occurrence while the last job has not ended.
 fn overlap(info: &ScheduleInfo) -> String {
     match info.schedule.as_ref().and_then(|schedule| schedule.overlap_policy().group()) {
         Some(group) => format!("skips while group {group} has not ended the last job"),

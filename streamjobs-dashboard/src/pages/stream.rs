@@ -130,8 +130,8 @@ fn replay_form(ctx: &RequestContext, name: &str, asked: &Fields) -> Markup {
     }
 }
 
-/// The requested range, in the notation of Redis: `-` and `+` are the ends, `(` excludes, and
-/// milliseconds without a sequence number include all entries of that millisecond.
+/// The requested range, in the notation of Redis: `-` and `+` are the ends, `(` excludes an end,
+/// and milliseconds without a sequence number include all entries of that millisecond.
 fn range(asked: &Fields) -> Result<Range, Fault> {
     use std::ops::Bound;
     let bad = || Fault::bad_request("Give a range as entry ids, milliseconds, or - and +.");

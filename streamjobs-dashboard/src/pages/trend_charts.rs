@@ -1,4 +1,4 @@
-//! The charts of hours and days, and the tabs of the ranges.
+//! The charts over hours and days, and the tabs for the ranges.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ pub(crate) fn asked(fields: &Fields) -> Result<Option<TrendRange>, Fault> {
     }
 }
 
-/// Links to the ranges. `to` makes the address of one.
+/// Links to the ranges. `to` returns the address for a range.
 pub(crate) fn tabs(
     ranges: &[Option<TrendRange>],
     shown: Option<TrendRange>,
@@ -37,7 +37,7 @@ pub(crate) fn tabs(
     }
 }
 
-/// The charts of a trend. `backlog` is how many entries wait now and for how long the oldest has, where that is known.
+/// The charts of a trend. `backlog` is how many entries wait now and how long the oldest has waited, if that is known.
 pub(crate) fn charts(trend: &Trend, backlog: Option<(u64, Duration)>) -> Markup {
     let range = trend.range;
     let (_, text) = words(Some(range));
@@ -86,7 +86,7 @@ fn of(trend: &Trend, backlog: Option<(u64, Duration)>) -> [Chart<'static>; 6] {
     ]
 }
 
-/// The median, and what 95 and 99 of a hundred stayed below.
+/// The median and the 95th and 99th percentiles.
 fn times(
     title: &'static str,
     trend: &Trend,
@@ -103,19 +103,19 @@ fn times(
     Chart { title, lines: lines.into(), least: 0.0, unit: seconds }
 }
 
-/// How often a second, from the first step in which anything was noted on. Where nothing was, nothing happened.
+/// Rates per second, from the first step for which anything was noted. Nothing happened in steps without notes.
 fn rates(trend: &Trend, of: fn(&TrendPoint) -> u64) -> Vec<(Duration, f64)> {
     let (step, mut values) = (trend.range.step(), Vec::new());
     let mut before = None::<SystemTime>;
     for point in &trend.points {
-        // Of a stretch without notes, both ends are enough.
+        // In a stretch without notes, both ends are enough.
         let quiet = before.map(|before| since(point.began, before)).filter(|since| *since > step);
         if let (Some(before), Some(_)) = (before, quiet) {
             let ends = [before + step, point.began - step];
             values.extend(ends.map(|began| (ended(trend, began), 0.0)));
         }
         before = Some(point.began);
-        // The last step goes on, and the last note can be 15 seconds old.
+        // The last step has not ended, and the last note can be 15 seconds old.
         let passed = since(trend.now, point.began).clamp(Duration::from_secs(15), step);
         values.push((ago(trend, point), exact(of(point)) / passed.as_secs_f64()));
     }
@@ -139,7 +139,7 @@ fn since(later: SystemTime, earlier: SystemTime) -> Duration {
     later.duration_since(earlier).unwrap_or_default()
 }
 
-/// What a range is called in an address, and on a page.
+/// The name of a range in addresses, and on pages.
 fn words(range: Option<TrendRange>) -> (&'static str, &'static str) {
     match range {
         None => ("15m", "15 minutes"),

@@ -1,4 +1,4 @@
-//! What all groups did in sum, over hours or days.
+//! What all groups together did, over hours or days.
 
 use axum::extract::Query;
 use axum::response::Response;
@@ -47,7 +47,8 @@ async fn view(ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
     Ok(View { title: "Trends".to_owned(), trail: Vec::new(), body })
 }
 
-/// The groups that are summed, in the order in which they are configured, and how many are not.
+/// The groups that are summed, in the order in which they are configured, and how many are left
+/// out.
 fn groups(ctx: &RequestContext, snapshot: &Snapshot) -> Result<(Vec<Group>, usize), Fault> {
     let (mut groups, mut requests, mut left_out) = (Vec::new(), 0, 0);
     for stream in &snapshot.streams {
@@ -66,7 +67,7 @@ fn groups(ctx: &RequestContext, snapshot: &Snapshot) -> Result<(Vec<Group>, usiz
 }
 
 const RANGES: [Option<TrendRange>; 2] = [Some(TrendRange::SixHours), Some(TrendRange::SevenDays)];
-/// Groups of which the sum is made.
+/// How many groups the sum includes.
 const GROUPS_MAX: usize = 50;
-/// Each of them is asked once in each partition.
+/// Each group is asked once in each partition.
 const REQUESTS_MAX: usize = 100;
