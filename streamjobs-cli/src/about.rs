@@ -1,4 +1,4 @@
-//! `streamjobs completions` and `man`, made of the arguments themselves.
+//! `streamjobs completions` and `man`, generated from the arguments themselves.
 
 use std::io::{self, Write as _};
 

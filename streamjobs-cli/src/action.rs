@@ -8,7 +8,7 @@ use crate::arguments::{Part, Queue};
 use crate::output::{Output, print_error};
 use crate::{Exit, Failure};
 
-/// The stream of a command, or the partition of it. Sends no request.
+/// The stream of a command, or a partition of it. Sends no request.
 pub(crate) fn stream(client: &Client, name: &StreamName, part: Part) -> Result<Stream, Failure> {
     let whole = client.stream(name.as_str())?;
     let Some(number) = part.partition else { return Ok(whole) };
@@ -38,7 +38,7 @@ pub(crate) fn unfinished(lose: bool) -> Unfinished {
     if lose { Unfinished::Lose } else { Unfinished::Keep }
 }
 
-/// The JSON document of an action on a group, with more fields besides the common ones.
+/// The JSON document of an action on a group, with further fields after the common ones.
 pub(crate) fn document(action: &str, queue: &Queue, dry_run: bool, fields: Value) -> Value {
     let mut document = json!({
         "action": action,
@@ -74,8 +74,8 @@ pub(crate) fn done(
     Ok(Exit::Ok)
 }
 
-/// Reports the library's refusal of an action that would lose work, in a dry run as well. This is a
-/// result, not a failure. The flag is the one that allows the loss, if there is one.
+/// Reports that the library refused an action because it would lose work, also in a dry run. This
+/// is a result, not a failure. The flag is the one that allows the loss, if there is one.
 pub(crate) fn refused(
     action: &str,
     queue: &Queue,

@@ -56,7 +56,7 @@ async fn open(database: &Database) -> Result<Postgres, Failure> {
     let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(CONNECT_MAX);
     let pool = pool.connect_with(options).await.map_err(failed)?;
     let schema = SchemaName::new(&*database.schema)?;
-    // A user who reads the archive may have fewer rights than the program that fills it.
+    // A user who only reads the archive may have fewer rights than the program that fills it.
     Ok(Postgres::builder(pool).schema(schema).partial_rights().open().await?)
 }
 
@@ -227,7 +227,7 @@ async fn redrive(
     report(&letters.resume(id, &client).await?, output)
 }
 
-/// Goes on with a redrive that was recorded before.
+/// Continues a redrive that was recorded before.
 async fn resume(
     arguments: &Arguments,
     letters: &DeadLetters,

@@ -38,7 +38,7 @@ pub(crate) fn print(
     output.table(head, history.attempts.iter().map(row).collect())
 }
 
-/// The attempts, the first one first.
+/// The attempts, in the order in which they were made.
 pub(crate) fn document(history: &AttemptHistory) -> Value {
     let attempt = |past: &PastAttempt| {
         json!({
@@ -58,7 +58,7 @@ pub(crate) fn document(history: &AttemptHistory) -> Value {
     })
 }
 
-/// How long an attempt ran, to the tenth of a second while it is short.
+/// How long an attempt ran, with tenths of a second if it was short.
 pub(crate) fn ran(took: Duration) -> String {
     match took.as_secs() {
         0 => format!("{}ms", took.as_millis()),

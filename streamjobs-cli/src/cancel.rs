@@ -103,7 +103,7 @@ async fn list(client: &Client, command: &CancelList, output: &mut Output) -> Res
     Ok(Exit::Ok)
 }
 
-/// A stream that exists, or of which events wait or are cancelled.
+/// A stream that exists, or for which events are scheduled or cancelled.
 async fn known(client: &Client, name: &StreamName) -> Result<Stream, Failure> {
     let stream = client.stream(name.as_str())?;
     if stream.cancelled(0, 1).await?.is_empty()

@@ -40,7 +40,7 @@ impl Color {
 }
 
 impl Style {
-    /// The style of a cell that is nothing but a word for a state or a reason.
+    /// The style of a cell that contains only a word for a state or a reason.
     pub(crate) fn of(cell: &str) -> Option<Self> {
         match cell.trim() {
             "alive" | "active" | "healthy" => Some(Self::Good),
@@ -51,7 +51,7 @@ impl Style {
         }
     }
 
-    /// The text between the signs that switch the style on and off.
+    /// The text between the escape sequences that switch the style on and off.
     pub(crate) fn paint(self, text: &str) -> String {
         let sign = match self {
             Self::Heading => 1,

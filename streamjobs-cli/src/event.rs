@@ -1,4 +1,4 @@
-//! `streamjobs event show`: what is known of one event.
+//! `streamjobs event show`: what is known about one event.
 
 use serde_json::{Value, json};
 use streamjobs::Client;
@@ -31,7 +31,7 @@ pub(crate) async fn run(
     Ok(Exit::Ok)
 }
 
-/// By the id of the entry, if it is one and there is such an entry, or else by the event id.
+/// Finds the event by entry id, if the id is one and such an entry exists; otherwise by event id.
 async fn find(client: &Client, command: &EventShow) -> Result<EventReport, Failure> {
     let stream = client.stream(command.stream.as_str())?;
     if let Ok(entry) = command.id.as_str().parse::<EntryAddress>()
@@ -41,7 +41,7 @@ async fn find(client: &Client, command: &EventShow) -> Result<EventReport, Failu
     }
     let report = stream.event(&command.id).await?;
     if !report.is_known() {
-        // A stream that does not exist is an error, and no finding.
+        // A stream that does not exist is an error, not an empty result.
         stream.sizes().await?;
     }
     Ok(report)
@@ -92,7 +92,7 @@ fn cancelled(mark: &CancelledEvent) -> String {
     format!("{whose} at {}", time(mark.at))
 }
 
-/// What is said of a job beside its state.
+/// Details of a job besides its state.
 fn detail(job: &JobReport) -> String {
     let place = match &job.finished {
         Some(done) => format!("at {}, {done}", time(done.ended())),
@@ -103,7 +103,7 @@ fn detail(job: &JobReport) -> String {
     format!("{place}{gap}{result}")
 }
 
-/// What is kept of the result of a job, without what is in it.
+/// What is kept of the result of a job, without its contents.
 fn result(result: &KeptResult) -> String {
     let rest = span(Some(result.rest));
     match result.bytes {

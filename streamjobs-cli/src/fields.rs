@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::output::Output;
 
-/// Prints all fields in their order, including the payload, but for past attempts. Each line starts with `prefix`.
+/// Prints all fields in their order, including the payload, except past attempts. Each line starts with `prefix`.
 pub(crate) fn print<B: AsRef<[u8]>>(
     prefix: &str,
     fields: &[(B, B)],
@@ -14,7 +14,7 @@ pub(crate) fn print<B: AsRef<[u8]>>(
 ) -> io::Result<()> {
     for (name, value) in fields {
         let (name, value) = (name.as_ref(), value.as_ref());
-        // It is printed as a table.
+        // Past attempts are printed as a table.
         if name == b"sj-history" {
             continue;
         }

@@ -60,7 +60,7 @@ pub(crate) async fn run(
     Ok(Exit::Ok)
 }
 
-/// An entry in JSON, without its payload: `replay` prints it.
+/// An entry as JSON, without its payload: `replay` prints that.
 fn document(entry: &EntryPreview) -> Value {
     json!({
         "id": entry.address().to_string(),

@@ -1,4 +1,4 @@
-//! `streamjobs finished`: jobs that are done, as far as they are noted.
+//! `streamjobs finished`: finished jobs, as far as they are noted.
 
 use serde_json::{Value, json};
 use streamjobs::Client;
@@ -62,7 +62,7 @@ pub(crate) async fn run(
     Ok(Exit::Ok)
 }
 
-/// A job that is done, in JSON.
+/// A finished job as JSON.
 pub(crate) fn document(job: &FinishedJob) -> Value {
     json!({
         "id": job.address().to_string(),

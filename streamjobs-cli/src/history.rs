@@ -52,7 +52,7 @@ async fn replay(client: &Client, command: &Replay, output: &mut Output) -> Resul
 
 async fn tail(client: &Client, command: &Tail, output: &mut Output) -> Result<Exit, Failure> {
     let stream = stream(client, &command.stream, command.part)?;
-    // As in a replay.
+    // As in a replay, a misspelt name must not look like an empty stream.
     stream.info().await?;
     let mut tail = match command.after {
         Some(position) => stream.tail_after(position.after()).await?,

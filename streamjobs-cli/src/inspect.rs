@@ -77,7 +77,7 @@ async fn info(stream: &Stream, output: &mut Output) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Each partition with its state; `None` where no event has reached it and no group is on it.
+/// Each partition with its state; `None` if no event has arrived and no group exists there.
 async fn read_parts(parts: Vec<Stream>) -> Result<Vec<(String, Option<StreamInfo>)>, Failure> {
     let mut read = Vec::with_capacity(parts.len());
     for part in parts {
@@ -360,7 +360,7 @@ async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result
     Ok(if diagnosis.is_healthy() { Exit::Ok } else { Exit::Findings })
 }
 
-/// The job for which others wait, of a limit that is reached.
+/// If a limit is reached, the job for which others wait.
 fn waits_for(problem: &Problem) -> Option<Value> {
     let Problem::LimitReached { holder: Some(line), .. } = problem else { return None };
     let job = line.holder.as_ref().map(|job| {
@@ -389,5 +389,5 @@ fn waits_for(problem: &Problem) -> Option<Value> {
     }))
 }
 
-/// Pending entries in one request, which returns no payloads.
+/// How many pending entries one request reads; it returns no payloads.
 const PAGE: usize = 1_000;

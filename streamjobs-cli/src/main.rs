@@ -105,7 +105,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
 async fn run_once(client: &Client, command: Command, output: &mut Output) -> Result<Exit, Failure> {
     match command {
         Command::About(command) => about::run(&command),
-        // It has a database of its own, and was run before.
+        // The archive has a database of its own, and its commands ran before this point.
         #[cfg(feature = "postgres")]
         Command::Archive(_) => Ok(Exit::Ok),
         Command::Doctor(command) => doctor::run(client, &command, output).await,
@@ -124,7 +124,7 @@ async fn run_once(client: &Client, command: Command, output: &mut Output) -> Res
     }
 }
 
-/// Prints help or what is wrong with the arguments. Help is a success.
+/// Prints help, or what is wrong with the arguments. Help is a success.
 fn print_usage(error: &clap::Error) -> ExitCode {
     // A closed output changes nothing about the exit code.
     let _ = error.print();

@@ -23,8 +23,8 @@ impl Output {
         Self { json, color: color && !json, out: BufWriter::new(io::stdout()) }
     }
 
-    /// Begins a round of `--watch`: on a cleared screen if the output is a terminal.
-    /// JSON has one document for each round and nothing else.
+    /// Begins a round of `--watch`, on a cleared screen if the output is a terminal. JSON output
+    /// has one document for each round and nothing else.
     pub(crate) fn begin_round(&mut self, heading: &str) -> io::Result<()> {
         if self.json {
             return Ok(());
@@ -51,7 +51,7 @@ impl Output {
         writeln!(self.out, "{}", escaped(text))
     }
 
-    /// The same in a style, if the output is coloured.
+    /// The same, in a style if the output is coloured.
     pub(crate) fn line_as(&mut self, style: Style, text: &str) -> io::Result<()> {
         let text = escaped(text);
         let text = if self.color { style.paint(&text) } else { text };
@@ -66,7 +66,7 @@ impl Output {
         }
     }
 
-    /// Prints a line for each name with its value.
+    /// Prints one line for each name and its value.
     pub(crate) fn pairs<const N: usize>(&mut self, pairs: [(&str, String); N]) -> io::Result<()> {
         let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         pairs.iter().try_for_each(|(name, value)| self.line(&format!("{name:width$}  {value}")))
@@ -214,9 +214,9 @@ pub(crate) fn or_unknown(number: Option<u64>) -> String {
     number.map_or_else(|| "unknown".to_owned(), |number| number.to_string())
 }
 
-/// Puts the cursor at the top and clears the screen; what was printed before stays above it.
+/// Moves the cursor to the top and clears the screen; earlier output stays above it.
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
-/// Causes of an error that are followed; an error may be its own cause.
+/// How many causes of an error are followed; an error may be its own cause.
 const CAUSES_MAX: usize = 32;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 

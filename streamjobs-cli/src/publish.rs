@@ -24,7 +24,7 @@ pub(crate) async fn run(
     ];
     fields.extend(command.key.clone().map(|key| ("sj-key".into(), key.into())));
     if !command.new_stream {
-        // A misspelt name would make a stream that no group reads.
+        // A misspelt name would create a stream that no group reads.
         client.stream(command.stream.as_str())?.sizes().await?;
     }
     let event = EncodedEvent::from_parts(command.stream.clone(), fields)?;
@@ -74,9 +74,9 @@ fn payload(argument: &str) -> Result<String, Failure> {
         format!("the payload is not JSON: line {line}, column {column}")
     })?;
     drop(value);
-    // As it was given: numbers keep their digits and objects their order.
+    // As it was given: numbers keep their digits and objects keep their order.
     Ok(text.trim().to_owned())
 }
 
-/// A payload that is longer is refused by the client in any case.
+/// The client would refuse a longer payload in any case.
 const PAYLOAD_BYTES_MAX: u64 = 16 * 1024 * 1024;

@@ -20,7 +20,8 @@ pub(crate) async fn run(
     let limit = usize::try_from(command.limit)?;
     let page = PAGE.min(limit.saturating_add(1));
     let (mut listed, mut after, mut more) = (Vec::new(), command.after.clone(), None);
-    // If the last job of a page no longer waits, the next page starts with those due at the same time.
+    // If the last job of a page no longer waits, the next page starts with the jobs that are due at
+    // the same time.
     let mut seen = HashSet::new();
     loop {
         let page = group.retries(after.as_ref(), page).await?;
@@ -80,6 +81,6 @@ fn document(jobs: &[ScheduledRetry], more: Option<&RetryCursor>) -> Value {
     json!({ "jobs": jobs.collect::<Vec<_>>(), "more_after": more.map(ToString::to_string) })
 }
 
-/// Jobs in one request, which returns no payloads.
+/// How many jobs one request reads; it returns no payloads.
 const PAGE: usize = 1_000;
 const ERROR_CHARACTERS_MAX: usize = 60;

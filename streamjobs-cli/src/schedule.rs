@@ -232,7 +232,7 @@ async fn history(
     Ok(Exit::Ok)
 }
 
-/// The group whose unfinished job skips occurrences.
+/// The group that makes occurrences be skipped while its job is unfinished.
 fn overlap_group(info: &ScheduleInfo) -> Option<String> {
     let group = info.schedule.as_ref().and_then(|schedule| schedule.overlap_policy().group());
     group.map(ToString::to_string)
@@ -260,8 +260,8 @@ fn firing_document(firing: &FiringInfo) -> Value {
     })
 }
 
-/// The schedules of a stream that exists, or that has some although nothing was published to it yet. With any
-/// other, an answer would look like one about a stream.
+/// The schedules of a stream that exists, or that has schedules although nothing was published to it yet. For
+/// any other name, the answer would look like one about an existing stream.
 async fn known(client: &Client, stream: &StreamName) -> Result<Schedules, Failure> {
     let schedules = client.schedules(stream.as_str())?;
     if schedules.list(None, 1).await?.schedules.is_empty() {
@@ -274,5 +274,5 @@ fn missing(one: &OneSchedule) -> SchedulesError {
     SchedulesError::Missing { stream: one.stream.to_string(), name: one.name.to_string() }
 }
 
-/// Schedules in one request.
+/// How many schedules one request reads.
 const PAGE: usize = 1_000;

@@ -44,7 +44,7 @@ async fn list(
             break after;
         }
     };
-    // A page that ends where the list ends says that there may be more.
+    // If the page ends exactly where the list ends, it says that there may be more.
     let more = match more {
         Some(cursor) if waiting.list(Some(&cursor), 1).await?.events.is_empty() => None,
         more => more,
@@ -71,7 +71,7 @@ fn table(events: &[ScheduledEvent], output: &mut Output) -> Result<(), Failure> 
             text(&event.event_type),
             text(&event.key),
             event.bytes.to_string(),
-            // What `cancel` takes, where it is another one.
+            // The name that `cancel` takes, if it differs from the id.
             text(&Some(&event.name).filter(|name| **name != event.id).map(ToString::to_string)),
         ]
     };
@@ -178,8 +178,8 @@ async fn reschedule(
     Ok(if done { Exit::Ok } else { Exit::Findings })
 }
 
-/// The scheduled events of a stream that exists, or in which events wait that nothing has entered yet. With
-/// any other, an answer would look like one about a stream.
+/// The scheduled events of a stream that exists, or for which events wait although none has entered yet.
+/// For any other name, the answer would look like one about an existing stream.
 async fn known(client: &Client, stream: &StreamName) -> Result<ScheduledEvents, Failure> {
     let waiting = client.scheduled(stream.as_str())?;
     if waiting.count().await? == 0 {
@@ -201,6 +201,6 @@ fn told(missing: &[&EventId], is_json: bool) -> Exit {
     Exit::Findings
 }
 
-/// Events in one request, which returns no payloads.
+/// How many events one request reads; it returns no payloads.
 const PAGE: usize = 1_000;
 const NOT_SCHEDULED: &str = "not scheduled";

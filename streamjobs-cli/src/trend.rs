@@ -72,7 +72,7 @@ fn row(point: &TrendPoint) -> [String; 11] {
     ]
 }
 
-/// A step in JSON. Times of which there were none are null.
+/// A step as JSON. Times are null if there were none.
 fn document(point: &TrendPoint) -> Value {
     let times = |counts: &DurationCounts| {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);

@@ -48,7 +48,7 @@ pub(crate) async fn run(
             }
         };
         removed += trimmed.removed;
-        // If a step removes nothing, the next one would not either.
+        // If one call removes nothing, the next one would not either.
         if !trimmed.more || trimmed.removed == 0 {
             return report(command, removed, &trimmed, output);
         }
@@ -64,7 +64,7 @@ async fn once(stream: &Stream, command: &Trim, cut: Cut) -> Result<Trimmed, Stre
     }
 }
 
-/// The requested cut, and what remains, as text. The arguments contain exactly one cut.
+/// The requested cut and what would remain, as text. The arguments contain exactly one cut.
 fn cut(command: &Trim) -> Option<(Cut, String)> {
     let length = command.length.map(|length| (Cut::Length(length), format!("{length}")));
     let age = || {

@@ -1,4 +1,4 @@
-//! `--watch`: a command that reads, again and again.
+//! `--watch`: repeats a command that only reads.
 
 use std::io;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use crate::{Exit, Failure};
 
 /// Runs a round of a command until the program is ended or its reader is gone.
 ///
-/// A round that fails is said and does not end it: the server may be back in the next.
+/// A round that fails is reported and does not end the loop: the server may be back for the next
+/// one.
 pub(crate) async fn run(
     every: Duration,
     output: &mut Output,

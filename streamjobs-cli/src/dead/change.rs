@@ -12,7 +12,7 @@ use crate::arguments::DeadChange;
 use crate::output::{Output, Progress, print_error};
 use crate::{Exit, Failure};
 
-/// What is done with dead letters.
+/// What to do with dead letters.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Action {
     /// Their jobs run again.
@@ -83,7 +83,7 @@ impl Change {
         Ok(())
     }
 
-    /// The value for a letter that can be changed; one that cannot is skipped.
+    /// The value for a letter that can be changed; a letter that cannot is skipped.
     fn skip<T>(
         &mut self,
         id: EntryAddress,

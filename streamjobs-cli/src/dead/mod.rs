@@ -72,7 +72,7 @@ async fn list(client: &Client, command: &DeadList, output: &mut Output) -> Resul
     Ok(Exit::Ok)
 }
 
-/// Fails if there is neither such a group nor any dead letter of it, which outlives its group.
+/// Fails if neither the group nor any dead letter of it exists. Dead letters outlive their group.
 async fn known(client: &Client, queue: &Queue, letters: &DeadLetters) -> Result<(), Failure> {
     if letters.list(None, 1).await?.letters.is_empty() {
         existing(client, queue).await?;
@@ -110,6 +110,6 @@ fn document(letters: &[DeadLetterSummary], more: Option<EntryAddress>) -> serde_
     })
 }
 
-/// Letters in one request.
+/// How many letters one request reads.
 const PAGE: usize = 100;
 const ERROR_CHARACTERS_MAX: usize = 60;
