@@ -52,7 +52,7 @@ pub async fn marks_have_growing_numbers_and_are_read_from_any_of_them(stage: &St
     Ok(())
 }
 
-/// It is there once.
+/// There is still only one mark.
 pub async fn a_mark_that_is_set_again_has_the_highest_number(stage: &Stage) -> Case {
     cancel(stage, None, "e-1").await?;
     let other = cancel(stage, None, "e-2").await?;
@@ -92,7 +92,7 @@ pub async fn promotions_say_the_number_of_the_last_mark(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// By a redrive, a cancelled job runs.
+/// A cancelled job runs if it is redriven.
 pub async fn redriven_jobs_say_which_marks_are_older_than_they_are(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let redriven = async |token: &str| -> Result<Vec<Option<u64>>, BoxError> {

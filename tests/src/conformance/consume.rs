@@ -237,15 +237,16 @@ pub async fn a_claim_takes_idle_entries_and_counts_them(stage: &Stage) -> Case {
     let ids = claimed.iter().map(|one| (one.entry.id(), one.delivery_count)).collect::<Vec<_>>();
     assert_eq!((ids, cursor, trimmed), (vec![(idle.id, 2)], EntryId::ZERO, 0));
     assert_eq!(stage.row(fresh.id).map(|row| row.consumer), Some("me".to_owned()));
-    // A consumer claims from itself as well: what it does with that is not the store's business.
+    // A consumer claims from itself as well: what it does with such entries is not the store's
+    // concern.
     stage.abandon(*mine);
     let (_, claimed, _) = stage.claim_idle(&stage.me, EntryId::ZERO, 10).await?;
     assert_eq!(claimed.iter().map(|one| one.delivery_count).collect::<Vec<_>>(), [2]);
     Ok(())
 }
 
-/// Whether the claimer's own lease is shorter or longer than that. Versions which do not say their
-/// lease send three heartbeats in one.
+/// This holds whether the claimer's own lease is shorter or longer. Versions that do not write
+/// their lease send three heartbeats within one.
 pub async fn a_claim_goes_by_the_lease_of_whom_it_takes_from(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     let key = stage.key(Inlet::STREAM);

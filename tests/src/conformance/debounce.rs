@@ -1,4 +1,4 @@
-//! Debounced events: what waits is replaced by what is the same.
+//! Debounced events: a waiting event is replaced by one that is the same.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn debounce(
     Ok(stage.store.debounce(&stage.queue.stream, event).await?)
 }
 
-/// Name, event id and due time of what waits.
+/// Name, event id and due time of each waiting event.
 async fn waits(stage: &Stage) -> Result<Vec<(String, Option<String>, u64)>, StoreError> {
     let page = stage.store.scheduled(&stage.queue.stream, ScheduledFrom::First, 10).await?;
     Ok(page.events.into_iter().map(|event| (event.name, event.event_id, event.due)).collect())
@@ -91,7 +91,7 @@ pub async fn a_debounced_event_replaces_the_one_that_waits_and_begins_the_delay_
     Ok(())
 }
 
-/// A steady flow runs.
+/// An event runs even during a steady flow of others.
 pub async fn no_debounced_event_waits_longer_than_the_longest_wait_of_the_first(
     stage: &Stage,
 ) -> Case {
@@ -110,7 +110,7 @@ pub async fn no_debounced_event_waits_longer_than_the_longest_wait_of_the_first(
     Ok(())
 }
 
-/// At most one in a time, with the newest payload.
+/// At most one event enters in each delay, with the newest payload.
 pub async fn the_time_of_the_first_can_stand_while_its_payload_is_replaced(stage: &Stage) -> Case {
     let times = DebounceTimes { keeps_time: true, ..TIMES };
     let first = debounce(stage, "u:a", "e-1", times).await?;
@@ -133,7 +133,7 @@ pub async fn a_repetition_of_a_debounced_event_changes_nothing_while_it_waits(
     Ok(())
 }
 
-/// As other events that wait are, by their ids.
+/// Other waiting events are named by their event ids instead.
 pub async fn debounced_events_are_listed_moved_and_cancelled_by_their_name(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     debounce(stage, "u:a", "e-1", TIMES).await?;
@@ -154,7 +154,7 @@ pub async fn debounced_events_are_listed_moved_and_cancelled_by_their_name(stage
     Ok(())
 }
 
-/// It is another round.
+/// It begins a new round.
 pub async fn a_debounced_event_after_an_entered_one_waits_as_the_first(stage: &Stage) -> Case {
     let (delay, wait_max) = (Duration::from_millis(20), Duration::from_millis(40));
     let times = DebounceTimes { delay, wait_max, ..TIMES };

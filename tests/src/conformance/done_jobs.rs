@@ -1,4 +1,4 @@
-//! Notes of jobs that are done.
+//! Notes of finished jobs.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -51,7 +51,8 @@ pub async fn notes_are_kept_up_to_a_number_and_the_oldest_go_first(stage: &Stage
     Ok(())
 }
 
-/// Those of a group that goes on are removed with the next note, and those of a quiet one with the key.
+/// The notes of a group that continues to work are removed with its next note, and those of an idle
+/// group with the key.
 pub async fn notes_are_removed_when_their_time_is_over(stage: &Stage) -> Case {
     let (store, queue, key) = (&stage.store, &stage.queue, stage.queue.done_key());
     store.note_done(queue, keep(LEASE, 9), &notes(2)).await?;

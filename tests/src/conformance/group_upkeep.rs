@@ -33,7 +33,7 @@ macro_rules! group_upkeep_cases {
     };
 }
 
-/// The records are there, so the jobs are, each due when it was.
+/// The jobs still exist in the records, each due when it was before.
 pub async fn jobs_whose_place_in_the_retry_set_was_lost_get_it_back(stage: &Stage) -> Case {
     let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
     let now = stage.now().await?.0;
@@ -59,7 +59,7 @@ pub async fn jobs_whose_place_in_the_retry_set_was_lost_get_it_back(stage: &Stag
     Ok(())
 }
 
-/// A group that begins anew with its stream has lost what was in it.
+/// A group that begins again with a new stream has lost what was in the old one.
 pub async fn a_group_whose_stream_was_deleted_is_told_from_a_new_one(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     stage.deliver(2).await?;
@@ -200,8 +200,8 @@ pub async fn a_type_is_declared_while_a_consumer_with_it_is_alive(stage: &Stage)
     Ok(())
 }
 
-/// Types that were met lately are named unless a live consumer declares them. Long names count from
-/// the job's own time, and are not kept.
+/// Types that were met recently are listed unless a live consumer declares them. Long names count
+/// from the job's own time, and are not kept.
 pub async fn types_that_wait_without_a_handler_are_shown(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let (now, minute) = (stage.now().await?, Duration::from_secs(60));
@@ -221,7 +221,8 @@ pub async fn types_that_wait_without_a_handler_are_shown(stage: &Stage) -> Case 
     Ok(())
 }
 
-/// An older version does not write its types. It is looked for when a job would be given up.
+/// An older version does not write its types. A process of such a version is looked for before a job
+/// would be given up.
 pub async fn consumers_that_say_no_types_may_have_any(stage: &Stage) -> Case {
     let (store, queue, now) = (&stage.store, &stage.queue, stage.now().await?);
     store.heartbeat(queue, &stage.me, r#"{"beat_every":1,"types":[]}"#).await?;
@@ -235,7 +236,8 @@ pub async fn consumers_that_say_no_types_may_have_any(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// Who moves a job mostly reads it, so one without the type leaves it to those who have it.
+/// The consumer that moves a job usually reads it too, so a consumer without the type leaves it to
+/// those that have it.
 pub async fn a_due_job_stays_for_a_consumer_that_declares_its_type(stage: &Stage) -> Case {
     let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
     for (number, hold) in stage.deliver(2).await?.into_iter().enumerate() {

@@ -90,7 +90,7 @@ async fn sweep(stage: &Stage, rule: Option<HoldRule>) -> Result<SweptHolds, BoxE
     Ok(stage.store.sweep_holds(&stage.queue, HoldSweep { rule, cursors }).await?)
 }
 
-/// Runs all jobs to their end, from the lane: their names in order.
+/// Runs all jobs from the lane to their end. Returns their names in order.
 async fn drained(stage: &Stage, rule: HoldRule) -> Result<Vec<String>, BoxError> {
     let mut ran = Vec::new();
     loop {
@@ -105,7 +105,7 @@ async fn drained(stage: &Stage, rule: HoldRule) -> Result<Vec<String>, BoxError>
     }
 }
 
-/// Nothing is left of any limit.
+/// Whether nothing is left of any limit.
 async fn is_empty(stage: &Stage, rule: HoldRule) -> Result<bool, BoxError> {
     let swept = sweep(stage, Some(rule)).await?;
     Ok((swept.ended, swept.fed, swept.parked) == (0, 0, 0)
@@ -113,7 +113,7 @@ async fn is_empty(stage: &Stage, rule: HoldRule) -> Result<bool, BoxError> {
         && stage.pending(Inlet::LANE).is_empty())
 }
 
-/// In the order of the stream. A job that waited has the id of the entry that was published.
+/// They run in the order of the stream. A job that waited has the id of its published entry.
 pub async fn jobs_of_one_key_go_one_after_the_other_and_other_keys_beside_them(
     stage: &Stage,
 ) -> Case {
@@ -142,7 +142,7 @@ pub async fn jobs_of_one_key_go_one_after_the_other_and_other_keys_beside_them(
     Ok(())
 }
 
-/// And no more than two.
+/// A third job of the key waits.
 pub async fn a_limit_of_two_admits_two_of_a_key(stage: &Stage) -> Case {
     let two = rule(HoldScope::Key, 2)?;
     publish(stage, &["a:1", "a:2", "a:3", "a:4", "b:1"]).await?;
@@ -156,7 +156,7 @@ pub async fn a_limit_of_two_admits_two_of_a_key(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// Nor do they have an order.
+/// Jobs without a key have no order either.
 pub async fn jobs_without_a_key_are_not_limited(stage: &Stage) -> Case {
     publish(stage, &["one", "two", ":three", ":four"]).await?;
     let taken = take(stage, Inlet::STREAM, KEY).await?;
@@ -185,7 +185,7 @@ pub async fn keys_may_be_long_and_have_any_byte(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// As when the answer to the first was lost.
+/// As if the answer to the first call was lost.
 pub async fn an_end_that_is_told_twice_lets_one_job_go_on(stage: &Stage) -> Case {
     publish(stage, &["a:1", "a:2", "a:3"]).await?;
     let first = only(take(stage, Inlet::STREAM, KEY).await?)?;
@@ -196,7 +196,7 @@ pub async fn an_end_that_is_told_twice_lets_one_job_go_on(stage: &Stage) -> Case
     Ok(())
 }
 
-/// The retry of a job, with the field that says which entry had its place.
+/// The retry of a job, with the field that says which entry has its place.
 fn retry_of(delivery: &Delivery) -> Fields {
     let source = if delivery.inlet.is_lane() { 'l' } else { 's' };
     let mut job = delivery.entry.fields().to_vec();
@@ -218,7 +218,7 @@ async fn promote(stage: &Stage) -> Result<usize, BoxError> {
     Ok(stage.store.promote(&stage.queue, &stage.me, 100).await?.promoted)
 }
 
-/// Through any number of them, also while nothing has read it from the lane.
+/// The job keeps it through any number of retries, and while it is in the lane unread.
 pub async fn a_job_keeps_its_place_while_it_waits_for_its_retry(stage: &Stage) -> Case {
     publish(stage, &["a:1", "a:2"]).await?;
     let mut running = only(take(stage, Inlet::STREAM, KEY).await?)?;
@@ -237,7 +237,7 @@ pub async fn a_job_keeps_its_place_while_it_waits_for_its_retry(stage: &Stage) -
     Ok(())
 }
 
-/// The retry goes behind those that wait by then.
+/// The retry goes behind the jobs that wait by then.
 pub async fn a_place_that_is_given_back_lets_the_next_go_before_the_retry(stage: &Stage) -> Case {
     publish(stage, &["a:1", "a:2", "a:3"]).await?;
     let first = only(take(stage, Inlet::STREAM, KEY).await?)?;
@@ -274,8 +274,8 @@ pub async fn a_job_that_another_consumer_claims_keeps_its_place(stage: &Stage) -
     Ok(())
 }
 
-/// It is not put into its own line. What is looked at before that has no place: a limit that counts dead
-/// processes' jobs would admit none of theirs again.
+/// It is not put into its own line. Entries that are examined before it have no place: if the limit
+/// counted jobs of dead processes, it would never admit theirs again.
 pub async fn an_entry_that_is_delivered_again_after_the_group_was_lost_has_its_place(
     stage: &Stage,
 ) -> Case {
@@ -296,7 +296,7 @@ pub async fn an_entry_that_is_delivered_again_after_the_group_was_lost_has_its_p
     Ok(())
 }
 
-/// It has no place from before.
+/// It has no place from before the redrive.
 pub async fn a_redriven_job_goes_behind_those_that_wait(stage: &Stage) -> Case {
     publish(stage, &["a:1", "a:2", "a:3"]).await?;
     let first = only(take(stage, Inlet::STREAM, KEY).await?)?;
@@ -313,7 +313,7 @@ pub async fn a_redriven_job_goes_behind_those_that_wait(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// Whatever key they have.
+/// This holds whatever keys the jobs have.
 pub async fn a_limit_of_the_group_leaves_in_the_stream_what_it_does_not_admit(
     stage: &Stage,
 ) -> Case {
@@ -327,7 +327,7 @@ pub async fn a_limit_of_the_group_leaves_in_the_stream_what_it_does_not_admit(
     assert_eq!(stage.pending(Inlet::STREAM).len(), 2);
     let [one, _] = &taken.deliveries[..] else { return Err("two were admitted".into()) };
     finish(stage, two, one).await?;
-    // What comes through the lane waits in a line, before what is in the stream.
+    // A job that comes through the lane waits in a line, and goes before the jobs in the stream.
     let job = one.entry.fields().to_vec();
     let token = streamjobs::__store::dead_letters::RedriveToken::new("t")?;
     let request = streamjobs::__store::dead_letters::RedriveRequest { fields: job, token };
@@ -343,7 +343,7 @@ pub async fn a_limit_of_the_group_leaves_in_the_stream_what_it_does_not_admit(
     Ok(())
 }
 
-/// Here by hand, for a key that has a line.
+/// This test ends such a job by hand, for a key that has a line.
 pub async fn a_sweep_ends_the_places_of_jobs_that_are_gone_and_of_no_others(stage: &Stage) -> Case {
     publish(stage, &["a:1", "a:2", "a:3", "b:1"]).await?;
     let taken = take(stage, Inlet::STREAM, KEY).await?;
@@ -366,7 +366,7 @@ pub async fn a_sweep_ends_the_places_of_jobs_that_are_gone_and_of_no_others(stag
     Ok(())
 }
 
-/// As after a version whose groups have no limit any more.
+/// Such lines remain from a version whose groups had a limit.
 pub async fn lines_go_on_without_a_limit_unless_a_live_process_has_one(stage: &Stage) -> Case {
     publish(stage, &["a:1", "a:2", "a:3"]).await?;
     let first = only(take(stage, Inlet::STREAM, KEY).await?)?;
@@ -387,7 +387,7 @@ pub async fn lines_go_on_without_a_limit_unless_a_live_process_has_one(stage: &S
     Ok(())
 }
 
-/// By an operator who wants to lose no work, and by one who accepts it.
+/// The first removal must not lose work; the second one may.
 pub async fn a_group_with_lines_is_not_done_and_takes_them_along_when_it_is_removed(
     stage: &Stage,
 ) -> Case {
@@ -404,7 +404,7 @@ pub async fn a_group_with_lines_is_not_done_and_takes_them_along_when_it_is_remo
     Ok(())
 }
 
-/// Also to a process without a limit, which lets them go on.
+/// A process without a limit gets the number too, and lets the jobs go on.
 pub async fn promotions_say_how_many_jobs_wait(stage: &Stage) -> Case {
     let parked = async || -> Result<u64, BoxError> {
         Ok(stage.store.promote(&stage.queue, &stage.me, 0).await?.parked)
@@ -418,7 +418,7 @@ pub async fn promotions_say_how_many_jobs_wait(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// While it runs, while it waits for its retry, on its way back, and when its process has released it.
+/// The job is running, waits for its retry, is on its way back, or was released by its process.
 pub async fn the_job_for_which_a_line_waits_is_found_wherever_it_is(stage: &Stage) -> Case {
     let found = async || stage.store.line_holder(&stage.queue, 100).await;
     let place = async || -> Result<HeldPlace, BoxError> {
@@ -466,7 +466,7 @@ pub async fn the_job_for_which_a_line_waits_is_found_wherever_it_is(stage: &Stag
     Ok(())
 }
 
-/// The server looks at a part of many places.
+/// If there are many places, the server examines only some of them.
 pub async fn a_search_for_the_job_of_a_line_says_how_far_it_went(stage: &Stage) -> Case {
     let keys = (0..700).map(|number| format!("k{number}:1")).collect::<Vec<_>>();
     publish(stage, &keys.iter().map(String::as_str).collect::<Vec<_>>()).await?;

@@ -200,7 +200,7 @@ pub async fn a_range_is_read_from_either_end(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// A list gets what it shows, and the sizes of the rest.
+/// A list gets only what it shows, and the sizes of the rest.
 pub async fn previews_have_the_beginnings_of_values_in_the_order_asked_for(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     let ids = stage.append(5).await?;
@@ -271,7 +271,7 @@ pub async fn consumers_describe_themselves_with_every_heartbeat(stage: &Stage) -
     Ok(())
 }
 
-/// A process that has not read yet is known by its heartbeat, until that is taken back.
+/// A process that has not read yet is known by its heartbeat, until the heartbeat is removed.
 pub async fn a_consumer_is_shown_before_its_first_read(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     assert!(store.consumers(queue).await?.consumers.is_empty());
@@ -286,7 +286,7 @@ pub async fn a_consumer_is_shown_before_its_first_read(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// New dead letters and failed jobs that wait for retry are told from snoozed ones.
+/// New dead letters and failed jobs that wait for retry are distinguished from snoozed ones.
 pub async fn failed_jobs_are_found_with_their_errors(stage: &Stage) -> Case {
     let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
     let job = |pairs: [(&'static str, String); 2]| {
@@ -383,7 +383,7 @@ pub async fn what_a_job_carries_of_its_attempts_is_read_wherever_it_is(stage: &S
     let lane = stage.read(me, Inlet::LANE, 1).await?;
     let lane = lane.first().ok_or("an entry of the lane")?.entry.id();
     assert_eq!(known(JobPlace::Lane(lane)).await?, (2, 0));
-    // Neither lists of entries nor those of letters move it.
+    // Neither lists of entries nor lists of letters transfer it.
     let span = Span { from: EntryId::ZERO, to: EntryId::MAX };
     let field = |entry: &EntryPreview| {
         let mut fields = entry.fields.iter().filter(|field| field.name == "sj-history");

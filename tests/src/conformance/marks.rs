@@ -54,7 +54,7 @@ pub async fn work_is_begun_by_one_and_done_for_all(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// The same job takes its work over at once, and the attempt before cannot undo that.
+/// The same job takes over its work at once, and the earlier attempt cannot undo that.
 pub async fn the_same_job_takes_its_work_over_at_once(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     begin(stage, by("a", ONE)).await?;
@@ -70,7 +70,7 @@ pub async fn the_same_job_takes_its_work_over_at_once(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// Abandoned work is taken over when its time is over, and every mark expires.
+/// Abandoned work can be taken over when its time is over, and every mark expires.
 pub async fn abandoned_work_is_taken_over_when_its_time_is_over(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let short = Duration::from_millis(5);

@@ -1,7 +1,7 @@
 //! The contract of [`Store`] as test cases, which both stores run.
 //!
-//! Each case gets a [`Stage`] with a fresh store, and [`RawAccess`] to make entries old or lost. A file of
-//! cases lists them in a macro of its own, which `conformance_tests` collects.
+//! Each case gets a [`Stage`] with a fresh store, and [`RawAccess`] to make entries old or lost. Each file
+//! of cases lists them in a macro, and `conformance_tests` collects these macros.
 
 pub mod admin;
 pub mod cancels;
@@ -141,7 +141,7 @@ impl Stage {
         self.pending(Inlet::STREAM).into_iter().find(|row| row.id == id)
     }
 
-    /// Claims one page for a consumer: cursor, claimed, trimmed.
+    /// Claims one page for a consumer. Returns the cursor, the claimed entries and the trimmed ones.
     async fn claim_idle(
         &self,
         consumer: &ConsumerName,

@@ -29,7 +29,7 @@ macro_rules! overlap_cases {
     };
 }
 
-/// A schedule of seconds that all lie in the past: after each firing, the next one is due.
+/// A schedule of seconds in the past: after each firing, the next occurrence is due at once.
 struct Timer<'a> {
     stage: &'a Stage,
     at: u64,
@@ -53,7 +53,8 @@ impl<'a> Timer<'a> {
         Ok(Self { stage, at })
     }
 
-    /// Fires so many occurrences: entries that were published, and how many were skipped.
+    /// Fires this many occurrences. Returns the entries that were published, and how many were
+    /// skipped.
     async fn fire(&mut self, count: u64) -> Result<(Vec<EntryId>, u64), BoxError> {
         let (at, next) = (self.at, self.at + count * 1_000);
         let occurrence = |number: u64| {
@@ -114,7 +115,7 @@ async fn acknowledge(stage: &Stage, of: Hold) -> Case {
     Ok(())
 }
 
-/// The job of an entry, as a retry has it.
+/// The job of an entry in the form of a retry.
 fn again(origin: EntryId) -> Fields {
     let mut job = fields("again");
     job.push((Bytes::from_static(b"sj-origin"), origin.to_string().into()));
@@ -133,7 +134,7 @@ async fn promote(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// It waits, and runs.
+/// First the job waits, then it runs.
 pub async fn an_occurrence_is_skipped_until_the_job_of_the_last_one_is_done(stage: &Stage) -> Case {
     let mut timer = Timer::new(stage).await?;
     for _ in 0..2 {
@@ -150,7 +151,7 @@ pub async fn an_occurrence_is_skipped_until_the_job_of_the_last_one_is_done(stag
     Ok(())
 }
 
-/// Through two retries, each of which has another entry.
+/// There are two retries, each with another entry.
 pub async fn an_occurrence_is_skipped_while_a_retry_waits_and_runs(stage: &Stage) -> Case {
     let mut timer = Timer::new(stage).await?;
     let entry = timer.publishes().await?;
@@ -168,7 +169,7 @@ pub async fn an_occurrence_is_skipped_while_a_retry_waits_and_runs(stage: &Stage
     Ok(())
 }
 
-/// Behind another job of its key.
+/// It waits behind another job of its key.
 pub async fn an_occurrence_is_skipped_while_the_job_waits_in_a_line(stage: &Stage) -> Case {
     let limit = std::num::NonZeroU32::MIN;
     let rule = HoldRule { scope: HoldScope::Key, limit, blocks: true };
@@ -193,7 +194,7 @@ pub async fn an_occurrence_is_skipped_while_the_job_waits_in_a_line(stage: &Stag
     Ok(())
 }
 
-/// Dead letters wait for people, and no occurrence waits for these.
+/// A dead letter waits for a person, and no occurrence waits for that.
 pub async fn a_dead_letter_ends_a_job(stage: &Stage) -> Case {
     let mut timer = Timer::new(stage).await?;
     timer.publishes().await?;
@@ -204,7 +205,7 @@ pub async fn a_dead_letter_ends_a_job(stage: &Stage) -> Case {
     timer.skips("the next one waits").await
 }
 
-/// However it was ended, no occurrence waits for it.
+/// However the job ended, no occurrence waits for it.
 pub async fn a_job_that_is_gone_skips_nothing(stage: &Stage) -> Case {
     let (stream, group) = (stage.queue.stream.as_str(), stage.queue.group.as_str());
     let mut timer = Timer::new(stage).await?;
@@ -222,7 +223,7 @@ pub async fn a_job_that_is_gone_skips_nothing(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// The others would run beside it.
+/// The other occurrences would run at the same time.
 pub async fn of_several_occurrences_at_once_the_first_is_published(stage: &Stage) -> Case {
     let mut timer = Timer::new(stage).await?;
     let (entries, skipped) = timer.fire(4).await?;

@@ -48,7 +48,7 @@ async fn amounts(stage: &Stage, inlet: Inlet) -> Result<Vec<Option<u64>>, BoxErr
     Ok(shown.into_iter().map(|progress| progress.map(|progress| progress.done)).collect())
 }
 
-/// Only of those that say something.
+/// Only jobs that report progress show some.
 pub async fn progress_is_shown_beside_the_pending_entry_with_its_age(stage: &Stage) -> Case {
     let holds = stage.deliver(3).await?;
     let [one, two, _] = holds.as_slice() else { return Err("three were delivered".into()) };
@@ -81,7 +81,7 @@ pub async fn the_last_progress_of_a_job_replaces_the_one_before(stage: &Stage) -
     Ok(())
 }
 
-/// What it has written before is not shown, since it is about another attempt.
+/// What it has written before is not shown, because it belongs to another attempt.
 pub async fn an_attempt_that_has_lost_its_entry_writes_and_removes_nothing(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     write(stage, &stage.me, hold, Some((5, None, "first"))).await?;
@@ -107,7 +107,7 @@ pub async fn an_entry_that_is_not_pending_has_no_progress(stage: &Stage) -> Case
     Ok(())
 }
 
-/// An entry of the lane may have the id of one in the stream.
+/// An entry of the lane may have the same id as one in the stream.
 pub async fn entries_of_the_lane_have_progress_of_their_own(stage: &Stage) -> Case {
     stage.raw.append(&stage.key(Inlet::LANE), fields("in the lane"));
     let delivered = stage.read(&stage.me, Inlet::LANE, 1).await?;

@@ -41,13 +41,13 @@ async fn reserve(stage: &Stage, asked: StartsAsked) -> Result<StartsGranted, Box
     Ok(stage.store.reserve_starts(&stage.queue, asked).await?)
 }
 
-/// A part of the burst is kept back for starts that are late: no more than a quarter of a second.
+/// A part of the burst is reserved for late starts: at most a quarter of a second's worth.
 pub async fn a_burst_may_start_at_once_and_the_others_an_interval_apart(stage: &Stage) -> Case {
     let seven = reserve(stage, asked(hourly(8), 9)).await?;
     let slack = Duration::from_millis(250);
     assert_eq!((seven.starts.count, seven.starts.slack), (8, slack), "within the horizon");
     assert_eq!(seven.starts.interval, Duration::from_secs(3600));
-    // The last of eight is late by the slack.
+    // The last of eight is later by the slack.
     assert!(seven.starts.offset + 7 * 3_600_000_000 == 250_000, "{seven:?}");
     let none = reserve(stage, asked(hourly(8), 9)).await?;
     assert_eq!(none.starts, Starts::default());
@@ -80,7 +80,7 @@ pub async fn what_was_not_used_is_granted_again_unless_others_were_granted_since
     Ok(())
 }
 
-/// Processes with two rates would grant more than either.
+/// With a rate for each process, more starts would be granted than either rate allows.
 pub async fn the_rate_of_the_process_that_joined_last_holds_for_all(stage: &Stage) -> Case {
     let per_minute = rate(1, Duration::from_secs(60), 9);
     let old = reserve(stage, asked(per_minute, 1)).await?;
@@ -98,7 +98,7 @@ pub async fn the_rate_of_the_process_that_joined_last_holds_for_all(stage: &Stag
     Ok(())
 }
 
-/// Without a limit, all is granted and nothing counted.
+/// If the operator lifts the limit, everything is granted and nothing is counted.
 pub async fn an_operators_rate_precedes_the_codes_until_it_is_taken_back(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let promoted = async || store.promote(queue, &stage.me, 0).await;
@@ -122,7 +122,7 @@ pub async fn an_operators_rate_precedes_the_codes_until_it_is_taken_back(stage: 
     Ok(())
 }
 
-/// The same cut meets a rate that was raised.
+/// The same cut is made if a rate was raised.
 pub async fn a_clock_that_is_set_back_costs_an_interval_and_no_standstill(stage: &Stage) -> Case {
     assert_eq!(reserve(stage, asked(hourly(40), 40)).await?.starts.count, 40);
     let raised = rate(20, Duration::from_secs(1), 1);
@@ -134,7 +134,7 @@ pub async fn a_clock_that_is_set_back_costs_an_interval_and_no_standstill(stage:
     Ok(())
 }
 
-/// As where several jobs meet a limit of the other side, with different times.
+/// As if several jobs met a limit of the service that they call, and were told different times.
 pub async fn a_limited_group_is_granted_nothing_until_the_longest_wait_is_over(
     stage: &Stage,
 ) -> Case {

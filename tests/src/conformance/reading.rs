@@ -44,7 +44,7 @@ pub async fn entries_are_delivered_once_in_order_with_count_one(stage: &Stage) -
     Ok(())
 }
 
-/// The count is a bound.
+/// The count is an upper bound.
 pub async fn no_more_is_delivered_than_asked_for(stage: &Stage) -> Case {
     stage.append(10).await?;
     assert_eq!(stage.read(&stage.me, Inlet::STREAM, 4).await?.len(), 4);
@@ -64,7 +64,7 @@ pub async fn a_count_of_nothing_reads_nothing_and_acknowledges(stage: &Stage) ->
     Ok(())
 }
 
-/// A read that waits is served as soon as there is something.
+/// A read that waits is served as soon as there is an entry.
 pub async fn a_waiting_read_ends_with_an_entry(stage: &Stage) -> Case {
     let mut reader = stage.reader(&stage.me).await?;
     let block = Some(Duration::from_secs(20));
@@ -75,7 +75,7 @@ pub async fn a_waiting_read_ends_with_an_entry(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// A wait is bounded.
+/// A wait has an end.
 pub async fn a_waiting_read_ends_with_its_time(stage: &Stage) -> Case {
     let mut reader = stage.reader(&stage.me).await?;
     let block = Some(Duration::from_millis(30));
@@ -94,7 +94,7 @@ pub async fn a_waiting_read_is_ended_by_waking_it(stage: &Stage) -> Case {
     let mut read = Box::pin(reader.read(request));
     let wake = async {
         loop {
-            // The request may be on its way still, so one is not always enough.
+            // The read may still be on its way, so one call is not always enough.
             stage.store.wake(waker).await?;
             if let Ok(reply) = timeout(Duration::from_millis(20), &mut read).await {
                 return reply;
@@ -109,7 +109,7 @@ pub async fn a_waiting_read_is_ended_by_waking_it(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// One round trip acknowledges and reads; what was not pending is not counted.
+/// One round trip acknowledges and reads; entries that were not pending are not counted.
 pub async fn acknowledgements_ride_in_front_of_a_read(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     stage.append(1).await?;
@@ -122,7 +122,7 @@ pub async fn acknowledgements_ride_in_front_of_a_read(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// The lane holds only what is to be done.
+/// The lane holds only jobs that are still to be done.
 pub async fn an_acknowledged_entry_of_the_lane_is_deleted(stage: &Stage) -> Case {
     let lane = stage.key(Inlet::LANE);
     let id = stage.raw.append(&lane, fields("a"));
@@ -144,7 +144,7 @@ pub async fn an_entry_of_another_client_is_delivered_as_it_is(stage: &Stage) -> 
     Ok(())
 }
 
-/// Many entries at once are stored as one after the other.
+/// Entries of one append are stored like entries appended one by one.
 pub async fn a_thousand_entries_of_one_append_keep_their_order(stage: &Stage) -> Case {
     let ids = stage.append(1_500).await?;
     assert!(ids.len() == 1_500 && ids.is_sorted());
@@ -154,7 +154,7 @@ pub async fn a_thousand_entries_of_one_append_keep_their_order(stage: &Stage) ->
     Ok(())
 }
 
-/// A cap that belongs to appending cuts at once.
+/// A maximum length at appending takes effect at once.
 pub async fn a_cap_at_appending_cuts_the_oldest(stage: &Stage) -> Case {
     let cap = Retention::MaxLenExact(std::num::NonZeroU64::new(3).ok_or("not zero")?);
     let entries = (0..10).map(|number: i32| fields(&number.to_string())).collect();
@@ -165,13 +165,13 @@ pub async fn a_cap_at_appending_cuts_the_oldest(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// It takes no entries while it waits, and hears of one that comes.
+/// It takes no entries while it waits, and notices one that arrives.
 pub async fn a_reader_that_waits_here_waits_without_a_read(stage: &Stage) -> Case {
     let setup = ReaderSetup { waits_here: true, ..ReaderSetup::waiting(Duration::from_secs(2)) };
     let mut reader = stage.store.reader(&stage.queue, &stage.me, setup).await?;
     let (inlet, count) = (Inlet::STREAM, 5);
     let read = || ReadRequest { acks: &[], inlet, count, block: None };
-    // It may look once more than there is reason to, until the server says what changes.
+    // It may check once more than necessary, until the server reports changes.
     let drained = async |reader: &mut Box<dyn StreamReader>| {
         while reader.ready(Duration::from_millis(20)).await? {
             assert!(reader.read(read()).await?.deliveries?.is_empty());
@@ -184,7 +184,7 @@ pub async fn a_reader_that_waits_here_waits_without_a_read(stage: &Stage) -> Cas
     assert!(stage.pending(Inlet::STREAM).is_empty(), "nothing was delivered by waiting");
     let delivered = reader.read(read()).await?.deliveries?;
     assert_eq!(delivered.iter().map(|one| one.entry.id()).collect::<Vec<_>>(), appended?);
-    // Another loop wants it back.
+    // Another loop ends the wait.
     drained(&mut reader).await?;
     let waker = reader.waker();
     let wake = async {

@@ -38,7 +38,7 @@ fn json(text: &'static str) -> Option<StoredResult> {
     Some(StoredResult::Json(Bytes::from_static(text.as_bytes())))
 }
 
-/// A run that is repeated changes nothing that was seen.
+/// A repeated run does not change a result that others may have seen.
 pub async fn the_first_result_of_a_job_stays(stage: &Stage) -> Case {
     assert_eq!(kept(stage).await?, None);
     assert_eq!(keep(stage, "{\"cents\":7}", LEASE).await?, ResultKept::Kept);
@@ -59,7 +59,7 @@ pub async fn a_result_is_forgotten_when_its_time_is_over(stage: &Stage) -> Case 
     Ok(())
 }
 
-/// The sign gives way to a result, and never replaces one.
+/// A result replaces the sign, and the sign never replaces a result.
 pub async fn a_dead_letter_has_a_sign_until_it_runs_again_or_is_done(stage: &Stage) -> Case {
     let (store, queue, id) = (&stage.store, &stage.queue, id()?);
     let sign = DeadSign { reason: "exhausted", error: Some("no\nprice") };

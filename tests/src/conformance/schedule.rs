@@ -65,7 +65,7 @@ async fn names(stage: &Stage) -> Result<Vec<String>, StoreError> {
 const SOON: Duration = Duration::from_millis(40);
 const FAR: Duration = Duration::from_secs(3_600);
 
-/// It is in no backlog before, and afterwards it is an entry as any other.
+/// It is in no backlog before, and afterwards it is an entry like any other.
 pub async fn an_event_waits_until_it_is_due_and_enters_with_its_fields(stage: &Stage) -> Case {
     let before = stage.now().await?.0;
     let Scheduling::Waits { due, repeated: false, .. } =
@@ -108,7 +108,7 @@ pub async fn the_first_time_of_an_event_id_stands_while_it_waits(stage: &Stage) 
     Ok(())
 }
 
-/// A time before now, and no delay, are publishing.
+/// An event with a past time or without a delay is published at once.
 pub async fn what_is_due_already_is_appended_at_once(stage: &Stage) -> Case {
     let now = stage.now().await?.0;
     let stream = &stage.queue.stream;
@@ -143,7 +143,7 @@ pub async fn a_cancelled_event_never_enters(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// Only what still waits has its time changed.
+/// Only an event that still waits can have its time changed.
 pub async fn a_changed_time_counts_and_a_past_one_enters_at_once(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     let change = async |name: &str, due| {
@@ -175,7 +175,7 @@ pub async fn a_changed_time_counts_and_a_past_one_enters_at_once(stage: &Stage) 
     Ok(())
 }
 
-/// As publishing does.
+/// Publishing applies the same retention.
 pub async fn scheduled_events_enter_with_the_retention_of_appending(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     let two = Retention::MaxLenExact(NonZeroU64::MIN.saturating_add(1));
@@ -195,7 +195,7 @@ pub async fn scheduled_events_enter_with_the_retention_of_appending(stage: &Stag
     Ok(())
 }
 
-/// What is left is said.
+/// The answer says that more events are due.
 pub async fn a_page_of_due_events_is_limited(stage: &Stage) -> Case {
     for name in ["a", "b", "c", "d", "e"] {
         schedule(stage, name, Due::In(SOON)).await?;
@@ -239,7 +239,7 @@ pub async fn events_that_lost_their_place_get_it_back(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// Nothing can be appended for them.
+/// Without a record, there is nothing to append.
 pub async fn events_without_a_record_are_removed_and_counted(stage: &Stage) -> Case {
     let stream = &stage.queue.stream;
     schedule(stage, "a", Due::In(SOON)).await?;
@@ -253,7 +253,7 @@ pub async fn events_without_a_record_are_removed_and_counted(stage: &Stage) -> C
     Ok(())
 }
 
-/// The mark that the stream is scheduled to is one of them.
+/// The sign that events are scheduled to the stream is one of the records.
 pub async fn a_stream_whose_records_are_all_lost_is_still_looked_at(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     schedule(stage, "a", Due::In(SOON)).await?;
@@ -274,7 +274,7 @@ pub async fn a_stream_whose_records_are_all_lost_is_still_looked_at(stage: &Stag
     Ok(())
 }
 
-/// Also where the last event of a page is gone.
+/// This holds even if the last event of a page is gone.
 pub async fn pages_of_waiting_events_have_each_once_in_order(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     let at = stage.now().await?.0 + 3_600_000;

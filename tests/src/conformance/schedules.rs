@@ -140,7 +140,7 @@ pub async fn a_schedule_begins_at_its_next_time_and_keeps_it_under_the_same_defi
     Ok(())
 }
 
-/// Also where the old one was overdue.
+/// This holds even if the old definition was overdue.
 pub async fn the_last_definition_stands_and_makes_up_nothing(stage: &Stage) -> Case {
     let now = declare_due(stage, "nightly").await?;
     let version = due(stage).await?.version;
@@ -156,7 +156,7 @@ pub async fn the_last_definition_stands_and_makes_up_nothing(stage: &Stage) -> C
     Ok(())
 }
 
-/// So a living process takes over only where the newer ones are gone.
+/// So a live process takes over only if the newer ones are gone.
 pub async fn a_definition_that_was_declared_lately_can_be_left_as_it_is(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     let at = stage.now().await?.0 + HOUR;
@@ -176,7 +176,8 @@ pub async fn a_definition_that_was_declared_lately_can_be_left_as_it_is(stage: &
     Ok(())
 }
 
-/// A request that arrives late, or a process whose picture of the server's clock is wrong.
+/// The time is wrong if a request arrives late, or if a process has a wrong estimate of the
+/// server's clock.
 pub async fn what_was_computed_from_another_time_is_refused(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     let now = stage.now().await?.0;
@@ -281,7 +282,7 @@ pub async fn a_firing_is_refused_unless_time_definition_and_score_are_the_expect
     Ok(())
 }
 
-/// A repetition after a lost answer is a second one, too.
+/// A repetition after a lost answer also counts as the second.
 pub async fn of_two_processes_that_fire_one_is_first(stage: &Stage) -> Case {
     let now = declare_due(stage, "nightly").await?;
     let firing = firing("nightly", &score(now), &[now], now + HOUR)?;
@@ -292,7 +293,7 @@ pub async fn of_two_processes_that_fire_one_is_first(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// What is refused concerns no other.
+/// A refused firing does not concern the others.
 pub async fn firings_of_one_call_have_an_answer_each(stage: &Stage) -> Case {
     let mut firings = Vec::new();
     for number in 0..120 {
@@ -311,7 +312,7 @@ pub async fn firings_of_one_call_have_an_answer_each(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// As publishing does.
+/// Publishing applies the same retention.
 pub async fn firings_publish_with_the_retention_of_appending(stage: &Stage) -> Case {
     let now = declare_due(stage, "nightly").await?;
     let two = Retention::MaxLenExact(NonZeroU64::MIN.saturating_add(1));
@@ -322,7 +323,7 @@ pub async fn firings_publish_with_the_retention_of_appending(stage: &Stage) -> C
     Ok(())
 }
 
-/// Whether it was due or not.
+/// This holds whether it was due or not.
 pub async fn a_paused_schedule_is_not_due_and_begins_anew_when_it_is_resumed(
     stage: &Stage,
 ) -> Case {
@@ -355,7 +356,7 @@ pub async fn a_paused_schedule_is_not_due_and_begins_anew_when_it_is_resumed(
     Ok(())
 }
 
-/// While it is paused as well.
+/// This works while it is paused, too.
 pub async fn a_run_by_hand_publishes_one_event_and_moves_nothing(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     let at = stage.now().await?.0 + HOUR;
@@ -377,7 +378,7 @@ pub async fn a_run_by_hand_publishes_one_event_and_moves_nothing(stage: &Stage) 
     Ok(())
 }
 
-/// One in the code of a living process would be declared again.
+/// A live process would declare a schedule of its code again.
 pub async fn a_schedule_that_a_process_declares_cannot_be_removed_and_any_other_can(
     stage: &Stage,
 ) -> Case {
@@ -398,7 +399,7 @@ pub async fn a_schedule_that_a_process_declares_cannot_be_removed_and_any_other_
     Ok(())
 }
 
-/// Those that were stored at run time stay.
+/// Schedules that were stored at run time stay.
 pub async fn schedules_that_no_process_declares_are_forgotten(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     let at = stage.now().await?.0 + HOUR;
@@ -417,7 +418,7 @@ pub async fn schedules_that_no_process_declares_are_forgotten(stage: &Stage) -> 
     Ok(())
 }
 
-/// What an eviction has taken.
+/// Another part was lost to an eviction.
 pub async fn a_schedule_without_a_place_gets_it_back_and_a_place_without_a_schedule_goes(
     stage: &Stage,
 ) -> Case {
@@ -466,7 +467,7 @@ pub async fn a_definition_that_cannot_be_read_stays_and_stops_nothing_else(stage
     Ok(())
 }
 
-/// With payloads where they are asked for.
+/// Payloads are included if they are asked for.
 pub async fn schedules_are_listed_in_pages_by_name(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     let at = stage.now().await?.0 + HOUR;

@@ -74,7 +74,7 @@ pub async fn a_trimmed_entry_can_still_be_retried_and_dead_lettered(stage: &Stag
     Ok(())
 }
 
-/// The letter about a loss stands for the entry, for the attempt that has its payload.
+/// The letter about a loss stands for the entry, and the attempt that has the payload can replace it.
 pub async fn a_letter_about_a_loss_is_replaced_by_the_job_it_stands_for(stage: &Stage) -> Case {
     let holds = stage.deliver(3).await?;
     for hold in &holds {
@@ -275,7 +275,8 @@ pub async fn retries_of_one_step_have_an_answer_each_and_leave_the_others_alone(
     Ok(())
 }
 
-/// More than one call takes, in any order, side by side and far from each other in the pending list.
+/// There are more of them than one call takes, in any order, next to each other and far apart in the
+/// pending list.
 pub async fn many_retries_are_scheduled_in_one_step_wherever_their_entries_are(
     stage: &Stage,
 ) -> Case {

@@ -1,4 +1,4 @@
-//! Fair shares of keys: which jobs a take hands out, and that nothing waits while a slot is free.
+//! Fair shares of keys: which jobs a take hands out, and that no job waits while a slot is free.
 
 use std::num::NonZeroU32;
 
@@ -41,7 +41,7 @@ async fn finish(stage: &Stage, of: &[Delivery]) -> Result<Finished, BoxError> {
     Ok(stage.store.finish(&stage.queue, SHARE, &places).await?)
 }
 
-/// Runs jobs one after the other in one slot until none is left: their names in order.
+/// Runs jobs one after the other in one slot until none is left. Returns their names in order.
 async fn one_by_one(stage: &Stage) -> Result<Vec<String>, BoxError> {
     let mut ran = Vec::new();
     loop {
@@ -54,7 +54,7 @@ async fn one_by_one(stage: &Stage) -> Result<Vec<String>, BoxError> {
     }
 }
 
-/// Nothing is left of shares, nor of jobs.
+/// Asserts that no shares and no jobs are left.
 async fn assert_empty(stage: &Stage) -> Case {
     let cursors = SweepCursors::default();
     let swept =
@@ -64,7 +64,7 @@ async fn assert_empty(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// Whatever comes first in the stream.
+/// This holds whatever comes first in the stream.
 pub async fn the_key_with_the_fewest_jobs_in_flight_is_next(stage: &Stage) -> Case {
     let ids = publish(stage, &["a:1", "a:2", "a:3", "a:4", "b:1", "b:2"]).await?;
     let first = take(stage, 2).await?;
@@ -86,7 +86,8 @@ pub async fn the_key_with_the_fewest_jobs_in_flight_is_next(stage: &Stage) -> Ca
     Ok(())
 }
 
-/// Also when each job ends before the next one is asked for. The jobs of a key keep their order.
+/// This holds even if each job ends before the next one is asked for. The jobs of a key keep their
+/// order.
 pub async fn keys_with_as_many_in_flight_take_turns(stage: &Stage) -> Case {
     publish(stage, &["a:1", "a:2", "a:3", "a:4", "b:1", "b:2", "c:1"]).await?;
     let ran = one_by_one(stage).await?;
@@ -94,7 +95,7 @@ pub async fn keys_with_as_many_in_flight_take_turns(stage: &Stage) -> Case {
     assert_empty(stage).await
 }
 
-/// More than one take reads ahead.
+/// The stream has more entries than one take reads ahead.
 pub async fn a_key_is_found_behind_many_jobs_of_another(stage: &Stage) -> Case {
     let noisy = (0..900).map(|number| format!("a:{number}")).collect::<Vec<_>>();
     publish(stage, &noisy.iter().map(String::as_str).collect::<Vec<_>>()).await?;
@@ -106,7 +107,7 @@ pub async fn a_key_is_found_behind_many_jobs_of_another(stage: &Stage) -> Case {
     assert_empty(stage).await
 }
 
-/// Nor one of another process.
+/// The same holds for a slot of another process.
 pub async fn no_slot_stays_free_while_a_job_waits(stage: &Stage) -> Case {
     publish(stage, &["a:1", "a:2", "a:3", "a:4", "a:5"]).await?;
     let first = take(stage, 1).await?;
@@ -122,14 +123,14 @@ pub async fn no_slot_stays_free_while_a_job_waits(stage: &Stage) -> Case {
     assert_empty(stage).await
 }
 
-/// Together.
+/// All of them together have one share.
 pub async fn jobs_without_a_key_have_one_share(stage: &Stage) -> Case {
     publish(stage, &["one", "two", "three", "a:1", "a:2"]).await?;
     assert_eq!(one_by_one(stage).await?, ["one", "a:1", "two", "a:2", "three"]);
     assert_empty(stage).await
 }
 
-/// A redriven dead letter, here, as a retry would.
+/// The job that comes back is a redriven dead letter; a retry would do the same.
 pub async fn jobs_that_come_back_have_the_share_of_their_key(stage: &Stage) -> Case {
     publish(stage, &["a:1", "a:2", "b:1", "b:2"]).await?;
     let first = take(stage, 1).await?;
@@ -146,7 +147,7 @@ pub async fn jobs_that_come_back_have_the_share_of_their_key(stage: &Stage) -> C
     assert_empty(stage).await
 }
 
-/// It waits like any other.
+/// It then waits like any other.
 pub async fn an_entry_delivered_again_beyond_the_free_slots_gives_its_place_back(
     stage: &Stage,
 ) -> Case {
@@ -162,7 +163,7 @@ pub async fn an_entry_delivered_again_beyond_the_free_slots_gives_its_place_back
     assert_empty(stage).await
 }
 
-/// Of a group that had an order.
+/// They are from a time when the group had an order.
 pub async fn lines_from_before_the_shares_get_theirs(stage: &Stage) -> Case {
     let key = HoldRule { scope: HoldScope::Key, limit: NonZeroU32::MIN, blocks: true };
     let jobs = ["a:1", "a:2", "a:3"].map(|name| {
@@ -183,7 +184,7 @@ pub async fn lines_from_before_the_shares_get_theirs(stage: &Stage) -> Case {
     assert_empty(stage).await
 }
 
-/// Else a key would seem to have fewer in flight than it has.
+/// Otherwise a key would seem to have fewer jobs in flight than it has.
 pub async fn an_end_that_is_told_twice_counts_once(stage: &Stage) -> Case {
     publish(stage, &["a:1", "a:2", "a:3", "a:4", "b:1", "b:2"]).await?;
     let taken = take(stage, 4).await?;
@@ -193,7 +194,7 @@ pub async fn an_end_that_is_told_twice_counts_once(stage: &Stage) -> Case {
     assert_eq!(finish(stage, &twice).await?.acknowledged, 1);
     assert_eq!(finish(stage, &twice).await?.acknowledged, 0);
     publish(stage, &["c:1"]).await?;
-    // c has none in flight, a one, b two.
+    // Key c has no job in flight, a has one, b two.
     assert_eq!(names(&take(stage, 1).await?.deliveries), ["c:1"]);
     assert_eq!(names(&take(stage, 9).await?.deliveries), ["a:3", "a:4"]);
     Ok(())

@@ -35,7 +35,7 @@ fn note(done: u64, failed: u64, run: &[u64]) -> TrendNote {
     TrendNote { done, failed, queue_time, run_time, ..TrendNote::default() }
 }
 
-/// All steps of a range as one: the cases may run at the end of a minute.
+/// All steps of a range together, because a case may run across the end of a minute.
 async fn whole(
     store: &dyn Store,
     queue: &Queue,
@@ -73,7 +73,7 @@ pub async fn what_several_processes_note_is_added_in_both_rings(stage: &Stage) -
     Ok(())
 }
 
-/// In either order.
+/// The notes may come in either order.
 pub async fn the_backlog_of_a_step_is_the_highest_that_was_seen(stage: &Stage) -> Case {
     let (store, queue) = (stage.store.as_ref(), &stage.queue);
     for (waiting, oldest) in [(5, 70), (900, 60), (0, 0)] {
@@ -100,7 +100,7 @@ pub async fn groups_have_trends_of_their_own(stage: &Stage) -> Case {
     Ok(())
 }
 
-/// Nor any step that is zero.
+/// It has no steps with zeros either.
 pub async fn a_group_without_notes_has_no_steps(stage: &Stage) -> Case {
     for range in RANGES {
         assert_eq!(whole(stage.store.as_ref(), &stage.queue, range).await?.0, 0);

@@ -68,7 +68,7 @@ fn length(stage: &Stage) -> usize {
     stage.raw.length(stage.queue.stream.as_str())
 }
 
-/// The server's clock says when.
+/// The server's clock decides.
 pub async fn an_event_that_is_the_same_is_refused_until_the_time_of_the_first_is_over(
     stage: &Stage,
 ) -> Case {
@@ -94,7 +94,7 @@ pub async fn an_event_that_is_the_same_is_refused_until_the_time_of_the_first_is
     Ok(())
 }
 
-/// Looking and appending are one step.
+/// The check and the append are one step.
 pub async fn of_fifty_publishers_at_once_one_appends_and_the_others_are_told_which(
     stage: &Stage,
 ) -> Case {
@@ -133,7 +133,7 @@ pub async fn a_repetition_of_a_unique_event_finds_its_own_entry(stage: &Stage) -
     Ok(())
 }
 
-/// As publishing does.
+/// Publishing applies the same retention.
 pub async fn unique_events_are_appended_with_the_retention_of_appending(stage: &Stage) -> Case {
     let two = Retention::MaxLenExact(NonZeroU64::MIN.saturating_add(1));
     for name in ["a", "b", "c", "d"] {
@@ -151,7 +151,7 @@ pub async fn unique_events_are_appended_with_the_retention_of_appending(stage: &
     Ok(())
 }
 
-/// Whichever consumer owns the entry by then, in the stream and in the lane.
+/// This holds whichever consumer owns the entry by then, in the stream and in the lane.
 pub async fn an_acknowledgement_ends_the_lock_of_its_own_event_alone(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let acknowledge = async |inlet, id, lock| {
@@ -213,7 +213,7 @@ pub async fn a_dead_letter_ends_the_lock_and_a_retry_keeps_it(stage: &Stage) -> 
     Ok(())
 }
 
-/// By hand, or by the event that had it.
+/// A lock is released by hand, or by the event that has it.
 pub async fn a_released_lock_is_free_and_that_of_another_event_is_left(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     let release = async |of: Option<&str>| {

@@ -1,4 +1,4 @@
-//! What an archive does to dead letters, and handlers to marks.
+//! What an archive does to dead letters, and what handlers do to marks.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl Replay {
         format!("settle letters: {}", self.answer(answer, |_, count| count.to_string()))
     }
 
-    /// One of two takers, and at times one whose letters have been there for too long.
+    /// One of two takers; sometimes one whose letters have been taken for too long.
     fn taker(&mut self) -> Result<Taker, BoxError> {
         let letter = self.some_letter();
         let key = self.stage.dead_key();
@@ -56,7 +56,7 @@ impl Replay {
     pub(super) async fn redrive_archived(&mut self) -> String {
         let mut jobs = Vec::new();
         for _ in 0..self.rng.usize(1..4) {
-            // Few tokens, so that some were used before.
+            // There are few tokens, so that some were used before.
             let Ok(token) = RedriveToken::new(format!("token-{}", self.rng.u32(0..40))) else {
                 return "no token".to_owned();
             };
@@ -90,7 +90,7 @@ impl Replay {
             }
             _ => {
                 let origin = EntryId::new(self.rng.u64(1..3), 0);
-                // Over at once, or not while this runs.
+                // The mark's time is over at once, or not while this test runs.
                 let expiry = if self.rng.u32(0..4) == 0 { Duration::ZERO } else { LEASE };
                 let begin = MarkBegin::new(&owner, origin, expiry, LEASE);
                 let answer = store.begin_mark(&queue, &key, begin).await;
@@ -104,5 +104,5 @@ impl Replay {
     }
 }
 
-/// The group of takers that name none.
+/// The group of takers that do not name one.
 pub(super) const GROUP: &str = "archive";

@@ -71,7 +71,7 @@ impl Replay {
         format!("release for {consumer}: {}", self.answer(answers, Self::all_checked))
     }
 
-    /// What stands for the entry that is to be settled: mostly nothing.
+    /// What stands for the entry to settle: usually nothing.
     fn stand_in(&mut self) -> Option<StandIn> {
         let index = self.index(self.letters.len());
         let letter = self.letters.get(index).copied();
@@ -86,14 +86,14 @@ impl Replay {
         let consumer = self.consumer();
         let retries = (0..self.rng.u64(1..4)).map(|place| {
             let (hold, stand_in) = (self.hold(), self.stand_in());
-            // The first is due at once, or not at all while this runs, as the others.
+            // The first job is due at once or, like the others, not while this test runs.
             let delay = if place == 0 && self.rng.bool() { 0 } else { 1_000_000 + place };
             self.published += 1;
             let job = fields(&self.published.to_string());
             NewRetry { hold, stand_in, delay: Duration::from_secs(delay), job }
         });
         let retries = retries.collect::<Vec<_>>();
-        // Those that are due in the same millisecond are promoted in any order.
+        // Jobs that are due in the same millisecond are promoted in any order.
         if let Err(error) = self.stage.pass(0).await {
             return error.kind().to_owned();
         }
@@ -116,7 +116,7 @@ impl Replay {
         for hold in [self.hold(), self.hold()] {
             self.abandon(hold);
         }
-        // One of the other inlet may bear the id of another entry here.
+        // An entry of the other inlet may have the id of another entry here.
         let skip = Some(self.hold()).filter(|hold| hold.inlet == inlet).map(|hold| hold.id);
         let (skip, limit) = (Vec::from_iter(skip), self.rng.usize(1..4));
         let (cursor, lease) = (EntryId::ZERO, LEASE);

@@ -1,9 +1,9 @@
-//! Random lists of operations: what one store answers, so that two can be compared.
+//! Random lists of operations, and the answers of one store, so that two stores can be compared.
 //!
 //! Both stores get the same list, made from a seed. Ids that a server makes are replaced by the
-//! order in which they were first seen, and times are left out: where something has to be old, the
-//! test's [`RawAccess`](super::RawAccess) ages it. How much was trimmed before it was delivered is left out, too:
-//! a server guesses what a group has read when entries were deleted in front of it.
+//! order in which they were first seen, and times are left out: if an entry has to be old, the test's
+//! [`RawAccess`](super::RawAccess) ages it. How much was trimmed before its delivery is left out too: if entries
+//! before the cursor were deleted, a server only guesses what a group has read.
 
 mod archive;
 mod jobs;
@@ -18,7 +18,7 @@ use streamjobs::{ConsumerName, EntryId};
 
 use super::Stage;
 
-/// Where an id was given out; none is among the dead letters. Two streams may give out the same.
+/// The inlet that gave out an id; `None` for dead letters. Two streams may give out the same id.
 type Space = Option<Inlet>;
 
 /// Carries a random list of operations out, step by step.
@@ -26,7 +26,7 @@ type Space = Option<Inlet>;
 pub struct Replay {
     stage: Stage,
     rng: Rng,
-    /// Ids in the order in which they were seen first, and the other way.
+    /// Ids in the order in which they were first seen, and the reverse.
     ids: Vec<EntryId>,
     order: BTreeMap<(Space, EntryId), usize>,
     /// Entries that may be in flight: an inlet, the order of an id, a delivery count.
@@ -36,7 +36,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// A list that the seed decides, on a stage of its own.
+    /// A list of operations that the seed decides, on a stage of its own.
     #[must_use]
     pub fn new(stage: Stage, seed: u64) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl Replay {
         }
     }
 
-    /// Carries the next operation out: what it was, and what came of it.
+    /// Carries out the next operation. Returns what it was, and what its result was.
     pub async fn step(&mut self) -> String {
         match self.rng.u32(0..100) {
             0..=16 => self.append().await,
@@ -112,7 +112,7 @@ impl Replay {
         })
     }
 
-    /// How many of the ids seen in the stream are lower.
+    /// How many of the ids that were seen in the stream are lower.
     fn seen_before(&self, id: EntryId) -> usize {
         let seen = self.order.keys().filter(|(space, _)| *space == Some(Inlet::STREAM));
         seen.filter(|(_, seen)| *seen < id).count()
@@ -134,10 +134,10 @@ impl Replay {
         self.rng.usize(0..length.max(1))
     }
 
-    /// Something that was delivered, that was, with another count, or that never was.
+    /// An entry that is delivered, was delivered, has another count, or was never delivered.
     fn hold(&mut self) -> Hold {
         let index = self.index(self.holds.len());
-        // Mostly something recent: what is old is settled.
+        // Usually a recent one: old entries are settled.
         let index = if self.rng.u32(0..4) > 0 {
             self.holds.len().saturating_sub(1 + index % 20)
         } else {
@@ -153,13 +153,13 @@ impl Replay {
         Hold { inlet, id, delivery_count: count }
     }
 
-    /// One or more, all of one inlet as the loops ask for them.
+    /// One or more entries, all of one inlet, because the loops ask for them in this way.
     fn some_holds(&mut self) -> Vec<Hold> {
         let first = self.hold();
         let more = (0..self.rng.usize(0..3)).map(|_| self.hold()).collect::<Vec<_>>();
         let mut holds = vec![first];
         holds.extend(more.into_iter().filter(|hold| hold.inlet == first.inlet));
-        // A call has each entry once, as those of the loops.
+        // A call has each entry only once, like the calls of the loops.
         let mut seen = HashSet::new();
         holds.retain(|hold| seen.insert(hold.id));
         holds
@@ -210,7 +210,7 @@ impl Replay {
     }
 }
 
-/// Where the dead letter of a loss names the entry.
+/// The field in which a dead letter about a loss names the entry.
 const ENTRY_FIELD: &[u8] = b"sj-dead-entry";
 /// An id that no store gives out.
 const JUNK: EntryId = EntryId::new(1, 1);

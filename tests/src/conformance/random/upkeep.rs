@@ -54,7 +54,7 @@ impl Replay {
         let consumer = self.consumer();
         let answer = self.stage.store.heartbeat(&self.stage.queue, &consumer, "{}").await;
         let answer = self.answer(answer, |replay, recorded| {
-            // The floor may stand before an id, which is no id that was seen.
+            // The floor may be just before an id, and not an id that was seen itself.
             let behind = replay.seen_before(recorded.floor.next().unwrap_or(EntryId::MAX));
             behind.to_string()
         });
@@ -73,7 +73,7 @@ impl Replay {
         let trim = Trim { cut, exact: true, unfinished };
         let answer = self.stage.store.trim(&self.stage.queue.stream, trim).await;
         let answer = self.answer(answer, |replay, trimmed| {
-            // The first id that is needed may be one that no entry has.
+            // The first id that is needed may have no entry yet.
             let held = trimmed.blocked_by.map(|(group, id)| (group, replay.seen_before(id)));
             format!("{} {} {held:?}", trimmed.removed, trimmed.length)
         });
