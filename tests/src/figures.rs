@@ -1,4 +1,4 @@
-//! Figures of benchmarks: two sides beside each other, and what their times come to.
+//! Figures of benchmarks: two sides next to each other, and statistics of their times.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    /// Adds what one round took on either side.
+    /// Adds the times that one round took on each side.
     pub fn push(&mut self, ours: Duration, theirs: Duration) {
         self.ours.push(ours);
         self.theirs.push(theirs);
     }
 
-    /// One line: both rates by their medians, and the ratio of these.
+    /// One line with the rates of both sides by their medians, and the ratio of these rates.
     ///
     /// # Panics
     ///
@@ -28,7 +28,7 @@ impl Pairs {
     }
 }
 
-/// So many a second, by the median of the times that all of them took.
+/// The rate per second, by the median of the times that this many events took.
 ///
 /// # Panics
 ///
@@ -37,7 +37,7 @@ pub fn rate(times: Vec<Duration>, events: usize) -> f64 {
     events as f64 / median(times).as_secs_f64()
 }
 
-/// The time in the middle.
+/// The median time.
 ///
 /// # Panics
 ///
@@ -47,7 +47,7 @@ pub fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// How long half, nine tenths, almost all and all of them took at most.
+/// The times within which half, nine tenths, almost all and all of them were done.
 ///
 /// # Panics
 ///

@@ -1,8 +1,8 @@
-//! What every process of a proof says it did: lines in files, which outlive a killed process.
+//! What every process of a proof reports that it did: lines in files, which outlive a killed process.
 //!
-//! Each process appends to a file of its own, one `write` for each line, so that what it said before
-//! it died is there. All processes run on one machine and take the time from its clock, which the
-//! faults leave alone: they move the clock of the server.
+//! Each process appends to a file of its own, with one `write` for each line, so that everything it
+//! reported before it died is there. All processes run on one machine and take the time from its clock,
+//! which the faults leave alone: they change the clock of the server.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -28,21 +28,21 @@ pub enum Deed {
     Unconfirmed { job: String },
     /// The server refused it.
     Refused { job: String },
-    /// A handler begins.
+    /// A handler starts.
     Started(Attempt),
     /// A handler has ended.
     Ended { attempt: Attempt, how: How },
-    /// A process works.
+    /// A process is ready to work.
     Ready { consumer: String },
-    /// A process has stopped in stages, and what its report says.
+    /// A process has stopped in stages, with the numbers from its report.
     Stopped { finished: u64, released: u64, abandoned: u64 },
-    /// Something is broken, from now on until the fault of this number is mended.
+    /// Something is broken, from now on until the fault with this number is repaired.
     Broken { fault: u64, what: Disturbance },
-    /// It is mended.
+    /// The fault is repaired.
     Mended { fault: u64 },
 }
 
-/// What is to become of a job.
+/// What is meant to become of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
@@ -52,16 +52,16 @@ pub enum Fate {
     Rejected,
 }
 
-/// One run of a handler, by the token that nothing else has.
+/// One run of a handler, identified by a token of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Attempt {
     /// The event's id.
     pub job: String,
-    /// The stream, or the partition of it.
+    /// The stream, or its partition.
     pub stream: String,
-    /// The entry, of the stream or of the lane.
+    /// The entry, in the stream or in the lane.
     pub entry: String,
-    /// Who has it.
+    /// The consumer that has it.
     pub consumer: String,
     /// How often the entry has been delivered.
     pub count: u64,
@@ -77,11 +77,11 @@ pub struct Attempt {
 pub enum How {
     /// It returned `Ok`.
     Ok,
-    /// It failed, and is to be tried again.
+    /// It failed, and the job is to be tried again.
     Failed,
     /// It rejected the job for good.
     Rejected,
-    /// It was dropped where it waited.
+    /// It was dropped while it waited.
     Dropped,
 }
 
@@ -100,13 +100,13 @@ pub enum Disturbance {
     Link { pid: u32 },
     /// A step inside of a process panicked.
     Panic { pid: u32 },
-    /// The server of the streams is down, frozen, another one, or at another time.
+    /// The server of the streams is down, frozen, replaced, or its clock was changed.
     Server { what: String },
-    /// The master of these partitions is down, frozen or another one. Whether the one that took over may
-    /// lack what was confirmed.
+    /// The master of these partitions is down, frozen or replaced. `loses` says whether the new master
+    /// may lack what was confirmed.
     Master { what: String, streams: Vec<String>, loses: bool },
-    /// A partition goes from one node to another. That delays its jobs, and repeats none unless it takes
-    /// long.
+    /// A partition moves from one node to another. That delays its jobs, but repeats none unless it
+    /// takes long.
     Move { stream: String },
     /// The database is down.
     Database,
@@ -117,13 +117,13 @@ pub enum Disturbance {
 pub struct Line {
     /// Nanoseconds since 1970.
     pub at: u64,
-    /// Whose it is.
+    /// The process that did it.
     pub pid: u32,
     /// What was done.
     pub deed: Deed,
 }
 
-/// A file that this process appends its deeds to.
+/// The file to which this process appends its deeds.
 #[derive(Debug)]
 pub struct Writer {
     file: Mutex<File>,
@@ -159,13 +159,14 @@ impl Writer {
 ///
 /// # Panics
 ///
-/// If the clock stands before 1970.
+/// If the clock is before 1970.
 pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set");
     u64::try_from(since.as_nanos()).expect("it is before 2554")
 }
 
-/// All that was done, by time. A last line that a killed process did not finish is left out.
+/// All deeds in the order of time. If a killed process did not finish its last line, that line is left
+/// out.
 ///
 /// # Errors
 ///

@@ -1,14 +1,14 @@
-//! The tests' harness: faults, processes, and the judgement of what processes did.
+//! The tests' harness: faults, processes, and checks of what processes did.
 //!
 //! - [`proxy`]: a TCP proxy in front of a server that loses, cuts, holds and refuses on demand.
 //! - [`process`]: another process that can be killed, frozen and read line by line.
 //! - [`logs`]: what this thread logs, kept from the tests beside it.
-//! - [`history`] and [`check`]: what processes say they did, and whether it may be so.
+//! - [`history`] and [`check`]: what processes report that they did, and whether that is allowed.
 //!
 //! The servers themselves, a browser and waiting with a deadline come from `streamjobs-servers`,
-//! whose modules are found here too.
+//! whose modules are re-exported here.
 //!
-//! Everything blocks for milliseconds at most unless it says otherwise, and so may be called from
+//! Everything blocks for at most milliseconds unless it says otherwise, and so may be called from
 //! async tests as well.
 #![allow(
     clippy::unwrap_used,

@@ -1,16 +1,16 @@
-//! What one thread logs, for tests that run beside others.
+//! What one thread logs, for tests that run at the same time as others.
 
 use std::sync::OnceLock;
 
 use tracing::subscriber::DefaultGuard;
 use tracing::{Dispatch, Subscriber};
 
-/// Gives a subscriber to this thread until the guard is dropped.
+/// Sets a subscriber for this thread until the guard is dropped.
 ///
-/// As long as a process has a single subscriber, `tracing` asks only the thread that comes to a
-/// log line first whether the line is of interest, and remembers the answer for all threads. A
-/// test without a subscriber that comes first would so keep the line from this thread for good. A
-/// second subscriber, which lives as long as the process, makes it ask all of them.
+/// As long as a process has a single subscriber, `tracing` asks only the thread that first reaches
+/// a log line whether the line is of interest, and remembers the answer for all threads. If a test
+/// without a subscriber came first, this thread would never get the line. A second subscriber,
+/// which lives as long as the process, makes `tracing` ask all of them.
 pub fn of_this_thread(subscriber: impl Subscriber + Send + Sync) -> DefaultGuard {
     static SECOND: OnceLock<Dispatch> = OnceLock::new();
     SECOND.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));

@@ -1,6 +1,6 @@
 //! Pages and the code that they print.
 
-/// Checks that a page prints what stands between the marks of a source file, apart from white space and
+/// Checks that a page prints the code between the marks of a source file, apart from white space and
 /// comments.
 ///
 /// # Panics

@@ -16,11 +16,12 @@ use streamjobs_servers::{eventually, signal};
 /// The most lines of standard error that are kept for a failure's message.
 const COMPLAINTS_MAX: usize = 40;
 
-/// A process started from one of our programs, killed when this is dropped.
+/// A process started from one of our programs. It is killed when this is dropped.
 ///
-/// Its standard output is read line by line into a history, so that a test waits for the line
-/// that says something has happened. Its standard input stays open until it is dropped or the
-/// test ends, however it ends: a program that calls [`end_with_parent`] never outlives its test.
+/// Its standard output is read line by line into a history, so that a test can wait for the line
+/// that says that something has happened. Its standard input stays open until this is dropped or
+/// the test ends, however the test ends: a program that calls [`end_with_parent`] never outlives
+/// its test.
 ///
 /// ```
 /// use std::time::Duration;
@@ -61,11 +62,12 @@ impl Worker {
         self.output.locked().find(matches)
     }
 
-    /// Blocks until it has printed a line that `matches`, ever since its start, and returns it.
+    /// Blocks until it has printed, since its start, a line that `matches`, and returns that line.
     ///
     /// # Panics
     ///
-    /// If there is no such line after `deadline` or when its output ends, with all it printed.
+    /// If there is no such line after `deadline` or when its output ends. The message has
+    /// everything it printed.
     #[track_caller]
     pub fn wait_for(&self, mut matches: impl FnMut(&str) -> bool, deadline: Duration) -> String {
         let end = Instant::now() + deadline;
@@ -84,12 +86,12 @@ impl Worker {
 
     /// Ends it at once (`SIGKILL`), frozen or not, and returns when it is gone.
     pub fn kill(&mut self) {
-        // Both only fail when it has ended and been waited for before.
+        // Both fail only if it has ended and was waited for already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Stops it in its tracks (`SIGSTOP`): its connections stay open and nothing answers.
+    /// Freezes it (`SIGSTOP`): its connections stay open and nothing answers.
     ///
     /// # Panics
     ///
@@ -98,7 +100,7 @@ impl Worker {
         signal::freeze(self.pid());
     }
 
-    /// Lets it go on after [`freeze`](Self::freeze).
+    /// Lets it continue after [`freeze`](Self::freeze).
     ///
     /// # Panics
     ///
@@ -129,7 +131,7 @@ impl Worker {
     ///
     /// # Panics
     ///
-    /// If it still runs after `deadline`, with all it printed.
+    /// If it still runs after `deadline`. The message has everything it printed.
     #[track_caller]
     pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
         let ended = eventually::poll(deadline, || self.child.try_wait().expect("it is our child"));
@@ -149,7 +151,7 @@ impl Drop for Worker {
     }
 }
 
-/// What a [`Worker`] is started with.
+/// The settings with which a [`Worker`] is started.
 #[must_use]
 pub struct WorkerBuilder {
     command: Command,
@@ -179,7 +181,7 @@ impl WorkerBuilder {
         let output = Arc::new(Output::default());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (lines, complaints) = (Arc::clone(&output), Arc::clone(&output));
-        // Both end with the process: its ends of the pipes close then.
+        // Both threads end with the process, which then closes its ends of the pipes.
         thread::spawn(move || lines.gather(stdout.expect("it is piped")));
         thread::spawn(move || complaints.gather_complaints(stderr.expect("it is piped")));
         Ok(Worker { child, output })
@@ -187,7 +189,7 @@ impl WorkerBuilder {
 }
 
 impl fmt::Debug for WorkerBuilder {
-    /// Leaves out arguments and environment, among which there may be passwords.
+    /// Leaves out arguments and environment, which may contain passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let program = self.command.get_program();
         f.debug_struct("WorkerBuilder").field("program", &program).finish_non_exhaustive()
@@ -197,12 +199,12 @@ impl fmt::Debug for WorkerBuilder {
 /// Whether this process runs only the test that asks. If not, starts a process that does, and
 /// waits for it.
 ///
-/// For tests of what a process has once, such as its recorder of metrics. `module` is the test's
-/// `module_path!()`, `test` its name.
+/// For tests of something that a process has only once, such as its metrics recorder. `module` is
+/// the test's `module_path!()`, `test` its name.
 ///
 /// # Panics
 ///
-/// If the test fails in its own process, with all it printed.
+/// If the test fails in its own process. The message has everything it printed.
 #[track_caller]
 pub fn runs_alone(module: &str, test: &str) -> bool {
     /// Names the test that a process has been started for.
@@ -223,10 +225,10 @@ pub fn runs_alone(module: &str, test: &str) -> bool {
     false
 }
 
-/// Makes this process end when its parent does, a parent that was killed included.
+/// Makes this process end when its parent ends, even if the parent is killed.
 ///
-/// For programs that a [`Worker`] starts. A worker that its test no longer kills would run on
-/// against a server that is gone. It reads standard input, which the parent holds open.
+/// For programs that a [`Worker`] starts. A worker that its test can no longer kill would keep
+/// running against a server that is gone. This reads standard input, which the parent keeps open.
 pub fn end_with_parent() {
     thread::spawn(|| {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
@@ -271,7 +273,7 @@ impl Output {
     }
 }
 
-/// The lines of a stream until it ends or breaks, which is the same when a process is killed.
+/// The lines of a stream until it ends or breaks, which means the same if a process is killed.
 fn lines(stream: impl Read) -> impl Iterator<Item = String> {
     let lines = BufReader::new(stream).split(b'\n').map_while(Result::ok);
     lines.map(|line| String::from_utf8_lossy(&line).trim_end().to_owned())

@@ -1,4 +1,4 @@
-//! What the processes of a proof have in common: the event, and what a handler does with it.
+//! What the processes of a proof share: the event, and what a handler does with it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::history::{Attempt, Deed, Fate, How, Writer};
 use crate::postgres::{Database, PgServer};
 use crate::server::{EntryRow, RedisServer};
 
-/// An event that says what its handler is to do.
+/// An event that tells its handler what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Event, Serialize, Deserialize)]
 #[event(stream = "orders", type = "order.placed")]
 pub struct Order {
@@ -22,12 +22,12 @@ pub struct Order {
     pub rejected: bool,
     /// How long its handler takes, in milliseconds.
     pub takes: u64,
-    /// Derived from the event's id, so that a payload that was changed or swapped is seen.
+    /// Derived from the event id, so that a changed or swapped payload is noticed.
     pub seal: String,
-    /// Makes it large.
+    /// Makes the payload large.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub filler: String,
-    /// The first version of the program that knows its type; for the producer.
+    /// The first version of the program that knows its type; used by the producer.
     #[serde(skip)]
     pub version: u64,
 }
@@ -55,16 +55,16 @@ impl Order {
         }
     }
 
-    /// What is to become of it.
+    /// What is meant to become of it.
     pub fn fate(&self) -> Fate {
         if self.rejected { Fate::Rejected } else { Fate::Done }
     }
 
-    /// Does what it says.
+    /// Does what the order says.
     ///
     /// # Errors
     ///
-    /// As it says.
+    /// If the order says so.
     pub async fn work(&self, job: &Job) -> Result<(), JobError> {
         if self.takes > 0 {
             sleep_until(Instant::now() + Duration::from_millis(self.takes)).await;
@@ -83,7 +83,7 @@ fn seal(job: &str) -> String {
     format!("sealed for {job} {}", "~".repeat(40))
 }
 
-/// Makes a database with the crate's schema and a table of effects, in which doubles would show.
+/// Creates a database with the crate's schema and a table of effects that would show duplicates.
 ///
 /// # Panics
 ///
@@ -99,7 +99,7 @@ pub async fn database(server: &PgServer) -> Database {
     database
 }
 
-/// The attempts whose effects are in such a database, by the jobs whose ids begin like this.
+/// The attempts whose effects are in this database, by job, for jobs whose ids begin with `prefix`.
 ///
 /// # Panics
 ///
@@ -128,8 +128,8 @@ pub fn letters(server: &RedisServer, stream: &str, group: &str) -> Vec<(String, 
     letters.map(|row| (text(&row, "sj-id"), text(&row, "sj-dead-reason"))).collect()
 }
 
-/// How many jobs of a group are pending, waiting for retry or in lines, or not delivered, at one moment: a job that goes
-/// from one of these places to another meanwhile is missed by two separate requests.
+/// How many jobs of a group are pending, waiting for retry, in lines, or not delivered, at one moment: two separate
+/// requests would miss a job that moves from one of these places to another in between.
 ///
 /// # Errors
 ///
@@ -144,7 +144,7 @@ fn names(stream: &str, group: &str) -> (StreamName, GroupName) {
     (StreamName::new(stream).expect("it is valid"), GroupName::new(group).expect("it is valid"))
 }
 
-/// What lies behind the last delivery is counted: the server's own lag is wrong after some restarts.
+/// Entries after the last delivery are counted one by one: the server's own lag is wrong after some restarts.
 const UNFINISHED: &str = "\
 for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local group = {}
@@ -157,7 +157,7 @@ for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
 end
 return redis.error_reply('NOGROUP')";
 
-/// A handler that runs, which writes down how it ends however it ends.
+/// A running handler, which writes down how it ends, however that is.
 #[derive(Debug)]
 pub struct Running<'a> {
     history: &'a Writer,
@@ -166,7 +166,7 @@ pub struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    /// Writes down that it begins.
+    /// Writes down that it starts.
     pub fn begin(history: &'a Writer, order: &Order, job: &Job) -> Self {
         let attempt = Attempt {
             job: job.event_id().to_string(),

@@ -1,7 +1,8 @@
-//! Seeded bugs: patches that each put one bug into a copy of the sources, and the tests that notice.
+//! Seeded bugs: patches that each put one bug into a copy of the sources, and the tests that notice
+//! them.
 //!
-//! A patch lies in `tests/mutants`. The text before its first `diff` line says what the bug is, and
-//! in lines of their own which test fails:
+//! A patch is a file in `tests/mutants`. The text before its first `diff` line describes the bug,
+//! and says on lines of its own which test fails:
 //!
 //! ```text
 //! Test: crash grid::a_process_may_end_at_any_fail_point_and_nothing_is_lost_or_done_twice
@@ -9,7 +10,7 @@
 //! Fails with: "lost"
 //! ```
 //!
-//! `Cell` is for the crash grid alone. `Fails with` is a part of what the failing test prints.
+//! `Cell` is only for the crash grid. `Fails with` is a part of what the failing test prints.
 
 use std::fs;
 use std::io;
@@ -38,7 +39,7 @@ impl SeededBug {
     ///
     /// # Errors
     ///
-    /// If the patches cannot be read, or one lacks a line of its head, which is named.
+    /// If the patches cannot be read, or if one lacks a line of its head; the error names that line.
     pub fn all(root: &Path) -> io::Result<Vec<Self>> {
         let mut bugs = Vec::new();
         for item in fs::read_dir(root.join("tests/mutants"))? {
@@ -81,7 +82,7 @@ impl SeededBug {
     ///
     /// # Errors
     ///
-    /// With what git says, if it does not apply.
+    /// What git prints, if the patch does not apply.
     pub fn check(&self, root: &Path) -> Result<(), String> {
         self.git(root, &["--check"])
     }
@@ -90,16 +91,16 @@ impl SeededBug {
     ///
     /// # Errors
     ///
-    /// With what git says, if it does not apply.
+    /// What git prints, if the patch does not apply.
     pub fn apply(&self, root: &Path) -> Result<(), String> {
         self.git(root, &[])
     }
 
-    /// Takes the bug out of the sources below `root` again.
+    /// Removes the bug from the sources below `root` again.
     ///
     /// # Errors
     ///
-    /// With what git says, if the sources were changed meanwhile.
+    /// What git prints, if the sources were changed meanwhile.
     pub fn revert(&self, root: &Path) -> Result<(), String> {
         self.git(root, &["--reverse"])
     }
@@ -107,7 +108,8 @@ impl SeededBug {
     fn git(&self, root: &Path, words: &[&str]) -> Result<(), String> {
         let mut command = Command::new("git");
         command.arg("apply").args(words).arg(&self.patch).current_dir(root).stdin(Stdio::null());
-        // A copy below the checkout is no part of it: without a repository, paths begin at `root`.
+        // A copy inside the checkout must not be treated as part of it: without a repository, paths
+        // begin at `root`.
         command.env("GIT_CEILING_DIRECTORIES", root.parent().unwrap_or(root));
         command.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE");
         let output = command.output().map_err(|error| format!("git does not run: {error}"))?;

@@ -1,8 +1,8 @@
-//! Starts something, says what, and aborts: for the tests that nothing is left behind.
+//! Starts something, prints what it is, and aborts: for the tests that nothing is left behind.
 //!
-//! `abandon` starts a private server, `abandon serve` too but waits to be killed, and so does
-//! `abandon postgres` with the shared Postgres, `abandon worker` starts another process of itself,
-//! `abandon wait`, which waits for its parent to end.
+//! `abandon` starts a private server. `abandon serve` does too, but waits to be killed. `abandon
+//! postgres` does the same with the shared Postgres. `abandon worker` starts another process of
+//! this program with `abandon wait`, which waits for its parent to end.
 
 use std::error::Error;
 use std::time::Duration;

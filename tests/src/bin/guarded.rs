@@ -71,6 +71,6 @@ async fn main() {
         .await
         .unwrap();
     say(&format!("ready {}", runtime.consumer()));
-    // It runs until it is killed.
+    // The handler waits until the process is killed.
     std::future::pending::<()>().await;
 }

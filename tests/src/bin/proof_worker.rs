@@ -1,5 +1,5 @@
-//! A process of its own for the proofs: does guarded work, writes down what it does, and stops at a
-//! fail point when it is told to.
+//! A process of its own for the proofs: it does guarded work, writes down what it does, and stops
+//! at a fail point if it is told to.
 
 #![allow(
     clippy::unwrap_used,
@@ -42,7 +42,7 @@ async fn guarded(
     run_within(&order, tx, &history, &job).await
 }
 
-/// The same for a member of a batch, which ends in the transaction of its effect.
+/// The same for a member of a batch, whose end is written in the transaction of its effect.
 #[handler(group = "guarded")]
 async fn member(
     order: Order,
@@ -107,8 +107,8 @@ async fn run(order: &Order, history: &Writer, job: &Job) -> Result<(), JobError>
     Ok(())
 }
 
-/// Does what `PROOF_FAIL` says, such as `ack.after_send:abort:3`, when its fail point has been
-/// reached that often.
+/// Arms the fail point in `PROOF_FAIL`, such as `ack.after_send:abort:3`: it acts when the point
+/// has been reached that often.
 fn arm(order: &str, history: Arc<Writer>) {
     let mut words = order.split(':');
     let mut word = || words.next().unwrap().to_owned();
@@ -131,14 +131,14 @@ fn arm(order: &str, history: Arc<Writer>) {
                 broken(Disturbance::Kill { pid });
                 std::process::abort();
             }
-            // The parent does something to this process, or to what is around it.
+            // The parent does something to this process, or to its surroundings.
             "ask" => ask_parent(),
             other => panic!("no such action: {other}"),
         }
     });
 }
 
-/// Stands still until the parent has done what it wants to do here.
+/// Stands still until the parent has done what it wants to do at this point.
 fn ask_parent() {
     let address = env::var("PROOF_CONTROL").unwrap();
     let mut control = TcpStream::connect(address).unwrap();
@@ -148,7 +148,7 @@ fn ask_parent() {
 
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // A process without a reader goes on working.
+    // A process whose output is not read continues to work.
     let _closed = writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
 }
 
@@ -156,7 +156,7 @@ fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-/// Connects and starts. A node of a cluster may be away just now; one server is there.
+/// Connects and starts. In a cluster, a node may be away at this moment; a single server is there.
 async fn start(history: &Arc<Writer>) -> Runtime {
     let url = env::var("PROOF_URL").unwrap();
     let Some(partitions) = number("PROOF_PARTITIONS") else {
@@ -180,7 +180,7 @@ async fn start(history: &Arc<Writer>) -> Runtime {
     }
 }
 
-/// A runtime with all that the environment says.
+/// A runtime with all settings from the environment.
 async fn runtime(client: &Client, history: &Arc<Writer>) -> RuntimeBuilder {
     let slots = NonZeroU32::new(u32::try_from(number("PROOF_SLOTS").unwrap()).unwrap()).unwrap();
     let options = GroupOptions::new()
@@ -241,8 +241,8 @@ async fn main() {
     say("stopped");
 }
 
-/// How long to try to start on a cluster.
+/// How long to keep trying to start on a cluster.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Connections to the database.
+/// How many connections to the database there are.
 const POOL: u8 = 8;

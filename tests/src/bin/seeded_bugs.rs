@@ -1,8 +1,8 @@
 //! Seeds one bug at a time and checks that a test notices it: `cargo seeded-bugs [NAME]`.
 //!
 //! A test that cannot fail proves nothing. Each patch in `tests/mutants` is a bug that systems of this
-//! kind have had; the test named in it has to fail, and to say what the patch says. Sources are copied
-//! to `target/seeded-bugs` and changed there. `--check` only checks that every patch applies.
+//! kind have had; the test that the patch names has to fail and print what the patch says. Sources are
+//! copied to `target/seeded-bugs` and changed there. `--check` only checks that every patch applies.
 
 #![allow(clippy::print_stdout, reason = "a test program reports by its output and its end")]
 
@@ -81,7 +81,7 @@ fn is_caught(bug: &SeededBug, copy: &Path) -> io::Result<bool> {
     Ok(named)
 }
 
-/// What came of one test.
+/// The outcome of one test.
 struct Run {
     passed: bool,
     failed: bool,
@@ -89,13 +89,13 @@ struct Run {
 }
 
 impl Run {
-    /// Builds and runs a bug's guarding test on the sources in `copy`, whatever they are.
+    /// Builds and runs a bug's guarding test on the sources in `copy`, whatever these are.
     fn of(bug: &SeededBug, copy: &Path) -> io::Result<Self> {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command
             .args(["test", "--quiet", "--package", "streamjobs-tests", "--test", &bug.target])
             .args(["--", "--exact", &bug.test, "--nocapture"])
-            // A folder of its own: a build with a bug must not be taken for a sound one.
+            // A folder of its own, so that a build with a bug is not taken for a sound one.
             .env("CARGO_TARGET_DIR", copy.with_file_name("build"))
             .current_dir(copy)
             .stdin(Stdio::null());
@@ -112,8 +112,8 @@ impl Run {
     }
 }
 
-/// Makes `copy` hold the sources of `root` as they are now, uncommitted changes included. What has
-/// not changed keeps its time, so that it is not built again.
+/// Makes `copy` hold the sources of `root` as they are now, uncommitted changes included. A file that
+/// has not changed keeps its modification time, so that it is not built again.
 fn copy_sources(root: &Path, copy: &Path) -> io::Result<()> {
     let words = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
     let output = Command::new("git").args(words).current_dir(root).output()?;
@@ -127,7 +127,7 @@ fn copy_sources(root: &Path, copy: &Path) -> io::Result<()> {
         let (from, to) = (fs::read(root.join(name))?, copy.join(name));
         if fs::read(&to).ok().as_ref() != Some(&from) {
             fs::create_dir_all(to.parent().unwrap_or(copy))?;
-            // With its permissions, which scripts need.
+            // Copies the permissions too, which scripts need.
             fs::copy(root.join(name), &to)?;
         }
     }

@@ -1,4 +1,4 @@
-//! A process of its own for the crash tests: runs one group and says on its output what happens.
+//! A process of its own for the crash tests: it runs one group and prints what happens.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,9 +28,10 @@ struct Order {
     customer: String,
 }
 
-/// What the process does with its jobs: `quick`, `hold` (until it is told to stop), `abort` or
-/// `overflow` (at the job called poison), `abort-beside` (as soon as all others run beside it, which wait
-/// for the job called innocent), `ordered:<percent>`, `clock` (says what time it is on the server), or `sleep:<milliseconds>`; with `marked:` in front, as work that is marked.
+/// What the process does with its jobs: `quick`; `hold` (until it is told to stop); `abort` or `overflow` (at the job
+/// called poison); `abort-beside` (as soon as all others run beside it, which wait for the job called innocent);
+/// `ordered:<percent>`; `clock` (prints the server's time); or `sleep:<milliseconds>`. With `marked:` in front, the
+/// work is marked.
 #[derive(Clone)]
 struct Mode(String);
 
@@ -52,8 +53,8 @@ async fn marked(
     act(&order, mode.0.trim_start_matches(MARKED), &job).await
 }
 
-/// Writes the begin and the end of each run into a list on the server, in the order in which they happen over
-/// all processes, and fails as often as the plan says: `ordered:<percent>`.
+/// Writes the beginning and the end of each run into a list on the server, in the order in which they happen over all
+/// processes, and fails as often as `ordered:<percent>` says.
 #[handler(
     group = "work",
     order = "key",
@@ -93,7 +94,7 @@ async fn act(order: &Order, mode: &str, job: &Job) -> Result<(), JobError> {
         }
         "abort" if order.id == "poison" => std::process::abort(),
         "abort-beside" if order.id == "poison" => {
-            // Four were published for each death so far, and all of them are to die with it.
+            // Four jobs were published for each death so far, and all of them are meant to die with it.
             let neighbours = u32::try_from(4 * (job.delivery_count() - 1)).unwrap();
             drop(NEIGHBOURS.acquire_many(neighbours).await.unwrap());
             std::process::abort();
@@ -121,13 +122,13 @@ async fn act(order: &Order, mode: &str, job: &Job) -> Result<(), JobError> {
 
 /// Calls itself until the stack is full.
 fn overflow(depth: u64) -> u64 {
-    // What is done with the answer keeps the compiler from making a loop of it.
+    // Using the answer keeps the compiler from turning this into a loop.
     if depth == u64::MAX { 0 } else { std::hint::black_box(overflow(depth + 1)) + 1 }
 }
 
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // A process without a reader goes on working.
+    // A process whose output is not read continues to work.
     let _closed = writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
 }
 
@@ -138,7 +139,7 @@ fn number(name: &str) -> Option<u64> {
 const MARKED: &str = "marked:";
 const ORDERED: &str = "ordered:";
 
-/// Open as soon as the job called innocent has run in this process.
+/// Opened as soon as the job called innocent has run in this process.
 static INNOCENT: Semaphore = Semaphore::const_new(0);
 /// A permit for each job that runs beside the one called poison.
 static NEIGHBOURS: Semaphore = Semaphore::const_new(0);

@@ -1,35 +1,35 @@
-//! A history, told job by job.
+//! A history, sorted by job.
 
 use std::collections::HashMap;
 
 use crate::history::{Attempt, Deed, Disturbance, Fate, How, Line};
 
-/// What is known of one job.
+/// What is known about one job.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Job {
-    /// What was to become of it: `None` if it was not published.
+    /// What was meant to become of it: `None` if it was not published.
     pub(super) fate: Option<Fate>,
     /// Whether the server confirmed it.
     pub(super) published: bool,
     /// The partition that has it, if the stream has several.
     pub(super) stream: Option<String>,
-    /// How often a producer was left in the dark, and may have published it once more.
+    /// How often a producer got no answer, and may have published it once more.
     pub(super) unconfirmed: usize,
-    /// Whether the server refused it, and never took it.
+    /// Whether the server refused it and never stored it.
     pub(super) refused: bool,
-    /// Its runs, by the time they began.
+    /// Its runs, in the order in which they began.
     pub(super) runs: Vec<Run>,
 }
 
 impl Job {
-    /// Whether a handler says that it did it.
+    /// Whether a handler reported that it did the job.
     pub(super) fn is_done(&self) -> bool {
         self.runs.iter().any(|run| run.how() == Some(How::Ok))
     }
 
-    /// Whether an entry of it was delivered as often as it may be, and no run of that entry came to
-    /// its end: one that was done and yet delivered again did not, since its end was not stored. Why
-    /// it was not is for the rule of extra runs.
+    /// Whether an entry of it was delivered as often as allowed, and no run of that entry came to
+    /// its end. A run that was done and yet delivered again did not, because its end was not stored.
+    /// The rule of extra runs asks why it was not.
     pub(super) fn died_out(&self, max_deliveries: u64) -> bool {
         let last = self.runs.iter().filter(|run| run.attempt.count >= max_deliveries);
         last.map(|run| &run.attempt.entry).any(|entry| {
@@ -46,16 +46,16 @@ impl Job {
 pub(super) struct Run {
     /// What ran.
     pub(super) attempt: Attempt,
-    /// Where.
+    /// The process in which it ran.
     pub(super) pid: u32,
     /// When it began.
     pub(super) began: u64,
-    /// When and how it ended, if it said so.
+    /// When and how it ended, if that was reported.
     pub(super) end: Option<(u64, How)>,
 }
 
 impl Run {
-    /// How it ended, if it said so.
+    /// How it ended, if that was reported.
     pub(super) fn how(&self) -> Option<How> {
         self.end.map(|(_, how)| how)
     }
@@ -70,17 +70,17 @@ pub(super) struct Fault {
     pub(super) what: Disturbance,
     /// When it began.
     pub(super) from: u64,
-    /// When it was mended: never, for a process that is gone.
+    /// When it was repaired: never, for a process that is gone.
     pub(super) to: u64,
 }
 
 impl Fault {
-    /// Whether it was there within a time.
+    /// Whether it lasted into a span of time.
     pub(super) fn touches(&self, from: u64, to: u64) -> bool {
         self.from <= to && from <= self.to
     }
 
-    /// Whether it may give the entry of a run a count that it had before.
+    /// Whether it may cause the entry of a run to get a delivery count that it had before.
     pub(super) fn lowers_counts(&self, run: &Run) -> bool {
         match self.what {
             Disturbance::Stop { pid } => pid == run.pid,
@@ -90,19 +90,19 @@ impl Fault {
         }
     }
 
-    /// Whether it may make a server forget that it has delivered the entry of a run.
+    /// Whether it may make a server forget that it delivered the entry of a run.
     pub(super) fn forgets(&self, run: &Run) -> bool {
         matches!(self.what, Disturbance::Master { loses: true, .. }) && self.concerns(run)
     }
 
-    /// Whether a job can run once more because of it: of a moved slot, if its move took longer than
-    /// two thirds of the lease, for which no entry of it could be renewed.
+    /// Whether a job can run once more because of it. The move of a slot can cause that only if it
+    /// took longer than two thirds of the lease, in which no entry of the slot could be renewed.
     pub(super) fn repeats(&self, lease: u64) -> bool {
         let is_move = matches!(self.what, Disturbance::Move { .. });
         !is_move || self.to.saturating_sub(self.from) > lease / 3 * 2
     }
 
-    /// Whether it is of the process of a run, or of a server that has its job.
+    /// Whether it is a fault of the process of a run, or of a server that has the run's job.
     pub(super) fn concerns(&self, run: &Run) -> bool {
         match &self.what {
             Disturbance::Master { streams, .. } => streams.contains(&run.attempt.stream),
@@ -111,7 +111,7 @@ impl Fault {
         }
     }
 
-    /// The process that it concerns, if it is one's own.
+    /// The process that it concerns, if it concerns only one.
     pub(super) fn pid(&self) -> Option<u32> {
         match self.what {
             Disturbance::Kill { pid }
@@ -127,19 +127,19 @@ impl Fault {
     }
 }
 
-/// A history by jobs and by faults.
+/// A history, by jobs and by faults.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Account {
-    /// All jobs by the ids of their events.
+    /// All jobs, by their event ids.
     pub(super) jobs: HashMap<String, Job>,
     /// When each process was ready.
     ready: HashMap<u32, u64>,
-    /// All that was broken, by when it began.
+    /// All faults, in the order in which they began.
     pub(super) faults: Vec<Fault>,
 }
 
 impl Account {
-    /// Sorts a history, whose lines stand by their times.
+    /// Sorts a history, whose lines are in the order of their times.
     pub(super) fn of(history: &[Line]) -> Self {
         let mut account = Self::default();
         let mut open = HashMap::new();
@@ -189,7 +189,7 @@ impl Account {
         self.jobs.entry(id.to_owned()).or_default()
     }
 
-    /// Faults that were there within a time.
+    /// Faults that lasted into a span of time.
     pub(super) fn touching(&self, from: u64, to: u64) -> impl Iterator<Item = &Fault> {
         self.faults.iter().filter(move |fault| fault.touches(from, to))
     }
@@ -211,7 +211,7 @@ impl Account {
         self.jobs.values().filter(|job| job.published).count()
     }
 
-    /// Unconfirmed jobs that came out all the same.
+    /// Unconfirmed jobs that were done all the same.
     pub(super) fn recovered(&self) -> usize {
         self.jobs.values().filter(|job| !job.published && !job.runs.is_empty()).count()
     }

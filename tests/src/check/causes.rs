@@ -1,4 +1,4 @@
-//! Why jobs ran more often than they were due to.
+//! Why jobs ran more often than necessary.
 
 use std::time::Duration;
 
@@ -6,30 +6,30 @@ use super::Terms;
 use super::account::{Account, Fault, Run};
 use crate::history::{Disturbance, How};
 
-/// What explains a run beyond those that a job was due.
+/// What explains a run that was not necessary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// The process before was ended at once.
+    /// The process of the run before was ended at once.
     Kill,
-    /// A step inside of the process before panicked.
+    /// A step inside the process of the run before panicked.
     Panic,
-    /// The process before stood still.
+    /// The process of the run before stood still.
     Freeze,
-    /// The process before was asked to stop, and handed the job back.
+    /// The process of the run before was asked to stop, and released the job.
     Stop,
-    /// The process before could not reach the server.
+    /// The process of the run before could not reach the server.
     Link,
-    /// The server was down, frozen, another one, or at another time.
+    /// The server was down, frozen, replaced, or its clock was changed.
     Server,
     /// The database was down, and the outcome of the commit was unknown.
     Database,
-    /// A producer published it again, because it was left in the dark.
+    /// A producer published the job again, because it got no answer.
     Republished,
-    /// Nothing does.
+    /// Nothing explains it.
     Other,
 }
 
-/// A run that was not due.
+/// A run that was not necessary.
 #[derive(Clone, Debug)]
 pub(super) struct Extra<'a> {
     /// The run before.
@@ -38,12 +38,12 @@ pub(super) struct Extra<'a> {
     pub(super) run: &'a Run,
     /// What explains it.
     pub(super) cause: Cause,
-    /// When that began, if it is a fault.
+    /// When the fault began, if a fault explains it.
     pub(super) since: Option<u64>,
 }
 
-/// All runs that were not due: each but the first, unless the one before it failed and was to be
-/// tried again.
+/// All runs that were not necessary: each run except the first, unless the run before it failed and
+/// was to be tried again.
 pub(super) fn extras<'a>(account: &'a Account, terms: &Terms) -> Vec<Extra<'a>> {
     let mut found = Vec::new();
     for job in account.jobs.values() {
@@ -63,7 +63,8 @@ pub(super) fn extras<'a>(account: &'a Account, terms: &Terms) -> Vec<Extra<'a>> 
     found
 }
 
-/// The fault that explains why a job ran again: of the process that had it, else of a server.
+/// The fault that explains why a job ran again: a fault of the process that had the job, or else of
+/// a server.
 fn explanation<'a>(
     account: &'a Account,
     terms: &Terms,
@@ -71,7 +72,7 @@ fn explanation<'a>(
     run: &Run,
 ) -> Option<&'a Fault> {
     let own = |fault: &&Fault| fault.pid() == Some(before.pid);
-    // What a server's fault leaves behind shows within a lease.
+    // The effect of a server's fault shows within a lease.
     let lease = nanoseconds(terms.lease);
     let common =
         |fault: &&Fault| fault.pid().is_none() && fault.repeats(lease) && fault.concerns(before);
@@ -95,8 +96,8 @@ fn named(what: &Disturbance) -> Cause {
     }
 }
 
-/// How long each job of a process that was ended, or stood still, waited until it ran again. Left
-/// out are those in whose way something else came meanwhile.
+/// How long each job of a process that was ended or stood still waited until it ran again. Jobs
+/// that another fault delayed meanwhile are left out.
 pub(super) fn recoveries<'a>(
     account: &Account,
     extras: &'a [Extra<'a>],
@@ -105,7 +106,7 @@ pub(super) fn recoveries<'a>(
     let clean = |extra: &&Extra<'_>| {
         ended(extra.cause)
             && extra.since.is_some_and(|since| {
-                // What ended before, or ended a process for good, hinders no later run.
+                // A fault that ended before, or that ended a process for good, delays no later run.
                 let in_the_way = |fault: &&Fault| match fault.pid() {
                     Some(_) => fault.from > since,
                     None => fault.concerns(extra.before),
@@ -114,7 +115,7 @@ pub(super) fn recoveries<'a>(
             })
     };
     let waited = |extra: &'a Extra<'a>| {
-        // Who was not there yet could take nothing over.
+        // A process that was not there yet could not take anything over.
         let since = extra.since.unwrap_or_default().max(account.ready(extra.run.pid));
         (extra.run, Duration::from_nanos(extra.run.began.saturating_sub(since)))
     };

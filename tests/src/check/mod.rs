@@ -1,7 +1,7 @@
-//! Decides whether a history is one that this crate promises.
+//! Decides whether a history keeps the promises of this crate.
 //!
-//! It knows nothing of how the crate works: it compares what producers were told, what handlers say
-//! they did, what was broken when, and what the stores hold at the end.
+//! It knows nothing about how the crate works: it compares what producers were told, what handlers report
+//! that they did, what was broken and when, and what the stores hold at the end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -15,38 +15,38 @@ mod rules;
 use self::account::Account;
 pub use self::causes::Cause;
 
-/// What the stores hold when everything is healed and drained.
+/// What the stores hold when everything is repaired and drained.
 #[derive(Clone, Debug, Default)]
 pub struct Truth {
     /// Entries that are pending, waiting for a retry, or not delivered.
     pub unfinished: usize,
-    /// Jobs for which there is a dead letter, with its reason, once for each letter.
+    /// Jobs for which there is a dead letter, with its reason; one item for each letter.
     pub letters: Vec<(String, String)>,
     /// For each job the attempts whose effects were committed, as consumer and delivery count.
-    /// None where handlers are not guarded.
+    /// `None` if handlers are not guarded.
     pub effects: Option<HashMap<String, Vec<(String, u64)>>>,
-    /// Jobs that a declared loss took, such as those of a replica that was behind.
+    /// Jobs that were lost in a declared way, for example because a replica was behind.
     pub lost_by_server: Vec<String>,
 }
 
-/// What the group under test was told.
+/// The settings of the group under test.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     /// Its lease.
     pub lease: Duration,
-    /// Slots of each consumer.
+    /// The slots of each consumer.
     pub slots: usize,
     /// The most attempts.
     pub max_attempts: u32,
     /// The most deliveries of one entry.
     pub max_deliveries: u64,
-    /// What the machine may add to a recovery: a second where nothing else runs on it.
+    /// How much time the machine may add to a recovery: a second if nothing else runs on it.
     pub slack: Duration,
 }
 
 impl Terms {
     /// How long after its owner's end a job may take until it runs again: a lease, a claim interval with its
-    /// spread, and the slack.
+    /// jitter, and the slack.
     pub fn recovery(&self) -> Duration {
         self.lease + self.lease * 2 / 5 + self.slack
     }
@@ -61,10 +61,10 @@ pub struct Breach {
     pub text: String,
 }
 
-/// What a history comes to.
+/// The result of checking a history.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// Promises that were not kept: none, if all is well.
+    /// Promises that were not kept: empty if all were kept.
     pub breaches: Vec<Breach>,
     /// Jobs that were confirmed.
     pub published: usize,
@@ -72,18 +72,18 @@ pub struct Finding {
     pub recovered: usize,
     /// Attempts in all.
     pub runs: usize,
-    /// Attempts beyond the first that a job was due, by cause.
+    /// Attempts that were not necessary, by cause.
     pub extra: BTreeMap<Cause, usize>,
     /// Jobs that are dead letters because each delivery of an entry ended with its process.
     pub died_out: usize,
-    /// Confirmed jobs that did not come out, because a declared loss took them.
+    /// Confirmed jobs that were neither done nor dead-lettered, because they were lost in a declared way.
     pub declared: Vec<String>,
     /// How long jobs of ended processes waited until they ran again, shortest first.
     pub recoveries: Vec<Duration>,
 }
 
 impl Finding {
-    /// The share of recoveries, such as 0.99, that took no longer than this.
+    /// The time within which this share of the recoveries, such as 0.99, was done.
     pub fn recovery(&self, share: f64) -> Option<Duration> {
         #[expect(
             clippy::cast_precision_loss,
@@ -145,7 +145,8 @@ mod tests {
         slack: Duration::from_secs(1),
     };
 
-    /// A job that is a dead letter as `crashed`, after these deliveries of one entry and their ends.
+    /// The breaches of a job that is a dead letter as `crashed`, after these deliveries of one entry and
+    /// their ends.
     fn breaches(deliveries: &[(u64, Option<How>)]) -> Vec<&'static str> {
         let mut at = 0;
         let mut line = |pid, deed| {
@@ -173,8 +174,8 @@ mod tests {
         of_letters.map(|breach| breach.invariant).collect()
     }
 
-    /// What is wrong with a job of a partition that ran in `stream`, and there once more after `what`,
-    /// which took so long.
+    /// The breaches of a job in a partition that ran in `stream`, and once more there after `what`, which
+    /// lasted this long.
     fn after(what: Disturbance, long: Duration, stream: &str) -> Vec<&'static str> {
         let job = || "job".to_owned();
         let run = |pid: u32| Attempt {

@@ -1,4 +1,4 @@
-//! The invariants, one function each. The names are those of the list in `docs/guarantees.md`.
+//! The invariants, one function for each. Their names are those of the list in `docs/guarantees.md`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -21,8 +21,8 @@ pub(super) fn drained(truth: &Truth, breaches: &mut Breaches) {
     }
 }
 
-/// Every confirmed job is done or a dead letter in the end (I1). Those that are neither because a
-/// declared loss took them.
+/// Every confirmed job is done or a dead letter in the end (I1). Returns the jobs that are neither
+/// because they were lost in a declared way.
 pub(super) fn none_lost(account: &Account, truth: &Truth, breaches: &mut Breaches) -> Vec<String> {
     let mut excused = Vec::new();
     let letters = truth.letters.iter().map(|(job, _)| job.as_str()).collect::<HashSet<_>>();
@@ -40,7 +40,7 @@ pub(super) fn none_lost(account: &Account, truth: &Truth, breaches: &mut Breache
     excused
 }
 
-/// Only published jobs come out, with the payload that they were published with (I2).
+/// Only published jobs run, with the payload with which they were published (I2).
 pub(super) fn none_unexpected(account: &Account, breaches: &mut Breaches) {
     for (id, job) in &account.jobs {
         if job.fate.is_none() || (job.refused && job.unconfirmed == 0 && !job.runs.is_empty()) {
@@ -52,7 +52,7 @@ pub(super) fn none_unexpected(account: &Account, breaches: &mut Breaches) {
     }
 }
 
-/// A job comes out of the partition that its key has.
+/// A job runs in the partition that belongs to its key.
 pub(super) fn partitions_are_kept(account: &Account, breaches: &mut Breaches) {
     for (id, job) in &account.jobs {
         let Some(stream) = &job.stream else { continue };
@@ -62,8 +62,9 @@ pub(super) fn partitions_are_kept(account: &Account, breaches: &mut Breaches) {
     }
 }
 
-/// No token is given out twice, and those of one entry only rise (I4). A job that a stop released
-/// keeps its count, under another consumer; one that comes back from a replica may have any.
+/// No token is given out twice, and the tokens of one entry only rise (I4). A job that was released
+/// by a stop keeps its count, with another consumer; a job that comes back from a replica may have
+/// any count.
 pub(super) fn tokens_rise(account: &Account, breaches: &mut Breaches) {
     for job in account.jobs.values() {
         let mut entries: HashMap<&str, Vec<&Run>> = HashMap::new();
@@ -93,8 +94,8 @@ pub(super) fn tokens_rise(account: &Account, breaches: &mut Breaches) {
     }
 }
 
-/// What a guarded handler does has happened once for a job that is done, and never for another, by
-/// an attempt that there was (I5, I10).
+/// A guarded handler's effect has happened once for a job that is done, never for another job, and by
+/// an attempt that really was made (I5, I10).
 pub(super) fn effects_are_one(account: &Account, truth: &Truth, breaches: &mut Breaches) {
     let Some(effects) = &truth.effects else { return };
     for (id, tokens) in effects {
@@ -121,13 +122,14 @@ pub(super) fn effects_are_one(account: &Account, truth: &Truth, breaches: &mut B
     }
 }
 
-/// Whether no later run was needed: the last that ended well was the last of all.
+/// Whether no later run was needed: the last run ended well.
 fn committed(runs: &[Run]) -> bool {
     runs.last().is_some_and(|run| run.how() == Some(How::Ok))
 }
 
-/// One dead letter for each rejected job and for one that died with its processes as often as it may,
-/// none for another, and the reason is right (I6). How many there are of the second kind.
+/// There is one dead letter for each rejected job, one for each job that died with its processes as
+/// often as allowed, and none for any other job; and the reason is right (I6). Returns how many there
+/// are of the second kind.
 pub(super) fn letters_are_exact(
     account: &Account,
     truth: &Truth,
@@ -159,7 +161,7 @@ pub(super) fn letters_are_exact(
     died_out
 }
 
-/// Attempts, deliveries and what runs at once stay within what was set (I7, I13).
+/// The numbers of attempts, deliveries and concurrent runs stay within their settings (I7, I13).
 pub(super) fn bounds_hold(account: &Account, terms: &Terms, breaches: &mut Breaches) {
     let mut steps: HashMap<u32, Vec<(u64, i64)>> = HashMap::new();
     for run in account.jobs.values().flat_map(|job| &job.runs) {
@@ -172,7 +174,7 @@ pub(super) fn bounds_hold(account: &Account, terms: &Terms, breaches: &mut Breac
         }
     }
     for (pid, mut steps) in steps {
-        // An end at the moment of a start comes first.
+        // If an end and a start happen at the same moment, the end comes first.
         steps.sort_unstable();
         let (mut now, mut most) = (0_i64, 0_i64);
         for (_, step) in steps {
@@ -185,8 +187,9 @@ pub(super) fn bounds_hold(account: &Account, terms: &Terms, breaches: &mut Breac
     }
 }
 
-/// The number of an attempt says how often the job has failed, and nothing else counts (I7). A panic
-/// inside of a process is a failure that its handler knows nothing of, and may come before it begins.
+/// The number of an attempt says how often the job has failed, and counts nothing else (I7). A panic
+/// inside a process is a failure of which the handler knows nothing, and may happen before the
+/// handler begins.
 pub(super) fn attempts_are_failures(account: &Account, breaches: &mut Breaches) {
     for job in account.jobs.values().filter(|job| job.unconfirmed == 0) {
         for (place, run) in job.runs.iter().enumerate() {
@@ -201,7 +204,7 @@ pub(super) fn attempts_are_failures(account: &Account, breaches: &mut Breaches) 
     }
 }
 
-/// No job runs twice at once but where a fault was in its owner's way (I9).
+/// No job runs twice at the same time, except if a fault hindered its owner (I9).
 pub(super) fn none_stolen(extras: &[Extra<'_>], breaches: &mut Breaches) {
     for Extra { before, run, cause, .. } in extras {
         let still_runs = before.end.is_none_or(|(at, _)| at > run.began);
@@ -235,7 +238,7 @@ pub(super) fn recovered_in_time(
     }
 }
 
-/// The reason of a dead letter whose handler rejected the job.
+/// The reason of a dead letter if the handler rejected the job.
 const REJECTED: &str = "rejected";
-/// The reason of one whose last delivery ended with its process, as those before.
+/// The reason of a dead letter if the last delivery ended with its process, like those before.
 const CRASHED: &str = "crashed";

@@ -1,4 +1,4 @@
-//! Decides what happens to bytes on their way through the proxy; moves none itself.
+//! Decides what happens to bytes on their way through the proxy; it moves none itself.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,52 +7,54 @@ use std::time::{Duration, Instant};
 
 use super::wire::{Protocol, Wire};
 
-/// What a [`FaultProxy`](super::FaultProxy) does with what comes through.
+/// What a [`FaultProxy`](super::FaultProxy) does with the bytes that pass through it.
 ///
-/// Requests are what clients send, replies are what the server sends. Those that lose or cut one
-/// reply close its link and are over then: the proxy passes everything again.
+/// Requests are what clients send, replies are what the server sends. A mode that loses or cuts one
+/// reply also closes its link, and is over then: the proxy passes everything again.
 ///
-/// A text names a request: words of a command of Redis, of which it is found in the first 16 kB, or
-/// of a statement that Postgres is to carry out, whether the client sends it now or has had it
-/// prepared before. `COMMIT` and `BEGIN` are statements too.
+/// A text identifies a request by words that it contains: a command of Redis, in whose first 16 kB
+/// it is searched, or a statement that Postgres is to execute, whether the client sends it now or
+/// has prepared it before. `COMMIT` and `BEGIN` are statements too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// All of it goes through.
+    /// Everything goes through.
     #[default]
     Pass,
-    /// Requests go through and are carried out, replies vanish; links stay open.
+    /// Requests go through and are carried out, but replies vanish; links stay open.
     DropReplies,
-    /// The next reply is lost and its link closed: what was asked for has happened, unconfirmed.
+    /// The next reply is lost and its link is closed: the request was carried out, but not
+    /// confirmed.
     LoseReply,
-    /// As [`LoseReply`](Self::LoseReply), for the reply that follows the next request in which
-    /// this text occurs.
+    /// Like [`LoseReply`](Self::LoseReply), for the reply that follows the next request that
+    /// contains this text.
     LoseReplyTo(String),
-    /// Requests in which this text occurs are held before the server gets them, and with them all
-    /// that follows on their links. They go on their way when the mode changes, even if the client
-    /// is gone by then, and never if the link is [severed](super::FaultProxy::sever).
+    /// Requests that contain this text are held before the server gets them, and so is everything
+    /// that follows on their links. They continue when the mode changes, even if the client is gone
+    /// by then, but never if the link is [severed](super::FaultProxy::sever).
     HoldRequest(String),
-    /// Requests in which this text occurs go through and are carried out; what the server answers
-    /// is held, and with it all that follows on their links, until the mode changes.
+    /// Requests that contain this text go through and are carried out. The server's answer is held,
+    /// and so is everything that follows on their links, until the mode changes.
     HoldReplyTo(String),
-    /// After this many more bytes of replies the link is closed, in the middle of a reply if they
-    /// end there. The common mode counts over all links, that of one connection for itself.
+    /// After this many more bytes of replies the link is closed, in the middle of a reply if that
+    /// is where the bytes end. The common mode counts over all links; the mode of one connection
+    /// counts only that connection.
     CutReplies {
         /// How many bytes still go through.
         after: usize,
     },
-    /// Links stay open, new ones too, and nothing moves either way. What came in meanwhile goes
-    /// on its way when the mode changes, as after a healed partition.
+    /// Links stay open, new ones too, and nothing moves in either direction. Bytes that arrived
+    /// meanwhile continue when the mode changes, as after a partition has healed.
     BlackHole,
-    /// New connections are closed at once; links that exist are left alone.
+    /// New connections are closed at once; existing links are left alone.
     Refuse,
-    /// All that comes through is late by this much, each way.
+    /// All bytes are delayed by this much, in each direction.
     Delay(Duration),
-    /// All links together move this many bytes a second, each way.
+    /// All links together move this many bytes per second in each direction.
     Limit(u32),
 }
 
-/// Which way bytes go.
+/// The direction in which bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Direction {
     Request,
@@ -63,7 +65,7 @@ pub(super) enum Direction {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     Refused,
-    /// It is linked to the server, with a mode of its own if any.
+    /// It is linked to the server, with a mode of its own if one was set.
     Linked(Option<Mode>),
 }
 
@@ -72,7 +74,7 @@ pub(super) enum Admission {
 pub(super) enum Verdict {
     Pass,
     Drop,
-    /// So many of its bytes pass, then the link is closed.
+    /// This many of its bytes pass, then the link is closed.
     Cut(usize),
 }
 
@@ -81,33 +83,34 @@ pub(super) enum Verdict {
 pub(super) struct Chunk<'a> {
     pub(super) direction: Direction,
     pub(super) length: usize,
-    /// The requests that are carried out when the server has it.
+    /// The requests that the server carries out once it has this chunk.
     pub(super) requests: Vec<Cow<'a, [u8]>>,
 }
 
 impl Chunk<'_> {
-    /// Whether it has a request in which `text` occurs.
+    /// Whether it has a request that contains `text`.
     fn asks(&self, text: &str) -> bool {
         let occurs = |request: &Cow<'_, [u8]>| contains(request, text.as_bytes());
         !text.is_empty() && self.requests.iter().any(occurs)
     }
 }
 
-/// All that decides about bytes.
+/// The state that decides about bytes.
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// The common mode.
     pub(super) mode: Mode,
-    /// How many of the connections to come have which mode of their own.
+    /// How many of the next connections get a mode of their own, and which.
     pub(super) next: (usize, Mode),
     pub(super) links: HashMap<u64, Link>,
     pub(super) last_link: u64,
     pub(super) connections: usize,
     pub(super) faults: usize,
-    /// How many chunks wait for another mode.
+    /// How many chunks wait until the mode changes.
     pub(super) held: usize,
     pub(super) closed: bool,
-    /// Until when the line is in use each way, and when which link's chunk has gone through it.
+    /// For each direction, until when the line is in use; and when the last chunk of each link has
+    /// passed through it.
     line: HashMap<Direction, Instant>,
     due: HashMap<(u64, Direction), Instant>,
 }
@@ -115,13 +118,14 @@ pub(super) struct State {
 /// One client joined to the server.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// Its own mode, if it does not keep to the common one.
+    /// Its own mode, if it does not follow the common one.
     pub(super) own: Option<Mode>,
-    /// Whether its next reply is to be lost, the request for which has passed.
+    /// Whether its next reply will be lost, because the request for that reply has passed.
     doomed: bool,
-    /// Whether its replies are to be held while the mode is to hold replies.
+    /// Whether its replies are held while the mode holds replies.
     late: bool,
-    /// Whether it is a Sentinel's, which watches the server through the proxy: no fault is for it.
+    /// Whether it belongs to a Sentinel, which watches the server through the proxy: no fault
+    /// applies to it.
     pub(super) is_watch: bool,
     wire: Wire,
     client: TcpStream,
@@ -139,13 +143,13 @@ impl Link {
         Self { own, doomed, late, is_watch, wire, client, server }
     }
 
-    /// Makes it keep to the common mode from now on.
+    /// Makes it follow the common mode from now on.
     pub(super) fn conform(&mut self) {
         self.own = None;
         self.late = false;
     }
 
-    /// Closes both ends, which ends the threads that read them.
+    /// Closes both ends, which ends the threads that read from them.
     pub(super) fn close(&self) {
         // Either end may have closed before.
         let _ = self.client.shutdown(Shutdown::Both);
@@ -154,7 +158,7 @@ impl Link {
 }
 
 impl State {
-    /// Counts a connection that comes in and says whether to take it.
+    /// Counts an incoming connection and decides whether to accept it.
     pub(super) fn admit(&mut self) -> Admission {
         self.connections += 1;
         let own = (self.next.0 > 0).then(|| {
@@ -168,7 +172,7 @@ impl State {
         Admission::Linked(own)
     }
 
-    /// Reads bytes that have come. Each chunk must be shown once, in order.
+    /// Reads bytes that have arrived. Each chunk must be passed once, in order.
     pub(super) fn read<'a>(&mut self, id: u64, direction: Direction, bytes: &'a [u8]) -> Chunk<'a> {
         let requests = match (direction, self.links.get_mut(&id)) {
             (Direction::Request, Some(link)) => {
@@ -183,8 +187,8 @@ impl State {
         Chunk { direction, length: bytes.len(), requests }
     }
 
-    /// Decides about a chunk that has been here for `held`; an error says how much longer to hold
-    /// it before asking again, without an end if `None`.
+    /// Decides about a chunk that has been held for `held`. An error says how much longer to hold
+    /// it before asking again; `None` means without a limit.
     pub(super) fn judge(
         &mut self,
         id: u64,
@@ -239,7 +243,7 @@ impl State {
 }
 
 impl State {
-    /// Passes a chunk as soon as the line has moved it, behind those that came before.
+    /// Passes a chunk as soon as the line has transferred it, after the chunks that came before.
     fn move_along(
         &mut self,
         id: u64,
@@ -265,7 +269,7 @@ fn contains(bytes: &[u8], text: &[u8]) -> bool {
     bytes.windows(text.len()).any(|window| window == text)
 }
 
-/// How the name begins that a Sentinel gives its connections, each as soon as it is open.
+/// The beginning of the name that a Sentinel gives each of its connections as soon as it is open.
 const SENTINEL_NAME: &[u8] = b"\r\nsentinel-";
 
 impl Mode {

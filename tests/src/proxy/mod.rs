@@ -18,25 +18,25 @@ pub use self::wire::Protocol;
 
 use self::judge::{Admission, Direction, Link, State, Verdict};
 
-/// How many bytes to take at a time; what fits is judged as one request or one reply.
+/// How many bytes to read at a time; what fits is judged as one request or one reply.
 const CHUNK: usize = 16 * 1024;
 
-/// How long bytes without a time of release are held before asking again. The change that
-/// releases them wakes their thread at once; this only bounds the wait.
+/// How long bytes that have no time of release are held before asking again. The change that releases
+/// them wakes their thread at once; this is only an upper bound for the wait.
 const HELD: Duration = Duration::from_secs(60);
 
-/// What a [`FaultProxy`] can stand in front of: something on 127.0.0.1 that clients reach by a URL.
+/// What a [`FaultProxy`] can stand in front of: a server on 127.0.0.1 that clients reach by a URL.
 pub trait Target {
     /// Where it listens.
     fn port(&self) -> u16;
 
-    /// Where clients of a proxy connect that listens on `port`.
+    /// The URL for clients of a proxy that listens on `port`.
     fn url_at(&self, port: u16) -> String;
 
-    /// What it speaks with its clients.
+    /// The protocol between it and its clients.
     fn protocol(&self) -> Protocol;
 
-    /// Returns when all that connects to a proxy on `port` by itself has done so.
+    /// Returns when everything that connects to a proxy on `port` by itself has done so.
     fn await_watches(&self, _port: u16) {}
 }
 
@@ -58,8 +58,8 @@ impl Target for RedisServer {
     }
 }
 
-/// Its clients connect as the run role. Those that give [`Database::options`] the proxy's port
-/// connect as they like.
+/// Its clients connect as the run role. Clients that pass the proxy's port to [`Database::options`]
+/// can connect as any role.
 impl Target for Database {
     fn port(&self) -> u16 {
         Self::port(self)
@@ -79,7 +79,7 @@ impl Target for Database {
 ///
 /// It runs on threads of its own, so it works while a test's executor is busy, blocked or paused.
 /// Dropping it closes all links. The connections of a Sentinel that watches the server through it are
-/// not links: no mode is for them, and they are not counted.
+/// not links: no mode applies to them, and they are not counted.
 ///
 /// ```
 /// use streamjobs_tests::proxy::{FaultProxy, Mode};
@@ -99,7 +99,7 @@ pub struct FaultProxy {
 }
 
 impl FaultProxy {
-    /// Starts a proxy that passes everything on to `target`, after its restarts as well.
+    /// Starts a proxy that passes everything on to `target`, also after restarts of the target.
     ///
     /// # Errors
     ///
@@ -120,7 +120,7 @@ impl FaultProxy {
         Ok(Self { shared, address, url, acceptor })
     }
 
-    /// Where clients connect instead, the server's password included.
+    /// The URL for clients of the proxy, with the server's password.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -130,7 +130,7 @@ impl FaultProxy {
         self.address.port()
     }
 
-    /// Sets what happens to every link from now on, those that exist included.
+    /// Sets what happens to every link from now on, existing ones included.
     pub fn set(&self, mode: Mode) {
         let mut state = self.shared.state();
         state.mode = mode;
@@ -139,8 +139,8 @@ impl FaultProxy {
         self.shared.changed.notify_all();
     }
 
-    /// Sets what happens to the next `count` connections, each for as long as it lives. Links that
-    /// exist and connections that come after keep to the common mode.
+    /// Sets what happens to the next `count` connections, each for as long as it lives. Existing
+    /// links and later connections follow the common mode.
     pub fn set_next(&self, count: usize, mode: Mode) {
         self.shared.state().next = (count, mode);
     }
@@ -155,24 +155,24 @@ impl FaultProxy {
         self.shared.state().links.values().filter(|link| !link.is_watch).count()
     }
 
-    /// How often something was lost, cut or refused so far: what a test waits for.
+    /// How often something was lost, cut or refused so far. Tests wait for this.
     pub fn faults(&self) -> usize {
         self.shared.state().faults
     }
 
-    /// How many links have a request or a reply that is held now, until the mode changes: what a
-    /// test waits for. One that is held both ways counts twice.
+    /// How many links have a request or a reply that is held until the mode changes. Tests wait for
+    /// this. A link that is held in both directions counts twice.
     pub fn held(&self) -> usize {
         self.shared.state().held
     }
 
-    /// Puts new connections through to another target of the same kind from now on, as an address
-    /// does that follows a failover. Links that exist stay where they are.
+    /// Connects new connections to another target of the same kind from now on, like an address that
+    /// follows a failover. Existing links stay where they are.
     pub fn aim(&self, target: &impl Target) {
         *self.shared.target() = here(target.port());
     }
 
-    /// Closes all links that are open now. New connections are taken as before.
+    /// Closes all links that are open now. New connections are accepted as before.
     pub fn sever(&self) {
         let mut state = self.shared.state();
         let closed = state.links.extract_if(|_, link| !link.is_watch);
@@ -183,7 +183,7 @@ impl FaultProxy {
 }
 
 impl fmt::Debug for FaultProxy {
-    /// Leaves out the address, which may hold a password.
+    /// Leaves out the address, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.shared.state();
         f.debug_struct("FaultProxy")
@@ -202,7 +202,7 @@ impl Drop for FaultProxy {
         state.links.drain().for_each(|(_, link)| link.close());
         drop(state);
         self.shared.changed.notify_all();
-        // A connection of our own wakes the acceptor, which finds that it is over.
+        // A connection of our own wakes the acceptor, which then notices that it is over.
         let woken = TcpStream::connect(self.address);
         if let (Ok(_), Some(acceptor)) = (woken, self.acceptor.take()) {
             let _ = acceptor.join();
@@ -215,7 +215,7 @@ struct Shared {
     target: Mutex<SocketAddr>,
     protocol: Protocol,
     state: Mutex<State>,
-    /// Told of whatever may set held bytes free: another mode, a closed link.
+    /// Notified of anything that may release held bytes: another mode, a closed link.
     changed: Condvar,
 }
 
@@ -228,21 +228,21 @@ impl Shared {
         self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes connections until the proxy is closed, then waits for the threads of all links.
+    /// Accepts connections until the proxy is closed, then waits for the threads of all links.
     fn accept(&self, listener: &TcpListener) {
         thread::scope(|scope| {
             for client in listener.incoming() {
                 if self.state().closed {
                     break;
                 }
-                // Neither a client that has left again nor a server that is down concerns us:
-                // dropping our end tells the client.
+                // If the client has left already or the server is down, that is not an error of the
+                // proxy: dropping our end tells the client.
                 let _ = client.and_then(|client| self.link(scope, client));
             }
         });
     }
 
-    /// Joins a client to the server, unless it is to be refused.
+    /// Connects a client to the server, unless it must be refused.
     fn link<'scope, 'env>(
         &'scope self,
         scope: &'scope Scope<'scope, 'env>,
@@ -272,7 +272,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Moves bytes one way until either end closes or a fault closes both.
+    /// Moves bytes in one direction until either end closes or a fault closes both.
     fn pump(&self, id: u64, direction: Direction, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = vec![0; CHUNK];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
@@ -291,7 +291,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Decides about one chunk, and holds it for as long as the mode says so.
+    /// Decides about one chunk, and holds it for as long as the mode requires.
     fn judge(&self, id: u64, direction: Direction, bytes: &[u8]) -> Verdict {
         let came = Instant::now();
         let mut state = self.state();

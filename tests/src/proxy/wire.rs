@@ -1,13 +1,13 @@
-//! Finds in a client's bytes what it asks the server to carry out.
+//! Finds in a client's bytes which requests the server will carry out.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// What a server and its clients speak.
+/// The protocol between a server and its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protocol {
-    /// Commands, whose words are in the bytes as they are.
+    /// Commands, whose words are in the bytes unchanged.
     Redis,
     /// Statements, which are sent once and then carried out by their names.
     Postgres,
@@ -28,7 +28,7 @@ impl Wire {
         }
     }
 
-    /// The text of each request that the server carries out once it has this chunk.
+    /// The text of each request that the server will carry out once it has this chunk.
     pub(super) fn read<'a>(&mut self, chunk: &'a [u8]) -> Vec<Cow<'a, [u8]>> {
         match self {
             Self::Redis => vec![Cow::Borrowed(chunk)],
@@ -40,11 +40,11 @@ impl Wire {
 /// The messages that a client of Postgres sends.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
-    /// The beginning of a message whose end has not come.
+    /// The beginning of a message whose end has not arrived.
     begun: Vec<u8>,
-    /// Whether the first message has passed, the only kind that has no letter in front.
+    /// Whether the first message has passed, which is the only kind without a letter in front.
     greeted: bool,
-    /// What each prepared statement says, by its name; the empty name is a name too.
+    /// The text of each prepared statement, by its name; the empty name is a name too.
     statements: HashMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -52,10 +52,10 @@ pub(super) struct Messages {
 const ENCRYPTION: [u32; 2] = [80_877_103, 80_877_104];
 
 impl Messages {
-    /// The statements that are carried out by the messages which end in this chunk.
+    /// The statements that are executed by the messages that end in this chunk.
     ///
-    /// To prepare a statement is not to carry it out, and does not bring it up; to bind values to
-    /// it does, since a client goes on to execute it in the same breath.
+    /// Preparing a statement does not execute it, and so is not counted. Binding values to it is
+    /// counted, because clients execute it right afterwards.
     fn read(&mut self, chunk: &[u8]) -> Vec<Vec<u8>> {
         self.begun.extend_from_slice(chunk);
         let (bytes, mut rest) = (std::mem::take(&mut self.begun), 0);
@@ -91,8 +91,8 @@ impl Messages {
     }
 }
 
-/// The message that `bytes` begin with, if all of it is there: its letter, what is in it, and how
-/// long it is in all.
+/// The message with which `bytes` begin, if it is complete: its letter, its contents, and its total
+/// length.
 fn message(bytes: &[u8], greeted: bool) -> Option<(Option<u8>, &[u8], usize)> {
     let (kind, rest) = match greeted {
         true => bytes.split_first().map(|(kind, rest)| (Some(*kind), rest))?,

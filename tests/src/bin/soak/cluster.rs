@@ -15,43 +15,43 @@ use streamjobs_tests::server::{RedisCluster, RedisServer};
 
 use crate::options::{CLUSTER_GROUPS, Group};
 
-/// How long a node may be silent until the others take it for dead.
+/// How long a node may be silent until the others consider it dead.
 pub(crate) const NODE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How long nodes may take until all is as before.
+/// How long nodes may take until everything is as before.
 const WHOLE: Duration = Duration::from_secs(60);
 
-/// How many partitions are asked at once what waits there.
+/// How many partitions are asked at once for what waits there.
 const SAMPLED_AT_ONCE: usize = 4;
 
-/// How long before the end of a master its replica may lack what it confirmed, in milliseconds: much
-/// longer than a replica that follows ever does.
+/// By how many milliseconds before the end of a master its replica may lack what the master confirmed:
+/// much more than a replica that follows ever lacks.
 const BEHIND: u64 = 10_000;
 
-/// Its nodes and partitions.
+/// A cluster's nodes and partitions.
 pub(crate) struct Cluster {
     pub(crate) nodes: RedisCluster,
     /// The streams, in the order of the partitions.
     pub(crate) partitions: Vec<String>,
-    /// The port of the node to which something is done: 0 for none.
+    /// The port of the node to which something is being done: 0 for none.
     pub(crate) away: AtomicU16,
-    /// How often a master took long to answer, though nothing was done to it.
+    /// How often a master took long to answer although nothing was done to it.
     pub(crate) slow: AtomicUsize,
     sampled: Mutex<Sampled>,
     takeovers: Mutex<Vec<Takeover>>,
 }
 
-/// What waited in each partition when it was last asked, and which one is asked next.
+/// How much waited in each partition when it was last asked, and which partition is asked next.
 #[derive(Default)]
 struct Sampled {
     waiting: BTreeMap<usize, usize>,
     next: usize,
 }
 
-/// What a new master had of the last entries that the one before had confirmed.
+/// Which of the last entries that a former master had confirmed the new master has.
 struct Takeover {
     streams: Vec<String>,
-    /// When these entries were made, in milliseconds since 1970.
+    /// When these entries were created, in milliseconds since 1970.
     made: RangeInclusive<u64>,
     /// Streams and ids.
     kept: HashSet<(String, String)>,
@@ -60,10 +60,10 @@ struct Takeover {
 impl Cluster {
     /// Starts all nodes.
     pub(crate) fn new(count: u16) -> Self {
-        // Nothing on disk, for which nodes would wait: a node that comes back is a replica, and gets all
-        // from its master.
+        // Nothing is written to disk, which nodes would wait for: a node that comes back is a replica,
+        // and gets everything from its master.
         let builder = RedisCluster::builder().replicas(1);
-        // Partitions of living masters are not to notice that another one has died.
+        // Partitions of living masters must not notice that another master has died.
         let nodes = builder.node_timeout(NODE_TIMEOUT).full_coverage(false).start().unwrap();
         let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = executor.block_on(client(&nodes, count)).unwrap();
@@ -84,7 +84,7 @@ impl Cluster {
         client(&self.nodes, u16::try_from(self.partitions.len()).unwrap()).await
     }
 
-    /// The partition of a key, as `docs/partitions.md` has it.
+    /// The partition of a key, computed as `docs/partitions.md` says.
     pub(crate) fn partition_of(&self, key: &str) -> &str {
         let hash = usize::try_from(crc32(key.as_bytes())).unwrap();
         &self.partitions[hash % self.partitions.len()]
@@ -111,7 +111,7 @@ impl Cluster {
         masters
     }
 
-    /// Its only replica, once it follows.
+    /// The only replica of a master, once it follows.
     pub(crate) fn replica_of(&self, master: &RedisServer) -> Option<&RedisServer> {
         let follows = |node: &&RedisServer| replication(node).contains("master_link_status:up");
         self.nodes.replicas_of(master).into_iter().find(follows)
@@ -123,7 +123,7 @@ impl Cluster {
         self.nodes.nodes().iter().filter(leads)
     }
 
-    /// Returns when each master has a replica that follows, and all nodes know it as that.
+    /// Returns when each master has a replica that follows, and all nodes know it as one.
     pub(crate) fn await_whole(&self) {
         let nodes = self.nodes.nodes();
         eventually(WHOLE, "each master has a replica that follows", || {
@@ -145,8 +145,8 @@ impl Cluster {
         }
     }
 
-    /// Notes which entries the new master of some partitions has, of those that were made until a
-    /// moment at which the one before was there.
+    /// Notes which of the entries that were made up to a moment a new master has, for some partitions.
+    /// At that moment the former master was still there.
     pub(crate) fn note_takeover(&self, streams: Vec<String>, until: u64) {
         let made = until.saturating_sub(BEHIND)..=until;
         let (from, to) = (made.start().to_string(), made.end().to_string());
@@ -160,7 +160,7 @@ impl Cluster {
         takeovers.push(Takeover { streams, made, kept });
     }
 
-    /// The confirmed jobs whose entries a new master did not have.
+    /// The confirmed jobs whose entries a new master lacked.
     pub(crate) fn lost(&self, lines: &[Line]) -> Vec<String> {
         let takeovers = self.takeovers.lock().unwrap_or_else(PoisonError::into_inner);
         let lost = |line: &Line| match &line.deed {
@@ -173,7 +173,8 @@ impl Cluster {
         lines.iter().filter_map(lost).collect()
     }
 
-    /// Asks some partitions what waits there, and returns what waited in all when they were last asked.
+    /// Asks some partitions how much waits there. Returns how much waited in all partitions when each
+    /// was last asked.
     pub(crate) fn sample(&self, group: &Group) -> usize {
         let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..SAMPLED_AT_ONCE {
@@ -186,7 +187,7 @@ impl Cluster {
         sampled.waiting.values().sum()
     }
 
-    /// What is unfinished in all partitions, if all answer.
+    /// How much is unfinished in all partitions, if all of them answer.
     pub(crate) fn unfinished(&self, group: &Group) -> Option<usize> {
         self.partitions.iter().map(|stream| self.unfinished_in(stream, group)).sum()
     }
@@ -210,7 +211,7 @@ impl Cluster {
 }
 
 impl Takeover {
-    /// Whether the new master should have had an entry and had not.
+    /// Whether the new master should have had an entry and did not.
     fn misses(&self, stream: &String, entry: &str) -> bool {
         let made = entry.split_once('-').and_then(|(made, _)| made.parse().ok());
         made.is_some_and(|made| self.made.contains(&made))
@@ -224,12 +225,12 @@ async fn client(nodes: &RedisCluster, count: u16) -> Result<Client, ConnectError
     builder.partitions(CLUSTER_GROUPS[0].stream, count).connect().await
 }
 
-/// What a node says of its master or its replicas: nothing, if it does not answer.
+/// What a node reports about its master or its replicas; empty if it does not answer.
 fn replication(node: &RedisServer) -> String {
     node.try_query(&["INFO", "replication"]).unwrap_or_default()
 }
 
-/// CRC-32 as zlib has it.
+/// CRC-32 as zlib computes it.
 fn crc32(bytes: &[u8]) -> u32 {
     let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {

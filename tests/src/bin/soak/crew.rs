@@ -1,4 +1,4 @@
-//! The processes that work, each behind a proxy of its own, and those that come after them.
+//! The processes that work, each behind a proxy of its own, and the processes that replace them.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use streamjobs_tests::proxy::{FaultProxy, Mode};
 use crate::options::{Group, SLOW_LINK, TERMS};
 use crate::stand::{Servers, Stand};
 
-/// How long a process may take until it works, on a machine that does much else.
+/// How long a process may take until it works, on a machine that is busy with other things.
 const READY: Duration = Duration::from_secs(30);
 
 /// How long a stop may take. Its own grace is 5 s.
@@ -19,13 +19,13 @@ const STOPPED: Duration = Duration::from_secs(40);
 /// How often a process looks for due retries in each partition, in milliseconds.
 const PROMOTE_MS: &str = "500";
 
-/// What a process says before the name of its consumer.
+/// What a process prints before the name of its consumer.
 const CONSUMER: &str = "consumer ";
 
 /// One place, in which one process works at a time.
 pub(crate) struct Place {
     pub(crate) group: &'static Group,
-    /// What is between it and the one server.
+    /// The proxy between the place and a single server.
     pub(crate) proxy: Option<FaultProxy>,
     /// What its proxy does when nothing is broken.
     pub(crate) usual: Mode,
@@ -34,11 +34,11 @@ pub(crate) struct Place {
     pub(crate) busy: bool,
 }
 
-/// All who work, and those who are leaving.
+/// All processes that work, and those that are leaving.
 pub(crate) struct Crew {
     pub(crate) places: Vec<Place>,
     leaving: Vec<Worker>,
-    /// What processes said that ended by themselves.
+    /// What processes printed that ended by themselves.
     pub(crate) deserters: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl Crew {
         crew
     }
 
-    /// Ends the process in a place at once and puts another there.
+    /// Ends the process in a place at once and starts another one there.
     pub(crate) fn kill(&mut self, stand: &Stand, at: usize) {
         let place = &mut self.places[at];
         stand.broken(&Disturbance::Kill { pid: place.worker.pid() });
@@ -72,7 +72,7 @@ impl Crew {
         place.replace(stand);
     }
 
-    /// Asks the process in a place to stop, and puts another there meanwhile.
+    /// Asks the process in a place to stop, and starts another one there meanwhile.
     pub(crate) fn roll(&mut self, stand: &Stand, at: usize) {
         let place = &mut self.places[at];
         stand.broken(&Disturbance::Stop { pid: place.worker.pid() });
@@ -81,7 +81,8 @@ impl Crew {
         self.leaving.push(old);
     }
 
-    /// Notes processes that ended by themselves, fills their places, and forgets who has left.
+    /// Notes processes that ended by themselves, fills their places, and forgets processes that
+    /// have left.
     pub(crate) fn tend(&mut self, stand: &Stand) {
         self.leaving.retain(|worker| is_running(worker.pid()));
         for place in &mut self.places {
@@ -111,7 +112,7 @@ impl Crew {
 }
 
 impl Place {
-    /// Its link works as usual.
+    /// Makes its link work as usual.
     pub(crate) fn pass(&self) {
         if let Some(proxy) = &self.proxy {
             proxy.set(self.usual.clone());
@@ -126,7 +127,7 @@ impl Place {
             .map(str::to_owned)
     }
 
-    /// Puts another process here and waits until it works. Returns the one before.
+    /// Starts another process here and waits until it works. Returns the former one.
     fn replace(&mut self, stand: &Stand) -> Worker {
         self.pass();
         let new = hire(stand, self.group, self.proxy.as_ref());

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let mut nemesis = Nemesis::new(&stand, &options);
     let mut shaker = Shaker::new(&stand, &options);
     thread::scope(|scope| {
-        // However this ends, producers hear of it.
+        // However this ends, producers learn of it.
         let _stop = stand.stop_at_the_end();
         producers::start(scope, &stand, &options);
         let shaking = shaker.as_mut().map(|shaker| {
@@ -97,13 +97,14 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Three times what a dead process' jobs take to be run again, and time for what waits.
+/// Three times as long as the jobs of a dead process take to run again, and time for the jobs that
+/// wait.
 fn drain_deadline(backlog: usize) -> Duration {
     let recovery = TERMS.lease * 7 / 5;
     recovery * 3 + Duration::from_millis(u64::try_from(backlog).unwrap_or(u64::MAX) * 2)
 }
 
-/// The worker's program. It is built here, since `cargo run` builds no second program.
+/// The worker's program. It is built here, because `cargo run` builds only one program.
 fn worker_program() -> PathBuf {
     if let Some(cargo) = env::var_os("CARGO") {
         let mut build = Command::new(cargo);
@@ -127,7 +128,8 @@ impl Stand {
         Stop(self)
     }
 
-    /// Samples how much waits, where that takes longer than processes may be left alone.
+    /// Samples how much waits, on a thread of its own if that takes longer than processes may be
+    /// left alone.
     fn sample_until_stopped(&self) {
         while !self.stopping.load(Ordering::SeqCst) {
             self.sample();

@@ -1,4 +1,4 @@
-//! What the soak is told on its command line, and what it takes for itself.
+//! The options on the soak's command line, and its own settings.
 
 use std::time::Duration;
 
@@ -8,35 +8,35 @@ use streamjobs_tests::check::Terms;
 pub(crate) const USAGE: &str = "usage: cargo soak [--minutes n] [--seed n] [--rate jobs-a-second] \
                                 [--cluster] [--partitions n]";
 
-/// What the groups are told; the slots are those of the group without a database.
+/// The settings of the groups; the slots are those of the group without a database.
 pub(crate) const TERMS: Terms = Terms {
     lease: Duration::from_secs(2),
     slots: 200,
     max_attempts: 5,
     max_deliveries: 5,
-    // The servers, six processes and the producers share the machine. What nearly all recoveries
-    // take is held against a second, in the verdict.
+    // The servers, six processes and the producers share the machine. The verdict compares what
+    // nearly all recoveries take with one second.
     slack: Duration::from_secs(5),
 };
 
-/// A group, the stream that it alone reads, and who works for it.
+/// A group, the stream that only it reads, and the processes that work for it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     pub(crate) stream: &'static str,
-    /// With what the ids of its events begin.
+    /// The letter with which the ids of its events begin.
     pub(crate) letter: char,
     /// How many processes work for it.
     pub(crate) workers: usize,
-    /// The slots of each of them.
+    /// The slots of each process.
     pub(crate) slots: usize,
-    /// Of 10,000 jobs, how many take up to two leases.
+    /// How many of 10,000 jobs take up to two leases.
     pub(crate) long: u32,
     /// How many threads publish for it.
     pub(crate) producers: u32,
-    /// The most jobs that are published at once.
+    /// How many jobs are published at once at most.
     pub(crate) batch: usize,
-    /// Its part of all jobs, in hundredths.
+    /// Its share of all jobs, in percent.
     pub(crate) share: u32,
 }
 
@@ -53,18 +53,18 @@ const PARTITIONS: u16 = 48;
 pub(crate) const SLOW_LINK: u32 = 2_500_000;
 
 impl Group {
-    /// What its processes are told.
+    /// The settings of its processes.
     pub(crate) fn terms(&self) -> Terms {
         Terms { slots: self.slots, ..TERMS }
     }
 
-    /// Whether its effects are in the database.
+    /// Whether it writes its effects to the database.
     pub(crate) fn is_guarded(&self) -> bool {
         self.name == "guarded"
     }
 }
 
-/// One without a database for most of the jobs, and one whose effects can be counted.
+/// A group without a database for most of the jobs, and a group whose effects can be counted.
 pub(crate) static GROUPS: [Group; 2] = [
     Group {
         name: "plain",
@@ -91,7 +91,7 @@ pub(crate) static GROUPS: [Group; 2] = [
     },
 ];
 
-/// The one on a cluster, which reads all partitions of its stream.
+/// The group on a cluster, which reads all partitions of its stream.
 pub(crate) static CLUSTER_GROUPS: [Group; 1] = [Group {
     name: "plain",
     stream: "orders",
@@ -104,14 +104,14 @@ pub(crate) static CLUSTER_GROUPS: [Group; 1] = [Group {
     share: 100,
 }];
 
-/// What the user may choose.
+/// What the user can choose.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) minutes: f64,
     pub(crate) seed: u64,
-    /// Jobs that are published in a second.
+    /// How many jobs are published per second.
     pub(crate) rate: u32,
-    /// Over how many partitions of a cluster the stream is spread: none without a cluster.
+    /// Over how many partitions of a cluster the stream is spread; `None` without a cluster.
     pub(crate) partitions: Option<u16>,
 }
 
@@ -141,7 +141,7 @@ impl Options {
         if sane { Ok(options) } else { Err("minutes are between 0 and a day".to_owned()) }
     }
 
-    /// How long something is broken.
+    /// For how long things are broken.
     pub(crate) fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.minutes * 60.0)
     }

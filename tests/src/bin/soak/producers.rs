@@ -1,4 +1,4 @@
-//! Publishes at a steady rate, in batches, and again whatever was left unconfirmed.
+//! Publishes at a steady rate, in batches, and publishes again whatever was left unconfirmed.
 
 use std::sync::atomic::Ordering;
 use std::thread::Scope;
@@ -16,25 +16,25 @@ use tokio::time::sleep_until;
 use crate::options::{Group, Options, TERMS};
 use crate::stand::Stand;
 
-/// Producers wait while more than this waits for workers.
+/// Producers wait while more jobs than this wait for workers.
 const BACKLOG_MAX: usize = 20_000;
 
 /// Payloads are smaller than this, in bytes.
 const LARGE: usize = 1024 * 1024;
 
-/// How long to leave a server alone that did not take something.
+/// How long to leave a server alone that did not accept something.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// How long to wait for the next batch to be due.
+/// How long to wait until the next batch is due.
 const BETWEEN: Duration = Duration::from_millis(10);
 
 /// How many keys the events of a stream with partitions have.
 const CUSTOMERS: u64 = 997;
 
-/// How much of what was missed while the server was away is made up for.
+/// For how much of the time in which the server was away the missed jobs are made up.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
-/// Starts all producers. They end when the stand says so, and all is confirmed.
+/// Starts all producers. They end when the stand tells them to and everything is confirmed.
 pub(crate) fn start<'scope>(
     scope: &'scope Scope<'scope, '_>,
     stand: &'scope Stand,
@@ -63,7 +63,7 @@ struct Producer<'a> {
     name: String,
     rng: Rng,
     last: u64,
-    /// What was left unconfirmed.
+    /// The events that were left unconfirmed.
     again: Vec<(String, Order)>,
 }
 
@@ -122,8 +122,8 @@ impl Producer<'_> {
         (job, order)
     }
 
-    /// Whether all of it was confirmed. The first `retried` were left unconfirmed before, and so
-    /// may be stored whatever is said of them now.
+    /// Whether all of them were confirmed. The first `retried` ones were left unconfirmed before, and
+    /// so may be stored whatever the answer is now.
     async fn publish(
         &mut self,
         client: &Client,
@@ -141,7 +141,7 @@ impl Producer<'_> {
                     self.again.push((job, order));
                 }
                 Err(_) if place < retried => self.again.push((job, order)),
-                // It is certainly not stored, which the checker holds against what comes out.
+                // It is certainly not stored. The checker compares this with what comes out.
                 Err(_) => self.history.write(Deed::Refused { job }),
             }
         }
@@ -158,8 +158,8 @@ impl Producer<'_> {
         }
     }
 
-    /// Publishes each order under its type, which its id and the deployed version decide, so that one
-    /// that is published again has the type that it had.
+    /// Publishes each order under its type. The id and the deployed version decide the type, so that
+    /// an order that is published again has the same type.
     async fn send_all(
         &self,
         client: &Client,
@@ -225,7 +225,7 @@ impl<E: Event> Event for Keyed<E> {
     }
 }
 
-/// The events of one type that are to be published, each with its place in the batch.
+/// Publishes the events of one type, each with its index in the batch.
 async fn send_typed<E: Event>(
     client: &Client,
     events: impl Iterator<Item = (usize, EventId, E)>,

@@ -1,4 +1,4 @@
-//! One server with a replica, a database, and proxies on the way to both.
+//! A single server with a replica, a database, and proxies on the way to both.
 
 use std::sync::{RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 /// How long a replica may take until it has everything.
 const IN_STEP: Duration = Duration::from_secs(30);
 
-/// Where the jobs are, and who follows.
+/// The server with the jobs, and its replica.
 pub(crate) struct Pair {
     pub(crate) primary: RedisServer,
     pub(crate) replica: RedisServer,
@@ -26,7 +26,7 @@ pub(crate) struct Single {
     pair: RwLock<Pair>,
     pub(crate) postgres: PgServer,
     pub(crate) database: Database,
-    /// What producers reach the server through.
+    /// The proxy through which producers reach the server.
     pub(crate) entrance: FaultProxy,
     pub(crate) executor: Runtime,
 }
@@ -50,7 +50,7 @@ impl Single {
         self.pair.read().unwrap()
     }
 
-    /// Makes the replica the primary, whose process is gone, and attaches a new replica.
+    /// Makes the replica, whose former primary is gone, the primary, and attaches a new replica.
     pub(crate) fn promote(&self) {
         let mut pair = self.pair.write().unwrap();
         pair.replica.command(&["REPLICAOF", "NO", "ONE"]);
@@ -58,19 +58,19 @@ impl Single {
         pair.primary = old;
     }
 
-    /// Lets the replica follow the primary.
+    /// Makes the replica follow the primary.
     pub(crate) fn attach(&self) {
         let pair = self.pair();
         follow(&pair.replica, &pair.primary);
     }
 
-    /// Whether the replica has what the primary had at this moment. To be asked while no process
-    /// writes.
+    /// Whether the replica has everything that the primary had at this moment. Call this only while
+    /// no process writes.
     pub(crate) fn replicated(&self) -> RedisResult<bool> {
         let pair = self.pair();
         let mut connection = redis::Client::open(pair.primary.plain_url())?
             .get_connection_with_timeout(Duration::from_secs(5))?;
-        // `WAIT` waits for what its own connection has written, and for all before that.
+        // `WAIT` waits for the writes of its own connection, and for all writes before them.
         redis::cmd("SET").arg("soak:failover").arg(now()).query::<()>(&mut connection)?;
         let wait = redis::cmd("WAIT").arg(1).arg(10_000).query::<usize>(&mut connection)?;
         Ok(wait == 1)
@@ -84,7 +84,7 @@ impl Single {
     }
 }
 
-/// A server that has on disk whatever it has confirmed.
+/// A server that has on disk everything that it has confirmed.
 fn server() -> RedisServer {
     let builder = RedisServer::builder().plain();
     let builder = builder.append_only(true).config("appendfsync", "always");

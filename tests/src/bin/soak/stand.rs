@@ -1,4 +1,4 @@
-//! What the soak stands on: servers, histories, and what the servers hold.
+//! What the soak works on: servers, histories, and what the servers hold.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ impl Stand {
         }
     }
 
-    /// The one server, where there is no cluster.
+    /// The single server, if there is no cluster.
     pub(crate) fn single(&self) -> &Single {
         match &self.servers {
             Servers::Single(single) => single,
@@ -100,13 +100,13 @@ impl Stand {
         fs::remove_dir_all(&self.folder).unwrap();
     }
 
-    /// Where this process writes down what it does for a group.
+    /// The writer for what this process does for a group.
     pub(crate) fn history(&self, group: &Group) -> &Writer {
         &self.histories[group.name]
     }
 
-    /// Writes down that something is broken, and returns its number. What befalls the database
-    /// excuses nothing in the group that has none.
+    /// Writes down that something is broken, and returns its number. Faults of the database excuse nothing
+    /// in the group that has none.
     pub(crate) fn broken(&self, what: &Disturbance) -> u64 {
         let fault = self.last_fault.fetch_add(1, Ordering::SeqCst) + 1;
         let excused = |group: &&Group| group.is_guarded() || *what != Disturbance::Database;
@@ -116,7 +116,7 @@ impl Stand {
         fault
     }
 
-    /// Writes down that it is mended.
+    /// Writes down that it is repaired.
     pub(crate) fn mended(&self, fault: u64) {
         for group in self.groups {
             self.history(group).write(Deed::Mended { fault });
@@ -154,8 +154,8 @@ impl Stand {
         self.waiting.store(waiting, Ordering::SeqCst);
     }
 
-    /// How much of a group is pending, waiting for retry or not delivered: much more than there can be, if
-    /// the server does not say.
+    /// How much of a group is pending, waiting for retry or not delivered. A number far above what is
+    /// possible if the server does not answer.
     pub(crate) fn unfinished_of(&self, group: &Group) -> usize {
         let count = match &self.servers {
             Servers::Single(single) => {
@@ -166,7 +166,7 @@ impl Stand {
         count.unwrap_or(UNKNOWN)
     }
 
-    /// What the stores hold of a group in the end, whose history this is.
+    /// What the stores hold in the end for a group with this history.
     pub(crate) fn truth(&self, group: &Group, lines: &[Line]) -> Truth {
         let unfinished = self.unfinished_of(group);
         match &self.servers {
@@ -190,5 +190,5 @@ impl Stand {
     }
 }
 
-/// Stands for a number that the server does not tell.
+/// Stands for a number that the server does not report.
 const UNKNOWN: usize = 1_000_000_000;

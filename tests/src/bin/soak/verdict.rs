@@ -1,4 +1,4 @@
-//! What the histories come to, and how it is told.
+//! The result of the histories, and how it is reported.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -12,29 +12,29 @@ use crate::nemesis::{Kind, Nemesis};
 use crate::options::{Group, Options, TERMS};
 use crate::stand::{Servers, Stand};
 
-/// How many breaches are told in full.
+/// How many breaches are reported in full.
 const TOLD: usize = 20;
 
-/// What a recovery may take nearly always, beside a lease and a claim interval.
+/// How long nearly every recovery may take, in addition to a lease and a claim interval.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// What the whole soak comes to.
+/// The result of the whole soak.
 #[derive(Default)]
 pub(crate) struct Verdict {
     jobs: usize,
     unconfirmed_done: usize,
     runs: usize,
     letters_expected: usize,
-    /// Those of jobs that died with five processes in a row.
+    /// How many of the dead letters belong to jobs that died with five processes in a row.
     died_out: usize,
     letters_stored: usize,
     effects: usize,
     extra: BTreeMap<Cause, usize>,
     recoveries: Vec<Duration>,
     breaches: Vec<Breach>,
-    /// Jobs that a failover took, each with its entry and its partition.
+    /// Jobs that a failover lost, each with its entry and its partition.
     taken: Vec<String>,
-    /// What is left in the partitions.
+    /// How much is left in the partitions.
     left: usize,
     partitions: Option<u16>,
     /// The jobs of the first breaches, and what was broken around them.
@@ -106,12 +106,12 @@ impl Verdict {
         self.breaches.extend(finding.breaches);
     }
 
-    /// Whether all was as promised.
+    /// Whether everything was as promised.
     pub(crate) fn is_clean(&self) -> bool {
         self.breaches.is_empty()
     }
 
-    /// So many of a hundred recoveries took no longer.
+    /// The time within which this many of a hundred recoveries were done.
     fn recovery(&self, hundredths: usize) -> Duration {
         let rank = (self.recoveries.len() * hundredths).div_ceil(100);
         self.recoveries.get(rank.saturating_sub(1)).copied().unwrap_or_default()
@@ -125,7 +125,7 @@ impl Verdict {
         self.done.get(&kind).copied().unwrap_or_default()
     }
 
-    /// The breaches and their jobs, one line of JSON, and one sentence.
+    /// Prints the breaches and their jobs, one line of JSON, and one sentence.
     pub(crate) fn print(&self, stand: &Stand) {
         for breach in self.breaches.iter().take(TOLD) {
             println!("breach: {}: {}", breach.invariant, breach.text);
@@ -220,7 +220,7 @@ impl Verdict {
     }
 }
 
-/// Confirmed jobs that were to be rejected, without those that a failover took.
+/// Confirmed jobs that were meant to be rejected, without those that a failover lost.
 fn rejected(lines: &[Line], taken: &[String]) -> usize {
     let mut wanted = HashSet::new();
     let mut confirmed = HashSet::new();
@@ -238,7 +238,8 @@ fn rejected(lines: &[Line], taken: &[String]) -> usize {
     confirmed.len() - taken.iter().filter(|job| confirmed.contains(job)).count()
 }
 
-/// All that was written about the jobs of a breach, and what was broken within two leases of it.
+/// Everything that was written about the jobs of a breach, and what was broken within two leases of
+/// it.
 fn story(breach: &Breach, group: &Group, lines: &[Line]) -> String {
     let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
     let words = breach.text.split(|letter| !is_word(letter));
@@ -281,7 +282,7 @@ fn job_of(deed: &Deed) -> Option<&str> {
     }
 }
 
-/// Those of Redis and of Postgres, if there is one.
+/// The versions of Redis and of Postgres, if there is one.
 fn versions(stand: &Stand) -> (Option<String>, Option<String>) {
     let single = match &stand.servers {
         Servers::Single(single) => single,

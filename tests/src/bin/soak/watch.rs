@@ -1,4 +1,4 @@
-//! Watches whether the nodes of a cluster answer, since a busy machine may let one stand still.
+//! Watches whether the nodes of a cluster answer, because a busy machine may make one stand still.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,15 +15,15 @@ use crate::stand::Stand;
 const BETWEEN: Duration = Duration::from_millis(50);
 
 impl Stand {
-    /// Writes down when a master did not answer for long, until the stand stops: nothing that it has
-    /// can be renewed meanwhile.
+    /// Writes down when a master did not answer for long, until the stand stops: nothing on that
+    /// master can be renewed meanwhile.
     pub(crate) fn watch_until_stopped(&self, cluster: &Cluster, node: &RedisServer) {
         let is_away = || cluster.away.load(Ordering::SeqCst) == node.port();
         while !self.stopping.load(Ordering::SeqCst) {
             let (was_away, asked) = (is_away(), Instant::now());
             let answered = node.try_query::<String>(&["PING"]).is_ok();
             let waited = asked.elapsed();
-            // What was done to it is in the history already.
+            // If something was done to it, that is in the history already.
             if answered && !was_away && !is_away() && waited > TERMS.lease / 6 {
                 self.note_slow(cluster, node, waited);
             }

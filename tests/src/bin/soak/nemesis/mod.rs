@@ -1,4 +1,4 @@
-//! Breaks something every few seconds, in an order that the seed decides, and mends it.
+//! Breaks something every few seconds, in an order that the seed decides, and repairs it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -23,8 +23,8 @@ pub(crate) enum Kind {
     KillTwo,
     Freeze,
     RollingRestart,
-    /// A rolling restart with a version that knows one more event type, which is published from its
-    /// begin on.
+    /// A rolling restart with a version that knows one more event type. This type is published from
+    /// the start of the restart.
     Deploy,
     ConsumerDeleted,
     Link,
@@ -37,20 +37,20 @@ pub(crate) enum Kind {
     DatabaseConnectionsKilled,
     Failover,
     Reshard,
-    /// In one step, where the server can.
+    /// A slot is moved in one step, if the server can do that.
     ReshardAtOnce,
     FailoverByHand,
     MasterKilled,
-    /// It was, after its replica had lost the link to it.
+    /// A master is killed after its replica has lost the link to it.
     MasterKilledAhead,
     MasterFrozen,
-    /// Nothing was done to it: it was too slow for the others.
+    /// A master was replaced although nothing was done to it: it was too slow for the others.
     MasterReplaced,
-    /// It did not answer for long, though nothing was done to it.
+    /// A master did not answer for a long time although nothing was done to it.
     MasterSlow,
 }
 
-/// So often each comes before all begin again in another order.
+/// How often each kind comes before all begin again in another order.
 const DECK: &[(Kind, usize)] = &[
     (Kind::Kill, 5),
     (Kind::KillTwo, 5),
@@ -69,7 +69,7 @@ const DECK: &[(Kind, usize)] = &[
     (Kind::Failover, 2),
 ];
 
-/// The same where the servers are a cluster, to which other things happen meanwhile.
+/// The same for a cluster, to which other things happen meanwhile.
 const CLUSTER_DECK: &[(Kind, usize)] = &[
     (Kind::Kill, 5),
     (Kind::KillTwo, 3),
@@ -83,10 +83,10 @@ const CLUSTER_DECK: &[(Kind, usize)] = &[
 /// How many versions of the program there are.
 const VERSIONS: u64 = 3;
 
-/// How often the crew is looked after while nothing happens.
+/// How often the crew is checked while nothing happens.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Something of a place that is to be mended.
+/// Something in a place that has to be repaired.
 struct Heal {
     due: Instant,
     place: usize,
@@ -98,19 +98,19 @@ struct Heal {
 enum How {
     Thaw,
     Pass,
-    /// Nothing is broken; the jobs of a deleted consumer need their time.
+    /// Nothing is broken, but the jobs of a deleted consumer need time.
     Wait,
-    /// Links that have lost something are of no use any more: no network does that.
+    /// Links that have lost bytes must not be used any more: no network continues after that.
     PassAnew,
 }
 
-/// The one who breaks processes, and one server.
+/// Breaks processes, and a single server.
 pub(crate) struct Nemesis<'a> {
     stand: &'a Stand,
     rng: Rng,
     deck: Vec<Kind>,
     heals: Vec<Heal>,
-    /// What was done how often. Processes that were killed count one by one.
+    /// How often each kind was done. Processes that were killed count one by one.
     pub(crate) done: BTreeMap<Kind, usize>,
     pub(crate) kills: usize,
 }
@@ -122,11 +122,11 @@ impl<'a> Nemesis<'a> {
         Self { stand, rng, deck, heals, done, kills: 0 }
     }
 
-    /// Goes on for so long, then mends all.
+    /// Runs for this long, then repairs everything.
     pub(crate) fn run(&mut self, crew: &mut Crew, long: Duration) {
         let end = Instant::now() + long;
         loop {
-            // From 2 to 10 s, and more often less.
+            // From 2 to 10 s, more often short than long.
             let pause = Duration::from_secs_f64(8.0_f64.mul_add(self.rng.f64().powi(3), 2.0));
             let until = Instant::now() + pause;
             self.attend(crew, until.min(end));
@@ -156,7 +156,7 @@ impl<'a> Nemesis<'a> {
         }
     }
 
-    /// Mends what is due, or all.
+    /// Repairs what is due, or everything.
     fn heal(&mut self, crew: &mut Crew, all: bool) {
         let now = Instant::now();
         let (due, later) =
@@ -199,7 +199,7 @@ impl<'a> Nemesis<'a> {
             Kind::ConnectionsKilled => self.server("connections killed", |stand| {
                 stand.on_each(&["CLIENT", "KILL", "TYPE", "normal"]);
             }),
-            // It breaks nothing, and so is no excuse.
+            // This breaks nothing, and so excuses nothing.
             Kind::ScriptsFlushed => self.stand.on_each(&["SCRIPT", "FLUSH", "SYNC"]),
             other => self.act_on_single(other, crew),
         }
@@ -245,7 +245,7 @@ impl<'a> Nemesis<'a> {
         self.heals.push(heal);
     }
 
-    /// Does something to the server, which is mended when it returns.
+    /// Does something to the server, which is repaired when this returns.
     fn server(&self, what: &str, act: impl FnOnce(&Stand)) {
         let fault = self.stand.broken(&Disturbance::Server { what: what.to_owned() });
         act(self.stand);
@@ -253,7 +253,7 @@ impl<'a> Nemesis<'a> {
     }
 }
 
-/// The next of a deck, which is filled in another order whenever it is empty.
+/// The next kind of a deck. When the deck is empty, it is filled again in another order.
 fn draw(deck: &mut Vec<Kind>, full: &[(Kind, usize)], rng: &mut Rng) -> Kind {
     if deck.is_empty() {
         deck.extend(full.iter().flat_map(|(kind, count)| std::iter::repeat_n(*kind, *count)));
@@ -262,7 +262,7 @@ fn draw(deck: &mut Vec<Kind>, full: &[(Kind, usize)], rng: &mut Rng) -> Kind {
     deck.pop().expect("it was filled")
 }
 
-/// Lets time pass: what is broken stays so.
+/// Lets time pass: what is broken stays broken.
 fn pause(long: Duration) {
     poll(long, || None::<()>);
 }

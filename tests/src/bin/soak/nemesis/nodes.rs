@@ -1,4 +1,4 @@
-//! What befalls the nodes of a cluster, while other things befall processes.
+//! What happens to the nodes of a cluster, while other things happen to processes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use crate::cluster::{Cluster, NODE_TIMEOUT};
 use crate::options::Options;
 use crate::stand::Stand;
 
-/// So often each comes before all begin again in another order.
+/// How often each kind comes before all begin again in another order.
 const DECK: &[(Kind, usize)] = &[
     (Kind::Reshard, 12),
     (Kind::ReshardAtOnce, 2),
@@ -27,42 +27,43 @@ const DECK: &[(Kind, usize)] = &[
 /// The longest pause between two steps of moving a slot.
 const STEP_MAX: Duration = Duration::from_millis(400);
 
-/// How much a replica may lack that takes over.
+/// How much a replica that takes over may lack.
 const AHEAD_MAX: Duration = Duration::from_millis(400);
 
-/// How long nodes are left alone that have changed places. Sooner, Redis may take the votes of the last
-/// election for those of the next: `findings/redis-cluster-failover-with-old-votes.sh`.
+/// How long nodes that have changed places are left alone. If they change places sooner, Redis may take
+/// the votes of the last election for those of the next:
+/// `findings/redis-cluster-failover-with-old-votes.sh`.
 const REST: Duration = NODE_TIMEOUT.saturating_mul(4);
 
 /// How long it may take until a replica has taken over from a master that died.
 const TAKEN_OVER: Duration = Duration::from_secs(60);
 
-/// The one who moves slots and changes masters.
+/// Moves slots and changes masters.
 pub(crate) struct Shaker<'a> {
     stand: &'a Stand,
     cluster: &'a Cluster,
     rng: Rng,
     deck: Vec<Kind>,
-    /// Which master has which partitions, as far as this one knows.
+    /// Which master has which partitions, as far as this struct knows.
     known: BTreeMap<u16, Vec<String>>,
-    /// When nodes, by their ports, have changed places.
+    /// When nodes last changed places, by their ports.
     changed: HashMap<u16, Instant>,
-    /// What was done how often.
+    /// How often each kind was done.
     pub(crate) done: BTreeMap<Kind, usize>,
 }
 
 impl<'a> Shaker<'a> {
-    /// One for the cluster, if there is one.
+    /// Creates one for the cluster, if there is one.
     pub(crate) fn new(stand: &'a Stand, options: &Options) -> Option<Self> {
         let cluster = stand.cluster()?;
-        // Another order than that of the processes.
+        // Another order than the one of the processes.
         let rng = Rng::with_seed(!options.seed);
         let known = cluster.by_master();
         let (deck, changed, done) = (Vec::new(), HashMap::new(), BTreeMap::new());
         Some(Self { stand, cluster, rng, deck, known, changed, done })
     }
 
-    /// Goes on for so long, then waits until all nodes are well.
+    /// Runs for this long, then waits until all nodes work.
     pub(crate) fn run(&mut self, long: Duration) {
         let end = Instant::now() + long;
         loop {
@@ -74,7 +75,7 @@ impl<'a> Shaker<'a> {
             self.note_replaced();
             let kind = draw(&mut self.deck, DECK, &mut self.rng);
             self.act(kind);
-            // A node that comes back takes itself for what it was.
+            // A node that comes back believes that it is still what it was.
             self.cluster.await_whole();
             self.known = self.cluster.by_master();
         }
@@ -90,12 +91,12 @@ impl<'a> Shaker<'a> {
             Kind::MasterFrozen => self.freeze(),
             other => panic!("{other:?} is not of a cluster"),
         };
-        // None has rested: slots move instead.
+        // If no master has rested, slots move instead.
         let done = done.unwrap_or_else(|| self.reshard(Kind::Reshard));
         *self.done.entry(done).or_default() += 1;
     }
 
-    /// Moves a partition to another master, and says in which way.
+    /// Moves a partition to another master. Returns how it was moved.
     fn reshard(&mut self, wanted: Kind) -> Kind {
         let cluster = self.cluster;
         let stream = self.rng.choice(&cluster.partitions).expect("there are some");
@@ -117,7 +118,7 @@ impl<'a> Shaker<'a> {
         if at_once { wanted } else { Kind::Reshard }
     }
 
-    /// Lets a replica take over as an operator does, which loses nothing.
+    /// Makes a replica take over the way an operator does it, which loses nothing.
     fn fail_over(&mut self) -> Option<Kind> {
         let (master, replica) = self.rested()?;
         let fault = self.broken("failover by hand", master, false);
@@ -127,14 +128,14 @@ impl<'a> Shaker<'a> {
         Some(Kind::FailoverByHand)
     }
 
-    /// Kills a master. It comes back as a replica of the one that has taken over.
+    /// Kills a master. It comes back as a replica of the one that took over.
     fn kill(&mut self, kind: Kind) -> Option<Kind> {
         let (master, replica) = self.rested()?;
         self.cluster.away.store(master.port(), Ordering::SeqCst);
         let streams = self.known[&master.port()].clone();
         let fault = self.broken("killed", master, true);
         if kind == Kind::MasterKilledAhead {
-            // With a password that its master does not want, it cannot come back after this.
+            // With a password that its master does not accept, it cannot reconnect after this.
             replica.command(&["CONFIG", "SET", "masterauth", "none"]);
             replica.command(&["CLIENT", "KILL", "TYPE", "master"]);
             pause(AHEAD_MAX.mul_f64(self.rng.f64()));
@@ -156,7 +157,7 @@ impl<'a> Shaker<'a> {
         Some(kind)
     }
 
-    /// Stops a master for less time than the others need to take it for dead.
+    /// Stops a master for less time than the others need to consider it dead.
     fn freeze(&mut self) -> Option<Kind> {
         let (master, _) = self.rested()?;
         let fault = self.broken("frozen", master, false);
@@ -171,7 +172,7 @@ impl<'a> Shaker<'a> {
         Some(Kind::MasterFrozen)
     }
 
-    /// A master of some partitions with its replica, if both have been what they are for a while.
+    /// A master of some partitions and its replica, if neither has changed places for a while.
     fn rested(&mut self) -> Option<(&'a RedisServer, &'a RedisServer)> {
         let rested = |port: &u16| self.changed.get(port).is_none_or(|at| at.elapsed() > REST);
         let masters = self.known.keys().filter(|port| rested(port)).copied().collect::<Vec<_>>();
@@ -205,7 +206,7 @@ impl<'a> Shaker<'a> {
         self.changed.extend([one, other].map(|node| (node.port(), Instant::now())));
     }
 
-    /// Some seconds, at random.
+    /// A few seconds, at random.
     fn between(&mut self, least: f64, most: f64) -> Duration {
         Duration::from_secs_f64((most - least).mul_add(self.rng.f64(), least))
     }

@@ -1,4 +1,4 @@
-//! What befalls one server, its database, and the links to both.
+//! What happens to a single server, its database, and the links to both.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::crew::Crew;
 use crate::options::TERMS;
 
 impl Nemesis<'_> {
-    /// Does what only one server is for.
+    /// Does the kinds that need a single server.
     pub(super) fn act_on_single(&mut self, kind: Kind, crew: &mut Crew) {
         match kind {
             Kind::ConsumerDeleted => self.delete_consumer(crew),
@@ -25,17 +25,17 @@ impl Nemesis<'_> {
         }
     }
 
-    /// Deletes the consumer of a process that works, as a careless hand does, and leaves the process
-    /// alone until what runs there has ended: what dies with it after that is lost, and only that. It
-    /// breaks nothing, and so is no excuse. Entries that the process has given up after an outage,
-    /// and that wait to be claimed, would be lost with the consumer: no memory has them. With such
-    /// entries, no consumer is deleted.
+    /// Deletes the consumer of a working process, as a careless operator might, and leaves the
+    /// process alone until the jobs that run there have ended. Jobs that die with the process after
+    /// that are lost, and only those. Deleting breaks nothing, and so excuses nothing. Entries that
+    /// the process has given up after an outage and that wait to be claimed would be lost with the
+    /// consumer, because no process remembers them. If there are any, the consumer is not deleted.
     fn delete_consumer(&mut self, crew: &mut Crew) {
         let Some(place) = self.choose(crew) else { return };
         let (group, consumer) = (crew.places[place].group, crew.places[place].consumer());
         let Some(consumer) = consumer else { return };
         let keys = [group.stream.to_owned(), format!("{{{}}}:lane:{}", group.stream, group.name)];
-        // What is in flight is renewed more often.
+        // Entries in flight are renewed more often than that.
         let given_up = (TERMS.lease / 2).as_millis().to_string();
         let is_careless = |key: &String| {
             let query = ["XPENDING", key, group.name, "IDLE", &given_up, "-", "+", "1", &consumer];
@@ -44,7 +44,7 @@ impl Nemesis<'_> {
             rows.map_or(true, |rows| rows.is_empty())
         };
         if !keys.iter().all(is_careless) {
-            // Another time.
+            // Try again another time.
             self.deck.insert(0, Kind::ConsumerDeleted);
             self.done.entry(Kind::ConsumerDeleted).and_modify(|done| *done -= 1);
             return;
@@ -85,7 +85,7 @@ impl Nemesis<'_> {
         self.later(crew, Heal { due, place, fault, how });
     }
 
-    /// Producers are left in the dark. That is no fault of any process that works.
+    /// Lets producers lose answers. That is not the fault of any working process.
     fn producer_link(&mut self) {
         let entrance = &self.stand.single().entrance;
         if self.rng.bool() { entrance.sever() } else { entrance.set(Mode::LoseReply) }
@@ -128,20 +128,20 @@ impl Nemesis<'_> {
         self.stand.single().executor.block_on(async {
             let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                        WHERE usename = 'streamjobs_run'";
-            // A pool whose connections went down with the server opens others.
+            // A pool whose connections were lost with the server opens others.
             let pool = self.stand.single().database.admin_pool();
             sqlx::query(end).execute(&pool).await.unwrap();
         });
         self.stand.mended(fault);
     }
 
-    /// Promotes the replica. All links are cut first, then the replica is waited for, so that it
-    /// has all that was ever confirmed; then the old primary is killed.
+    /// Promotes the replica. First all links are cut; then the replica gets the time to receive
+    /// everything that was ever confirmed; then the old primary is killed.
     fn failover(&mut self, crew: &mut Crew) {
         let single = self.stand.single();
         single.in_step();
         let all = || crew.proxies().chain([(&single.entrance, &Mode::Pass)]);
-        // Places that have a broken link of their own have it no more.
+        // Places with a broken link of their own are repaired first.
         self.heal_links(crew);
         self.server("failover", |_| {
             all().for_each(|(proxy, _)| cut(proxy));
