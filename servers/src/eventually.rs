@@ -1,9 +1,9 @@
 //! Waiting for a condition, with a deadline and a name.
 //!
 //! A fixed sleep is too long on a fast machine and too short on a loaded one. Here the condition
-//! itself is asked again every few milliseconds, so a wait ends when it holds, and a failure says
+//! itself is checked again every few milliseconds, so a wait ends when it holds, and a failure says
 //! what did not happen rather than what was found a moment too early. This is the only place that
-//! polls; where there is an event to receive, receive it instead.
+//! polls; if there is an event to receive, receive it instead.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +14,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// Blocks until `condition` holds.
 ///
-/// It blocks its thread: an async test that runs the code it waits for wants [`eventually_async`].
+/// It blocks its thread: an async test that runs the code it waits for has to use
+/// [`eventually_async`].
 ///
 /// # Panics
 ///
@@ -36,7 +37,7 @@ pub fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() ->
 
 /// Waits until `condition` holds, leaving the executor free.
 ///
-/// It goes by tokio's clock, so a paused clock moves on instead of waiting.
+/// It uses tokio's clock, so a paused clock advances instead of waiting.
 ///
 /// # Panics
 ///
@@ -77,7 +78,7 @@ pub async fn eventually_async(
     }
 }
 
-/// Calls `check` until it has an answer; `None` after `deadline`.
+/// Calls `check` until it returns an answer; `None` after `deadline`.
 pub fn poll<T>(deadline: Duration, mut check: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + deadline;
     loop {

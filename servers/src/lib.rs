@@ -1,17 +1,19 @@
 //! Private servers for tests, examples and benchmarks: Redis, Valkey, Postgres, nginx and a browser.
 //!
 //! - [`server`]: a private Redis that ends with the process that started it.
-//! - [`postgres`]: a private Postgres that does too, and a database of its own for each test.
+//! - [`postgres`]: a private Postgres that ends in the same way, and a database of its own for each
+//!   test.
 //! - [`nginx`]: a private nginx in front of a server on this machine.
 //! - [`promtool`]: Prometheus' own check of alert rules.
-//! - `browser`, with the feature of that name: a browser without a window, driven as a person would.
+//! - `browser`, with the feature of that name: a browser without a window, operated as a person
+//!   would.
 //! - [`eventually`]: waiting for something to become true, with a deadline.
-//! - [`signal`]: signals to processes, and what state a process is in.
+//! - [`signal`]: sends signals to processes, and tells the state of a process.
 //!
-//! A server that is not installed is fetched or installed, and one line on standard error says so.
-//! The program `servers` (`cargo servers`) runs the tests on every version of Redis and Valkey.
+//! A server that is not installed is downloaded or installed, and one line on standard error says
+//! so. The program `servers` (`cargo servers`) runs the tests on every version of Redis and Valkey.
 //!
-//! Everything blocks for milliseconds at most unless it says otherwise, and so may be called from
+//! Everything blocks for at most milliseconds unless it says otherwise, and so may be called from
 //! async tests as well.
 #![allow(
     clippy::unwrap_used,

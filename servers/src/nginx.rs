@@ -23,11 +23,11 @@ static NGINX: Missing = Missing {
     outcome: Mutex::new(None),
 };
 
-/// How long nginx may take until it listens, on a machine that does much else.
+/// How long nginx may take until it listens, on a machine that is busy with other things.
 const READY: Duration = Duration::from_secs(10);
 
-/// A private nginx on a port of its own, which listens on 127.0.0.1. It ends with its folder when
-/// this is dropped and when this process ends.
+/// A private nginx on a port of its own, which listens on 127.0.0.1. It ends, and its folder is
+/// removed, when this is dropped and when this process ends.
 #[derive(Debug)]
 pub struct Nginx {
     guardian: Guardian,
@@ -35,8 +35,8 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts nginx as it comes, with these lines in its only `server` block: `location` blocks that
-    /// say `proxy_pass`.
+    /// Starts nginx with its default settings, and with these lines in its only `server` block:
+    /// `location` blocks with `proxy_pass`.
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ fn configuration(dir: &Path, port: u16, locations: &str) -> String {
     )
 }
 
-/// The program, and the libraries that a downloaded one brings.
+/// The program, and the libraries that were downloaded with it.
 #[derive(Debug)]
 struct Program {
     path: PathBuf,
@@ -96,7 +96,7 @@ struct Program {
 }
 
 impl Program {
-    /// The one that the environment names, or else an installed one, or else a downloaded one.
+    /// The program that the environment names, or else an installed one, or else a downloaded one.
     fn find_or_install() -> Result<Self, ServerError> {
         let variable = NGINX.variable;
         if let Some(path) = env::var_os(variable).filter(|path| !path.is_empty()) {
@@ -110,7 +110,7 @@ impl Program {
         NGINX.find_or_install(|| installed().or_else(Self::fetched), install)
     }
 
-    /// The one that an earlier call of any process downloaded, if it runs.
+    /// The program that an earlier call of any process downloaded, if it runs.
     fn fetched() -> Option<Self> {
         let folder = folder("nginx").ok()?;
         is_ours(&folder)?.then_some(())?;
@@ -128,7 +128,8 @@ impl Program {
             words.extend(["env".into(), libraries]);
         }
         words.push(self.path.clone().into());
-        // The log before the configuration is read would be in a folder of the system.
+        // Messages from before the configuration is read would otherwise go to a folder of the
+        // system.
         let flags = ["-e".into(), "stderr".into(), "-p".into(), dir.into(), "-c".into()];
         words.extend(flags);
         words.push(config.into());
@@ -136,7 +137,7 @@ impl Program {
     }
 }
 
-/// Downloads nginx, or installs it where a download is not possible.
+/// Downloads nginx, or installs it if a download is not possible.
 fn install() -> Result<(), ServerError> {
     if can_download() {
         let folder = folder("nginx")?;

@@ -1,4 +1,4 @@
-//! Prometheus' own check of rules and of what they fire.
+//! Prometheus' own check of rules and of the alerts that they fire.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -26,8 +26,8 @@ pub struct Promtool {
 }
 
 impl Promtool {
-    /// The one that `STREAMJOBS_PROMTOOL` names, else an installed one, else Debian's, downloaded into a
-    /// private folder.
+    /// The program that `STREAMJOBS_PROMTOOL` names, or else an installed one, or else Debian's,
+    /// downloaded into a private folder.
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ impl Promtool {
         PROMTOOL.find_or_install(|| installed().or_else(Self::fetched), fetch)
     }
 
-    /// The one that an earlier call of any process downloaded, if it runs.
+    /// The program that an earlier call of any process downloaded, if it runs.
     fn fetched() -> Option<Self> {
         let folder = folder("promtool").ok()?;
         is_ours(&folder)?.then_some(())?;
@@ -62,11 +62,11 @@ impl Promtool {
         command
     }
 
-    /// Runs it with these words and one file: what it printed.
+    /// Runs it with these arguments and one file. Returns what it printed.
     ///
     /// # Panics
     ///
-    /// If it refuses the file, with what it printed.
+    /// If it refuses the file. The message has what it printed.
     #[track_caller]
     pub fn accepts(&self, words: &[&str], file: &Path) -> String {
         let output = self.command().args(words).arg(file).output().expect("promtool runs");
@@ -77,7 +77,7 @@ impl Promtool {
     }
 }
 
-/// Downloads Debian's package of Prometheus, and keeps `promtool` alone.
+/// Downloads Debian's package of Prometheus, and keeps only `promtool`.
 fn fetch() -> Result<(), ServerError> {
     if !can_download() {
         return Err(PROMTOOL.not_found());

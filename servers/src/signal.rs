@@ -1,17 +1,17 @@
-//! Signals to processes, and what state a process is in.
+//! Sends signals to processes, and tells the state of a process.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::eventually::eventually;
 
-/// How long a signal may take to show: the kernel delivers it at the target's next turn.
+/// How long a signal may take to show an effect: the kernel delivers it at the target's next turn.
 const DELIVERY: Duration = Duration::from_secs(5);
 
 /// Sends `signal` (`TERM`, `STOP`, ...) to process `pid`.
 ///
 /// It asks the shell, whose `kill` is built in: `unsafe` is forbidden here, a crate for one call
-/// is dear, and slim images carry no `/bin/kill`.
+/// is too much, and slim images have no `/bin/kill`.
 pub fn send(pid: u32, signal: &str) {
     let status = Command::new("/bin/sh")
         .args(["-c", "kill -s \"$1\" \"$2\"", "sh", signal, &pid.to_string()])
@@ -24,7 +24,7 @@ pub fn send(pid: u32, signal: &str) {
 
 /// Sends `signal` to all of `pids` that have not ended.
 pub fn send_all(pids: &[u32], signal: &str) {
-    // Without its standard error it does not say which are gone.
+    // With its standard error closed, it does not report which processes are gone.
     let _ = Command::new("/bin/sh")
         .args([
             "-c",
@@ -39,22 +39,23 @@ pub fn send_all(pids: &[u32], signal: &str) {
         .expect("/bin/sh runs");
 }
 
-/// Stops process `pid` in its tracks and returns once it stands still.
+/// Freezes process `pid` and returns once it stands still.
 pub fn freeze(pid: u32) {
     send(pid, "STOP");
-    // The signal arrives after `kill` returns: without this wait the process might answer still.
+    // The signal arrives after `kill` returns: without this wait, the process might still answer.
     eventually(DELIVERY, "the process is frozen", || state(pid) == Some('T'));
 }
 
-/// Lets process `pid` go on.
+/// Lets process `pid` continue.
 pub fn thaw(pid: u32) {
     send(pid, "CONT");
 }
 
-/// Whether process `pid` exists and has not ended; one that ended but was not waited for has.
+/// Whether process `pid` exists and has not ended. A process that ended counts as ended even if its
+/// parent has not waited for it.
 ///
-/// One with a thread that has not ended counts as running: its sockets are open, and a blocked read
-/// still takes what is published.
+/// A process with a thread that has not ended counts as running: its sockets are open, and a
+/// blocked read still takes what is published.
 pub fn is_running(pid: u32) -> bool {
     state(pid).is_some_and(|state| state != 'Z' || has_other_threads(pid))
 }
@@ -64,7 +65,7 @@ pub fn is_frozen(pid: u32) -> bool {
     state(pid) == Some('T')
 }
 
-/// The processes that process `pid` has started itself and that have not ended.
+/// The direct children of process `pid` that have not ended.
 pub fn children(pid: u32) -> Vec<u32> {
     let is_child = |child: &u32| parent(*child) == Some(pid) && is_running(*child);
     processes().into_iter().filter(is_child).collect()
@@ -85,7 +86,8 @@ fn parent(pid: u32) -> Option<u32> {
 #[cfg(target_os = "linux")]
 fn stat(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in brackets, which may hold spaces and brackets.
+    // The second field is the program's name in parentheses, which may contain spaces and
+    // parentheses.
     Some(stat.rsplit_once(") ")?.1.to_owned())
 }
 
@@ -113,7 +115,7 @@ fn parent(pid: u32) -> Option<u32> {
     ps(&["-o", "ppid=", "-p", &pid.to_string()]).trim().parse().ok()
 }
 
-/// A process shows as ended there once all its threads have.
+/// There, a process shows as ended once all its threads have ended.
 #[cfg(not(target_os = "linux"))]
 fn has_other_threads(_pid: u32) -> bool {
     false

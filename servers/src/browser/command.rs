@@ -1,11 +1,11 @@
-//! Commands that Chromium's driver knows beside those of the standard.
+//! Commands that Chromium's driver knows in addition to those of the standard.
 
 use fantoccini::wd::WebDriverCompatibleCommand;
 use http::Method;
 use serde_json::Value;
 use url::{ParseError, Url};
 
-/// A command that is posted to the session.
+/// A command that is sent to the session with `POST`.
 #[derive(Debug)]
 pub(super) struct Extra {
     path: &'static str,

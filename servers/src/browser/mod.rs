@@ -1,7 +1,7 @@
-//! A browser without a window, driven as a person would use it.
+//! A browser without a window, operated as a person would.
 //!
-//! Chromium and its driver are the ones that the environment names, else those that are installed,
-//! else ones that are installed now, which one line on standard error announces.
+//! Chromium and its driver are the ones that the environment names, or else installed ones, or else
+//! ones that are installed now, which one line on standard error announces.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -24,17 +24,17 @@ mod program;
 
 use self::command::Extra;
 
-/// How long a browser may take until it answers, on a machine that does much else.
+/// How long a browser may take until it answers, on a machine that is busy with other things.
 const READY: Duration = Duration::from_secs(60);
-/// How long a page may take until it shows what it is waited for.
+/// How long a page may take until it shows what a test waits for.
 const SHOWN: Duration = Duration::from_secs(30);
 
 /// How many browsers run at once in one process. Each keeps a core busy for seconds; more of them
 /// would only make each other's waits longer.
 static RUNNING: Semaphore = Semaphore::const_new(2);
 
-/// The driver ends by its number, and so does whatever it started: the browser's processes stay in
-/// the group of the shell that started the driver.
+/// The driver is ended by its process id, and so is everything that it started: the browser's
+/// processes stay in the process group of the shell that started the driver.
 const ENDING: Ending = Ending {
     farewell: "kill -9 \"$pid\"",
     afterwards: "for stat in /proc/[0-9]*/stat; do \
@@ -44,7 +44,7 @@ const ENDING: Ending = Ending {
                  done 2>/dev/null",
 };
 
-/// Why there is no browser, or why it does not obey.
+/// Why there is no browser, or why it refused a command.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BrowserError {
@@ -57,15 +57,16 @@ pub enum BrowserError {
     /// The driver refused a command.
     #[error("the browser did not {what}")]
     Command {
-        /// What it was told.
+        /// What the browser was told to do.
         what: String,
-        /// What the driver says.
+        /// What the driver answered.
         #[source]
         source: Box<fantoccini::error::CmdError>,
     },
 }
 
-/// A browser with one page. It ends with its profile when it is dropped and when this process ends.
+/// A browser with one page. It ends, and its profile is removed, when it is dropped and when this
+/// process ends.
 pub struct Browser {
     client: Client,
     guardian: Guardian,
@@ -73,8 +74,8 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser with an empty profile. Waits while two others of this process run, so a test
-    /// that needs several starts at most two.
+    /// Starts a browser with an empty profile. Waits while two other browsers of this process run, so
+    /// a test that needs several can start at most two.
     ///
     /// # Errors
     ///
@@ -119,7 +120,7 @@ impl Browser {
     ///
     /// # Panics
     ///
-    /// If it has not within half a minute.
+    /// If it has not loaded within half a minute.
     pub async fn open(&self, url: &str) -> Result<(), BrowserError> {
         let went = self.client.goto(url).await;
         went.map_err(|source| failed(&format!("open {url}"), source))?;
@@ -141,7 +142,7 @@ impl Browser {
         Ok(url.map_err(|source| failed("tell its address", source))?.to_string())
     }
 
-    /// Runs the body of a function in the page: what it returns.
+    /// Runs a script, as the body of a function, in the page. Returns what the function returns.
     ///
     /// # Errors
     ///
@@ -172,7 +173,7 @@ impl Browser {
         Ok(found.map_err(|source| failed(&format!("count {selector}"), source))?.len())
     }
 
-    /// Waits until a script says true.
+    /// Waits until a script returns true.
     ///
     /// # Panics
     ///
@@ -232,11 +233,11 @@ impl Browser {
         chosen.map(drop).map_err(|source| failed(&what(), source))
     }
 
-    /// Types keys into whatever has the focus.
+    /// Types keys into the element that has the focus.
     ///
     /// # Errors
     ///
-    /// If nothing takes keys.
+    /// If no element takes keys.
     pub async fn press(&self, keys: &str) -> Result<(), BrowserError> {
         let active = self.client.active_element().await;
         let active = active.map_err(|source| failed("find what has the focus", source))?;
@@ -249,25 +250,25 @@ impl Browser {
         char::from(Key::Escape).to_string()
     }
 
-    /// Answers the question that the page asks with yes.
+    /// Confirms the dialog that the page shows.
     ///
     /// # Errors
     ///
-    /// If it asks none.
+    /// If it shows none.
     pub async fn accept(&self) -> Result<(), BrowserError> {
         self.client.accept_alert().await.map_err(|source| failed("accept a question", source))
     }
 
-    /// Answers the question that the page asks with no.
+    /// Cancels the dialog that the page shows.
     ///
     /// # Errors
     ///
-    /// If it asks none.
+    /// If it shows none.
     pub async fn dismiss(&self) -> Result<(), BrowserError> {
         self.client.dismiss_alert().await.map_err(|source| failed("dismiss a question", source))
     }
 
-    /// Gives the page this much room, as a phone or a desk does.
+    /// Gives the page a window of this size, like that of a phone or of a desktop.
     ///
     /// # Errors
     ///
@@ -277,7 +278,7 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", metrics).await
     }
 
-    /// Prefers the dark, as a person's system does.
+    /// Makes the browser prefer a dark color scheme, as a person's system can.
     ///
     /// # Errors
     ///
@@ -287,7 +288,7 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", dark).await
     }
 
-    /// Prefers the light, as is the case from the start.
+    /// Makes the browser prefer a light color scheme, as it does from the start.
     ///
     /// # Errors
     ///
@@ -306,8 +307,8 @@ impl Browser {
         self.client.screenshot().await.map_err(|source| failed("take a picture", source))
     }
 
-    /// What the browser complained of since the last call: errors of scripts, and whatever its policy
-    /// forbade.
+    /// What the browser has complained about since the last call: errors of scripts, and anything
+    /// that its policy forbade.
     ///
     /// # Errors
     ///
@@ -320,13 +321,13 @@ impl Browser {
         Ok(severe.filter_map(|entry| entry["message"].as_str().map(str::to_owned)).collect())
     }
 
-    /// The folder of everything that the driver and the browser keep.
+    /// The folder with all files of the driver and the browser.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
         self.guardian.dir().to_path_buf()
     }
 
-    /// The processes of the driver and the browser, where there is `/proc` to ask.
+    /// The processes of the driver and the browser, on systems with `/proc`.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {
         let group = group_of(self.guardian.pid());
@@ -353,7 +354,7 @@ impl fmt::Debug for Browser {
     }
 }
 
-/// The group that a process belongs to.
+/// The process group of a process.
 fn group_of(process: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     stat.rsplit(") ").next()?.split(' ').nth(2)?.parse().ok()
@@ -363,7 +364,8 @@ fn failed(what: &str, source: fantoccini::error::CmdError) -> BrowserError {
     BrowserError::Command { what: what.to_owned(), source: Box::new(source) }
 }
 
-/// Whether the driver listens before it ends, as it does when another has taken its port.
+/// Whether the driver starts to listen before it ends. It ends without listening if another process
+/// has taken its port.
 async fn is_listening(port: u16, guardian: &mut Guardian) -> bool {
     let end = tokio::time::Instant::now() + READY;
     let mut polls = tokio::time::interval(Duration::from_millis(20));
@@ -382,7 +384,7 @@ async fn connect(port: u16, chromium: &PathBuf, dir: &Path) -> Result<Client, Br
         "binary": chromium,
         "args": [
             "--headless=new",
-            // Tests run as root on machines that are theirs alone.
+            // Tests run as root on machines that are used for nothing else.
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",

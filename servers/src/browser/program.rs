@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use crate::machine::{Missing, ServerError, apt, is_program, which};
 
-/// What to say of a browser that is not there.
+/// The texts about a missing browser.
 static CHROMIUM: Missing = Missing {
     program: "chromium with chromedriver",
     variable: "STREAMJOBS_CHROMIUM and STREAMJOBS_CHROMEDRIVER",
@@ -20,8 +20,8 @@ static CHROMIUM: Missing = Missing {
 const BROWSERS: [&str; 4] =
     ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// The browser and its driver: those that the environment names, else those that are installed,
-/// else ones that are installed now.
+/// The browser and its driver: those that the environment names, or else installed ones, or else
+/// ones that are installed now.
 pub(super) fn find_or_install() -> Result<(PathBuf, PathBuf), ServerError> {
     let of = |variable| named(variable, env::var_os(variable));
     let named = (of("STREAMJOBS_CHROMIUM")?, of("STREAMJOBS_CHROMEDRIVER")?);

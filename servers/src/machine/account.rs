@@ -1,4 +1,4 @@
-//! The account that a server runs as which refuses to run as root.
+//! The account for servers that refuse to run as root.
 
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::{fs, io};
 
-/// Who may stand in for root, the one that is meant for it first.
+/// The users that can replace root, the one that is meant for it first.
 const STAND_INS: [&str; 2] = ["postgres", "nobody"];
 
 /// A user without rights of its own, with its own group.
@@ -17,11 +17,12 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Who runs what refuses to run as root; `None` if we are not root and run it ourselves.
+    /// The account that runs a server which refuses to run as root; `None` if we are not root and
+    /// run it ourselves.
     ///
     /// # Errors
     ///
-    /// If we are root and this machine knows none that could.
+    /// If we are root and this machine has no such account.
     pub(crate) fn instead_of_root() -> io::Result<Option<Self>> {
         if super::uid()? != 0 {
             return Ok(None);
@@ -31,23 +32,24 @@ impl Account {
         found.map(Some).ok_or_else(|| io::Error::other("there is no user to run a server but root"))
     }
 
-    /// The user's number.
+    /// The user's id.
     pub(crate) fn uid(self) -> u32 {
         self.uid
     }
 
-    /// Gives it what is at `path`.
+    /// Makes it the owner of the file at `path`.
     pub(crate) fn own(self, path: &Path) -> io::Result<()> {
         chown(path, Some(self.uid), Some(self.gid))
     }
 
-    /// Makes `command` run as this account. The standard library takes root's other groups away.
+    /// Makes `command` run as this account. The standard library removes root's other groups.
     pub(crate) fn run(self, command: &mut Command) {
         command.uid(self.uid).gid(self.gid);
     }
 }
 
-/// The account of the user `name`, from the lines of `/etc/passwd`. One that is root is no answer.
+/// The account of the user `name`, from the lines of `/etc/passwd`. An account that is root is not
+/// returned.
 fn named(users: &str, name: &str) -> Option<Account> {
     let mut lines = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let fields = lines.find(|fields| fields.first() == Some(&name))?;

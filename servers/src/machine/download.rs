@@ -12,7 +12,7 @@ use super::{Missing, ServerError, complete, private_dir, search_path, temp_dir, 
 /// After: `$1/unpacked` has the package's files and the libraries that this machine lacks.
 ///
 /// Installing a server's package would start it on its usual port, now and at each boot. Downloading
-/// and unpacking needs no privileges, since apt's lists are in the private folder too, and leaves
+/// and unpacking needs no privileges, since apt's lists are in the private folder too, and creates
 /// only files.
 const DOWNLOAD: &str = r#"
 set -e
@@ -39,7 +39,7 @@ for package in cache/archives/*.deb; do
 done
 "#;
 
-/// Whether this machine has what a download needs.
+/// Whether this machine has the programs that a download needs.
 pub(crate) fn can_download() -> bool {
     which("apt-get").is_some() && which("dpkg-deb").is_some()
 }
@@ -79,7 +79,8 @@ pub(crate) fn folder(name: &str) -> Result<PathBuf, ServerError> {
     Ok(temp_dir()?.join(format!("streamjobs-{name}-bin-{}", uid()?)))
 }
 
-/// Whether a folder is ours: one of that name that another user created may contain anything.
+/// Whether a folder belongs to us: a folder of that name that another user created may contain
+/// anything.
 pub(crate) fn is_ours(folder: &Path) -> Option<bool> {
     Some(fs::symlink_metadata(folder).ok()?.uid() == uid().ok()?)
 }

@@ -1,11 +1,12 @@
-//! Why a private server could not be had.
+//! Why a private server is not available.
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fmt, io};
 
-/// Why a private server could not be started. Each says what to do about it, where that is known.
+/// Why a private server could not be started. Each error says what to do about it, if that is
+/// known.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
@@ -20,7 +21,7 @@ pub enum ServerError {
         wanted: &'static str,
     },
 
-    /// There is no server program and no package manager that we know how to use.
+    /// There is no server program, and no package manager that this crate can use.
     #[error("no {program} was found: {advice}")]
     NotFound {
         /// What was looked for.
@@ -38,43 +39,43 @@ pub enum ServerError {
         advice: &'static str,
         /// What was run.
         command: String,
-        /// The end of what it printed.
+        /// The end of its output.
         output: String,
     },
 
-    /// What the server needs on disk could not be prepared.
+    /// The files that the server needs on disk could not be prepared.
     #[error("could not prepare the server's data; what was printed:\n{output}")]
     NotPrepared {
-        /// The end of what the programs printed.
+        /// The end of the programs' output.
         output: String,
     },
 
     /// The server ended instead of answering.
     #[error("the server ended at its start; its log:\n{log}")]
     Ended {
-        /// All it logged.
+        /// Everything it logged.
         log: String,
     },
 
     /// The server runs but does not answer.
     #[error("the server did not answer in time; its log:\n{log}")]
     Silent {
-        /// All it logged.
+        /// Everything it logged.
         log: String,
     },
 
-    /// Every port tried was free, and then taken before the server could bind it.
+    /// Every port that was tried was free, and then taken before the server could bind it.
     #[error("the server found every port taken")]
     NoPort,
 
-    /// The server's folder, shell or lock could not be had.
+    /// The server's folder, shell or lock could not be created.
     #[error("could not set up a private server")]
     Setup(#[source] Arc<io::Error>),
 }
 
 impl fmt::Debug for ServerError {
-    /// Prints what `Display` does, and the cause: a test's `unwrap` shows this form, and with the
-    /// fields alone it would keep the advice to itself.
+    /// Prints what `Display` prints, and the cause: a test's `unwrap` shows this form, and with the
+    /// fields alone it would not show the advice.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;
         self.source().map_or(Ok(()), |cause| write!(f, ": {cause}"))

@@ -1,4 +1,4 @@
-//! The shell that stands between us and a server, and outlives us just long enough to clean up.
+//! The shell between us and a server, which outlives us just long enough to clean up.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,14 +9,14 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::{Account, ServerError};
 
-/// Before: `$1` is the server's folder, `$2` and `$3` what [`Ending`] says, the rest the server's
-/// command line. While its input is open it obeys one order a line and answers each with one line.
-/// After, when its input ends: the server has ended and the folder is gone, unless told to keep
-/// both.
+/// Before: `$1` is the server's folder, `$2` and `$3` are what [`Ending`] says, the rest is the
+/// server's command line. While its input is open, it obeys one order per line and answers each
+/// with one line. After, when its input ends: the server has ended and the folder is gone, unless
+/// it was told to keep both.
 ///
-/// Its input is a pipe that only we hold, which the kernel closes however we end, an abort or
-/// `SIGKILL` included; a drop or an exit hook would miss those. It ignores the signals that end
-/// us, since it has to stay for the cleaning up.
+/// Its input is a pipe that only we hold. The kernel closes the pipe however we end, even by an
+/// abort or `SIGKILL`; a drop or an exit hook would miss those. It ignores the signals that end us,
+/// because it has to stay for the cleaning up.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 dir=$1 farewell=$2 afterwards=$3; shift 3
@@ -38,13 +38,13 @@ eval "$afterwards"
 rm -rf -- "$dir"
 "#;
 
-/// How a server ends when its guardian does, in words of the shell that see `$dir`, the server's
+/// How a server ends when its guardian does, as shell commands that see `$dir`, the server's
 /// folder.
 #[derive(Debug)]
 pub(crate) struct Ending {
-    /// Makes the server end whose number is `$pid`, which runs or is frozen.
+    /// Ends the server with the process id `$pid`, which runs or is frozen.
     pub(crate) farewell: &'static str,
-    /// Takes away what a server leaves that was killed before. Runs in any case.
+    /// Removes what a server leaves behind that was killed before. Runs in any case.
     pub(crate) afterwards: &'static str,
 }
 
@@ -53,11 +53,11 @@ impl Ending {
     pub(crate) const KILL: Self = Self { farewell: "kill -9 \"$pid\"", afterwards: "" };
 }
 
-/// Keeps one server's process and folder; both go when it does.
+/// Keeps one server's process and folder; both end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Guardian {
     shell: Child,
-    /// Taken on drop, which is what tells the shell to clean up.
+    /// Taken on drop, which tells the shell to clean up.
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     dir: PathBuf,
@@ -65,8 +65,8 @@ pub(crate) struct Guardian {
 }
 
 impl Guardian {
-    /// Makes a private folder and starts a server on it: the command line that `words` derives from
-    /// the folder's path, run by `account`, or by ourselves without one.
+    /// Creates a private folder and starts a server on it. `words` derives the command line from
+    /// the folder's path. `account` runs the server; without one, we run it ourselves.
     pub(crate) fn start(
         account: Option<Account>,
         ending: &Ending,
@@ -75,7 +75,7 @@ impl Guardian {
         let dir = super::private_dir()?;
         let started = Self::start_in(&dir, account, ending, words);
         if started.is_err() {
-            // The shell that would do it later did not start.
+            // The shell that would do this later did not start.
             let _ = fs::remove_dir_all(&dir);
         }
         started
@@ -90,16 +90,17 @@ impl Guardian {
         let mut command = Command::new("/bin/sh");
         if let Some(account) = account {
             account.own(dir)?;
-            // Ours may be out of its reach.
+            // Our own folder may not be accessible to the account.
             command.current_dir(dir);
             account.run(&mut command);
         }
-        // With an emptied `PATH` it would find no `rm`, and leave the folder.
+        // With an emptied `PATH` it would not find `rm`, and would leave the folder.
         command.env("PATH", super::search_path());
         command.args(["-c", SCRIPT, "guardian"]).arg(dir);
         command.args([ending.farewell, ending.afterwards]).args(words(dir)?);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        // Out of the terminal's reach: Ctrl-C would end the server under a demo that drains.
+        // A process group of its own, because Ctrl-C in the terminal would otherwise end the server
+        // under a demo that drains.
         let mut shell = command.process_group(0).spawn()?;
         let orders = shell.stdin.take();
         let answers = BufReader::new(shell.stdout.take().expect("it is piped"));
@@ -108,7 +109,7 @@ impl Guardian {
         Ok(guardian)
     }
 
-    /// Starts the server anew, with the same folder and settings. It must not be running.
+    /// Starts the server again, with the same folder and settings. It must not be running.
     pub(crate) fn start_again(&mut self) -> io::Result<()> {
         self.pid = self.order("start")?.parse().map_err(io::Error::other)?;
         Ok(())
@@ -119,7 +120,7 @@ impl Guardian {
         self.order("kill").map(drop)
     }
 
-    /// Lets server and folder stay when this is dropped and when this process ends.
+    /// Makes server and folder stay when this is dropped and when this process ends.
     pub(crate) fn keep(&mut self) -> io::Result<()> {
         self.order("keep").map(drop)
     }
@@ -139,7 +140,7 @@ impl Guardian {
         &self.dir
     }
 
-    /// All the server has logged so far.
+    /// Everything the server has logged so far.
     pub(crate) fn log(&self) -> String {
         fs::read(self.dir.join("log"))
             .map(|log| String::from_utf8_lossy(&log).into_owned())
@@ -158,7 +159,7 @@ impl Guardian {
 impl Drop for Guardian {
     fn drop(&mut self) {
         self.orders.take();
-        // Nothing to do about a failure; after success the folder is gone for certain.
+        // Nothing can be done about a failure; after success the folder is certainly gone.
         let _ = self.shell.wait();
     }
 }

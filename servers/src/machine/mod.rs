@@ -1,5 +1,5 @@
-//! What private servers of either kind need of this machine: a port, a folder, a program, a shell
-//! that ends them, and an account they may run as.
+//! What private servers of any kind need from this machine: a port, a folder, a program, a shell that
+//! ends them, and an account as which they may run.
 
 use std::hash::{BuildHasher, Hasher};
 use std::net::TcpListener;
@@ -20,12 +20,12 @@ pub(crate) use self::download::{can_download, download, folder, is_ours, librari
 pub(crate) use self::guardian::{Ending, Guardian};
 pub(crate) use self::program::{Missing, apt, complete, is_program, locked, search_path, which};
 
-/// How many ports to try before the fault is not with the ports.
+/// How many ports to try before the cause must be something else.
 pub(crate) const PORTS_TRIED: usize = 20;
 
-/// Where servers listen: below the ports that systems hand to outgoing connections (from 32768 on
-/// Linux). In there, a client's connection could take the port while the server restarts, and one
-/// that connects to it meanwhile may even meet itself.
+/// The ports for servers: below those that systems use for outgoing connections (from 32768 on
+/// Linux). In that range, a client's connection could take the port while the server restarts, and a
+/// client that connects to it meanwhile may even be connected to itself.
 const PORTS: std::ops::Range<u64> = 16_000..32_000;
 
 /// A port that was free a moment ago. Another process may take it before the server does.
@@ -42,8 +42,8 @@ pub(crate) fn free_port() -> io::Result<u16> {
     Err(last)
 }
 
-/// Starts a server on a free port, and on another one while its log says, with the words `lost`, that
-/// another process has taken the port.
+/// Starts a server on a free port. Tries another port while the server's log says, with the words
+/// `lost`, that another process has taken the port.
 pub(crate) fn on_free_port<T>(
     lost: &str,
     start: impl Fn(u16) -> Result<T, ServerError>,
@@ -60,8 +60,9 @@ pub(crate) fn on_free_port<T>(
     Err(last)
 }
 
-/// Where servers keep their files: the system's folder for what is temporary, or the usual one if we
-/// are root and the account that has to reach it cannot, such as a folder in root's home.
+/// The folder in which servers keep their files: the system's temporary folder, or the usual one if
+/// we are root and the account that needs it cannot access the former, for example because it is in
+/// root's home.
 pub(crate) fn temp_dir() -> io::Result<PathBuf> {
     let own = std::path::absolute(std::env::temp_dir())?;
     let open_to_all = |dir: &Path| fs::metadata(dir).is_ok_and(|meta| meta.mode() & 1 != 0);
@@ -84,7 +85,7 @@ fn make_in(root: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// The number of the user who runs us, told by something of ours without a system call.
+/// The id of the user who runs us, read from something that we own, without a system call.
 pub(crate) fn uid() -> io::Result<u32> {
     if let Ok(process) = fs::metadata("/proc/self") {
         return Ok(process.uid());
@@ -95,7 +96,8 @@ pub(crate) fn uid() -> io::Result<u32> {
     owner
 }
 
-/// Numbers that differ between processes and calls; the standard library seeds each hasher anew.
+/// Numbers that differ between processes and calls: the standard library seeds each hasher
+/// differently.
 fn random() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }

@@ -1,4 +1,4 @@
-//! Finds programs, and runs the ones that install others.
+//! Finds programs, and runs programs that install others.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,11 +11,11 @@ use std::sync::{Mutex, PoisonError};
 
 use super::ServerError;
 
-/// Where programs are even when `PATH` does not say so.
+/// Folders in which programs are installed even if `PATH` does not contain them.
 const WELL_KNOWN: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:\
     /opt/homebrew/bin:/home/linuxbrew/.linuxbrew/bin";
 
-/// How many of its last bytes are kept of what a failed program printed.
+/// How many of the last bytes of a failed program's output are kept.
 const OUTPUT_MAX: usize = 2000;
 
 /// A server that may be missing from this machine, and what to say about that.
@@ -23,19 +23,20 @@ const OUTPUT_MAX: usize = 2000;
 pub(crate) struct Missing {
     /// What is looked for.
     pub(crate) program: &'static str,
-    /// The variable of the environment that names it, before all others.
+    /// The environment variable that names it, which takes precedence.
     pub(crate) variable: &'static str,
-    /// What to do on a machine that cannot be prepared from here.
+    /// What to do on a machine on which it cannot be installed from here.
     pub(crate) advice: &'static str,
-    /// How its installation ended, if this process tried. What failed once fails again after half
-    /// a minute of retries, for each test in this process.
+    /// How its installation ended, if this process tried it. An installation that failed would fail
+    /// again after half a minute of retries, for each test in this process.
     pub(crate) outcome: Mutex<Option<Result<(), ServerError>>>,
 }
 
 impl Missing {
-    /// What `find` finds, after an installation by `install` if it must be.
+    /// What `find` finds, after an installation by `install` if necessary.
     ///
-    /// Any number of processes may call this at once; one installs and the others wait for it.
+    /// Any number of processes may call this at the same time; one installs and the others wait for
+    /// it.
     pub(crate) fn find_or_install<T>(
         &self,
         find: impl Fn() -> Option<T>,
@@ -55,10 +56,10 @@ impl Missing {
         })
     }
 
-    /// Says what is about to happen to the machine, past the test runner's capture.
+    /// Announces what is about to happen to the machine, bypassing the test runner's capture.
     pub(crate) fn announce(&self, what: &str) {
         let Self { program, variable, .. } = self;
-        // Without a standard error the line is lost, and the installation goes on.
+        // Without a standard error the line is lost, and the installation continues.
         let line = format!("no {program} was found: {what} ({variable} overrides)");
         let _ = writeln!(io::stderr(), "{line}");
     }
@@ -67,7 +68,7 @@ impl Missing {
     pub(crate) fn install_with(&self, apt: &[&str], package: &str) -> Result<(), ServerError> {
         let install = [apt, &["install", "-y", "--no-install-recommends", package]].concat();
         self.run(&install).or_else(|_| {
-            // The package lists are missing, as in an image, or too old for the mirror.
+            // The package lists are missing, as in a container image, or too old for the mirror.
             self.run(&[apt, &["update"]].concat())?;
             self.run(&install)
         })
@@ -102,7 +103,7 @@ fn open_lock(path: &Path) -> io::Result<File> {
     made.or_else(|_| File::open(path))
 }
 
-/// The program called `name`, in the `PATH` and in places where programs usually are.
+/// The program called `name`, in the `PATH` or in the usual folders.
 pub(crate) fn which(name: &str) -> Option<PathBuf> {
     env::split_paths(&search_path()).map(|dir| dir.join(name)).find(|path| is_program(path))
 }
@@ -117,13 +118,13 @@ pub(crate) fn search_path() -> OsString {
     path
 }
 
-/// Whether there is something at `path` that can be run.
+/// Whether there is an executable file at `path`.
 pub(crate) fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// How apt-get is called to change the machine, if it can be: without questions, and after others
-/// that hold its lock.
+/// The command that calls apt-get to change the machine, if it may: without questions, and after
+/// other processes that hold its lock.
 pub(crate) fn apt() -> Option<Vec<&'static str>> {
     which("apt-get")?;
     let sudo: &[&str] = match super::uid().is_ok_and(|uid| uid == 0) {
@@ -134,7 +135,7 @@ pub(crate) fn apt() -> Option<Vec<&'static str>> {
     Some([sudo, &apt].concat())
 }
 
-/// Runs a command to its end; an inner error is the end of what it printed before it failed.
+/// Runs a command to its end; an inner error is the end of its output before it failed.
 fn run(words: &[&str]) -> io::Result<Result<(), String>> {
     let program = which(words[0]).unwrap_or_else(|| words[0].into());
     let mut command = Command::new(program);
@@ -143,7 +144,7 @@ fn run(words: &[&str]) -> io::Result<Result<(), String>> {
     complete(&mut command)
 }
 
-/// As [`run`], for a command that is described already.
+/// Like [`run`], for a command that is built already.
 pub(crate) fn complete(command: &mut Command) -> io::Result<Result<(), String>> {
     let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {

@@ -9,13 +9,13 @@ use super::tls::PgTls;
 use super::{DATA, ENDING, PgServer, Running};
 use crate::machine::{Guardian, ServerError, on_free_port};
 
-/// The default settings. The server uses little memory, since many run at once, and need not
+/// The default settings. The server uses little memory, because many run at once, and need not
 /// survive a crash of the machine.
 const SETTINGS: [(&str, &str); 8] = [
     ("listen_addresses", "127.0.0.1"),
     ("max_connections", "200"),
     ("shared_buffers", "16MB"),
-    // In the server's folder, which is removed even after a SIGKILL.
+    // In the server's folder, which is removed even after a `SIGKILL`.
     ("dynamic_shared_memory_type", "mmap"),
     ("jit", "off"),
     ("log_line_prefix", "%m [%p] %q%u@%d "),
@@ -34,8 +34,8 @@ pub struct PgServerBuilder {
 
 impl PgServerBuilder {
     /// Whether the server waits for the disk, as in production. Default: no, which is many times
-    /// faster. Committed data survives a [`kill`](PgServer::kill) in any case, since the kernel has
-    /// it. Without this setting, a page can be half written after a kill.
+    /// faster. Committed data survives a [`kill`](PgServer::kill) in any case, because the kernel
+    /// has it. Without this setting, a page can be half written after a kill.
     pub fn fsync(mut self, fsync: bool) -> Self {
         self.fsync = fsync;
         self

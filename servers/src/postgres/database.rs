@@ -24,7 +24,8 @@ const DROPS_MAX: usize = 1000;
 /// How much of a test's name is in the name of its database, which the server cuts at 63 bytes.
 const NAME_MAX: usize = 48;
 
-/// Keeps the server and the database of a failed test, if it is set to a non-empty value.
+/// If this variable is set to a non-empty value, the server and the database of a failed test are
+/// kept.
 const KEEP: &str = "STREAMJOBS_KEEP_POSTGRES";
 
 /// An empty database for one test.
@@ -83,7 +84,7 @@ impl Database {
         self.url_at(self.port(), role)
     }
 
-    /// As [`url`](Self::url), for something that listens on `port` in front of the server.
+    /// Like [`url`](Self::url), for something that listens on `port` in front of the server.
     pub fn url_at(&self, port: u16, role: Role) -> String {
         url_at(port, role, &self.name)
     }
@@ -93,8 +94,8 @@ impl Database {
         self.running.port
     }
 
-    /// The pool of the run role, as an application has it; the same pool at each call. It has at
-    /// most 10 connections, opened on demand.
+    /// The pool of the run role, like the one of an application; each call returns the same pool. It
+    /// has at most 10 connections, opened on demand.
     pub fn pool(&self) -> PgPool {
         self.run_pool.get_or_init(|| self.pool_of(CONNECTIONS)).clone()
     }
@@ -128,7 +129,7 @@ impl Database {
     ///
     /// # Cancel safety
     ///
-    /// When it is dropped, the role may or may not have the rights.
+    /// If the future is dropped, the role may or may not have the rights.
     pub async fn grant(&self, schema: &str) {
         let run = Role::Run.name();
         let statements = [
@@ -187,8 +188,8 @@ impl Drop for Database {
     }
 }
 
-/// Drops unused databases, whose names it is sent, in the background, so that no test waits for that.
-/// Its thread ends when the sender is dropped, or with the process.
+/// Drops unused databases, whose names it receives, in the background, so that no test waits for
+/// that. Its thread ends when the sender is dropped, or with the process.
 pub(super) fn start_cleaner(port: u16) -> SyncSender<String> {
     let (names, dropped) = sync_channel(DROPS_MAX);
     thread::spawn(move || drop_all(port, &dropped));

@@ -21,7 +21,7 @@ pub(super) fn fetched() -> Option<Programs> {
     programs.version().is_ok().then_some(programs)
 }
 
-/// Downloads Postgres, or installs it where a download is not possible.
+/// Downloads Postgres, or installs it if a download is not possible.
 pub(super) fn install() -> Result<(), ServerError> {
     if can_download() {
         let folder = folder("postgres")?;

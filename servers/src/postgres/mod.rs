@@ -142,7 +142,7 @@ impl PgServer {
     ///
     /// # Cancel safety
     ///
-    /// When it is dropped, the server may keep the database until the server ends.
+    /// If the future is dropped, the server may keep the database until the server ends.
     pub async fn database(&self) -> Database {
         Database::create(Arc::clone(&self.running)).await
     }

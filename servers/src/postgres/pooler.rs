@@ -155,7 +155,7 @@ impl PoolerBuilder {
     }
 }
 
-/// The program, and where its libraries are that the loader does not find by itself.
+/// The program, and the folder of the libraries that the loader does not find by itself.
 struct Program {
     path: PathBuf,
     libraries: OsString,
@@ -201,7 +201,7 @@ impl Program {
         output.is_ok_and(|output| output.status.success()).then_some(program)
     }
 
-    /// What [`ENV`] is given to run it.
+    /// The arguments with which [`ENV`] runs it.
     fn words(&self) -> Vec<OsString> {
         let mut words = Vec::new();
         if !self.libraries.is_empty() {

@@ -40,8 +40,8 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Those in the folder that the environment names, or else installed ones, or else downloaded
-    /// ones.
+    /// The programs in the folder that the environment names, or else installed ones, or else
+    /// downloaded ones.
     pub(super) fn find_or_install() -> Result<Self, ServerError> {
         let variable = POSTGRES.variable;
         if let Some(path) = env::var_os(variable).filter(|path| !path.is_empty()) {

@@ -1,21 +1,22 @@
-//! The server that a demo runs on: the user's, else a private one.
+//! The server that a demo uses: the user's, or else a private one.
 
 use std::{env, fmt};
 
 use super::{RedisServer, ServerError};
 
-/// The server that a demo runs on.
+/// The server that a demo uses.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DemoServer {
-    /// One that the user has: only ever talked to, never stopped or emptied.
+    /// A server of the user: it gets commands, but is never stopped or emptied.
     Given(GivenServer),
-    /// One of our own.
+    /// A server of our own.
     Private(RedisServer),
 }
 
 impl DemoServer {
-    /// The user's server at `url`, else at the `REDIS_URL` of the environment, else a private one.
+    /// The user's server at `url`, or else at the `REDIS_URL` of the environment, or else a private
+    /// one.
     ///
     /// # Errors
     ///
@@ -28,7 +29,7 @@ impl DemoServer {
         }
     }
 
-    /// Where clients connect, password included.
+    /// The URL for clients, password included.
     pub fn url(&self) -> String {
         match self {
             Self::Given(given) => given.url.clone(),
@@ -43,7 +44,7 @@ pub struct GivenServer {
 }
 
 impl fmt::Debug for GivenServer {
-    /// Leaves out the address, which may hold a password.
+    /// Leaves out the address, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GivenServer").finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! The form that a server takes: plain, a cluster of one node, or behind a Sentinel of its own.
+//! The form of a server: plain, a cluster of one node, or behind a Sentinel of its own.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,14 +10,14 @@ use super::sentinel::{SentinelSetup, Watch};
 use super::{READY, RedisServer, ServerError};
 use crate::eventually::eventually;
 
-/// Says in which form the tests run.
+/// The variable that selects the form in which the tests run.
 const VARIABLE: &str = "STREAMJOBS_TEST_TOPOLOGY";
 
-/// The file in its folder in which a node of a cluster keeps what it knows of the others.
+/// The file in its folder in which a node of a cluster stores what it knows about the others.
 pub(super) const NODES: &str = "nodes.conf";
 
 /// How long a server may be silent before its own Sentinel starts a failover: longer than any test,
-/// since there is no replica that could take over.
+/// because there is no replica that could take over.
 const NEVER: Duration = Duration::from_hours(24);
 
 /// The form that a server is started in.
@@ -48,14 +48,14 @@ impl Form {
     }
 }
 
-/// What clients of a server see first.
+/// What clients of a server connect to first.
 #[derive(Debug)]
 pub(super) enum Front {
     /// The server.
     Plain,
-    /// The server, which names itself as the only node of a cluster.
+    /// The server, which announces itself as the only node of a cluster.
     Cluster {
-        /// The port by which it names itself, if not its own.
+        /// The port that it announces, if it is not its own.
         announced: Mutex<Option<u16>>,
     },
     /// A Sentinel that names the server.
@@ -81,26 +81,25 @@ impl Front {
 }
 
 impl RedisServer {
-    /// Where clients connect, password included.
+    /// The URL for clients, password included.
     pub fn url(&self) -> String {
         self.url_at(self.port)
     }
 
-    /// As [`url`](Self::url), for another user than the default one, which an empty name stands
-    /// for.
+    /// Like [`url`](Self::url), for another user; an empty name means the default user.
     ///
-    /// What the user needs beside the rights of a plain server is in
+    /// The rights that the user needs in addition to those for a plain server are in
     /// [`form_rights`](Self::form_rights).
     pub fn url_as(&self, user: &str, password: &str) -> String {
         self.url_with(&format!("{user}:{password}@"), self.port)
     }
 
-    /// As [`url`](Self::url), without a login.
+    /// Like [`url`](Self::url), without a login.
     pub fn url_without_login(&self) -> String {
         self.url_with("", self.port)
     }
 
-    /// The rights, as `ACL SETUSER` takes them, that a user needs because of this server's form.
+    /// The rights, in the syntax of `ACL SETUSER`, that a user needs because of this server's form.
     pub fn form_rights(&self) -> &'static [&'static str] {
         match self.front {
             Front::Plain => &[],
@@ -109,10 +108,11 @@ impl RedisServer {
         }
     }
 
-    /// As [`url`](Self::url), for something that listens on `port` in front of the server.
+    /// Like [`url`](Self::url), for something that listens on `port` in front of the server.
     ///
-    /// Clients of a cluster and of a Sentinel are told where to go. So a cluster of one node names
-    /// `port` to all its clients from here on, and a Sentinel knows a second primary by this port.
+    /// Clients of a cluster and of a Sentinel are told where to go. So from then on, a cluster of
+    /// one node announces `port` to all its clients, and a Sentinel knows a second primary with
+    /// this port.
     pub fn url_at(&self, port: u16) -> String {
         let login = self.password.as_ref().map(|password| format!(":{password}@"));
         self.url_with(&login.unwrap_or_default(), port)
@@ -132,7 +132,7 @@ impl RedisServer {
         });
     }
 
-    /// The address of what listens on `port`, for clients with this login.
+    /// The address of whatever listens on `port`, for clients with this login.
     fn url_with(&self, login: &str, port: u16) -> String {
         match &self.front {
             Front::Plain => format!("redis://{login}127.0.0.1:{port}"),
@@ -150,13 +150,13 @@ impl RedisServer {
         }
     }
 
-    /// The name by which the Sentinel knows what listens on `port`.
+    /// The name by which the Sentinel knows the server that listens on `port`.
     fn name_at(&self, sentinel: &RedisServer, port: u16) -> String {
         if port == self.port {
             return SentinelSetup::NAME.to_owned();
         }
         let (name, port) = (format!("{}-{port}", SentinelSetup::NAME), port.to_string());
-        // It refuses a name that it knows already.
+        // It refuses a name that it already knows.
         if sentinel
             .try_query::<()>(&["SENTINEL", "MONITOR", &name, "127.0.0.1", &port, "1"])
             .is_ok()
@@ -169,14 +169,14 @@ impl RedisServer {
         name
     }
 
-    /// Makes the node name `port` as its own to clients. One that is not running does so when it
-    /// starts again.
+    /// Makes the node announce `port` as its own to clients. A node that is not running does so
+    /// when it starts again.
     fn announce(&self, port: u16) {
         let port = port.to_string();
         let _ = self.try_query::<()>(&["CONFIG", "SET", "cluster-announce-port", &port]);
     }
 
-    /// What has to be on disk before the server starts again.
+    /// Writes the files that must be on disk before the server starts again.
     pub(super) fn prepare(&self) -> io::Result<()> {
         match (&self.front, self.bus_port) {
             (Front::Cluster { .. }, Some(bus_port)) => {
@@ -186,7 +186,7 @@ impl RedisServer {
         }
     }
 
-    /// Makes a server that is to be a cluster of one node own all slots, as [`write_lone_node`] has
+    /// Makes a server that becomes a cluster of one node own all slots, as [`write_lone_node`] has
     /// prepared it.
     pub(super) fn take_all_slots(&self) {
         let Front::Cluster { announced } = &self.front else { return };
@@ -201,15 +201,16 @@ impl RedisServer {
     }
 }
 
-/// Writes what a node knows of its cluster so that it can own all slots at once.
+/// Writes what a node knows about its cluster in such a way that it can own all slots at once.
 ///
-/// A master that starts refuses commands for two seconds, since the others may have moved its slots
-/// to another node meanwhile, and no setting changes that. So it starts as the replica of a master
-/// that was never there, and takes over from that.
+/// A master that starts refuses commands for two seconds, because the others may have moved its
+/// slots to another node meanwhile, and no setting changes that. So the node starts as the replica
+/// of a master that never existed, and takes over from it.
 pub(super) fn write_lone_node(dir: &Path, port: u16, bus_port: u16) -> io::Result<()> {
     let (own, former) = (own_id(port), former_id(port));
-    // With the node's own address for the master, clients that come before it has taken over are
-    // sent to where they are. Nothing is copied: a replica without its master accepts no replicas.
+    // The master gets the node's own address, so that clients that connect before the node has
+    // taken over are redirected to the same place. Nothing is copied: a replica without its master
+    // accepts no replicas.
     let text = format!(
         "{own} 127.0.0.1:{port}@{bus_port} myself,slave {former} 0 0 1 connected\n\
          {former} 127.0.0.1:{port}@1 master - 0 0 1 connected 0-16383\n\
@@ -218,12 +219,12 @@ pub(super) fn write_lone_node(dir: &Path, port: u16, bus_port: u16) -> io::Resul
     fs::write(dir.join(NODES), text)
 }
 
-/// The id of the only node of a cluster: another one for each server of this machine.
+/// The id of the only node of a cluster: a different one for each server on this machine.
 fn own_id(port: u16) -> String {
     format!("{port:040x}")
 }
 
-/// The id of the master that was never there.
+/// The id of the master that never existed.
 fn former_id(port: u16) -> String {
     format!("f{port:039x}")
 }
@@ -236,7 +237,7 @@ mod tests {
 
     /// Starts a server in `form` that asks for a password.
     fn start(form: Form) -> RedisServer {
-        // While the server waits for the disk in the background, it answers before it has written.
+        // If the server fsynced in the background, it would answer before the write is on disk.
         let builder = RedisServer::builder().append_only(true).config("appendfsync", "always");
         let builder = builder.password("canary");
         builder.form(form).start().expect("it starts")

@@ -1,4 +1,4 @@
-//! Asks a private server what it holds, in plain redis words, past all code under test.
+//! Asks a private server what it holds, with plain Redis commands, without any of the code under test.
 
 use std::time::Duration;
 
@@ -6,10 +6,11 @@ use redis::{FromRedisValue, RedisResult, Value};
 
 use super::RedisServer;
 
-/// How long a question may take. A frozen server would otherwise hang the test that froze it.
+/// How long an answer may take. A frozen server would otherwise hang the test that froze it.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Finds who has an entry pending and sets its idle time, in one step that no claim can get into.
+/// Finds the owner of a pending entry and sets the entry's idle time, in one step that no claim can
+/// interrupt.
 const AGE: &str = r"
 local row = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)[1]
 if not row then return 0 end
@@ -22,9 +23,9 @@ return 1
 pub struct PendingRow {
     /// The entry's id.
     pub id: String,
-    /// Who it was delivered to.
+    /// The consumer to which it was delivered.
     pub consumer: String,
-    /// Time since it was delivered or renewed.
+    /// Time since it was delivered or last renewed.
     pub idle: Duration,
     /// How often it has been delivered.
     pub deliveries: u64,
@@ -40,7 +41,7 @@ pub struct EntryRow {
 }
 
 impl EntryRow {
-    /// The value of the field `name` as text; bytes that are no text are replaced.
+    /// The value of the field `name` as text; bytes that are not text are replaced.
     pub fn text(&self, name: &str) -> Option<String> {
         let (_, value) = self.fields.iter().find(|(field, _)| field == name.as_bytes())?;
         Some(String::from_utf8_lossy(value).into_owned())
@@ -52,20 +53,21 @@ impl EntryRow {
 pub struct ClientRow {
     /// The connection's id, as `CLIENT KILL ID` takes it.
     pub id: u64,
-    /// The name it has given itself; empty if none.
+    /// The name that it has set; empty if it has not.
     pub name: String,
-    /// The command it ran last, in lower case.
+    /// The command that it ran last, in lower case.
     pub command: String,
-    /// Its flags: `b` while it waits in a blocking command, `t` when the server remembers what it reads,
+    /// Its flags: `b` while it waits in a blocking command, `t` if the server remembers what it reads,
     /// `N` for none.
     pub flags: String,
     /// The connection that is told when something changes that was read on this one.
     pub told: Option<u64>,
 }
 
-/// What tests ask. Each question has a connection of its own, so none is stale after a restart.
+/// The questions of tests. Each uses a connection of its own, so that no connection is stale after a
+/// restart.
 ///
-/// All of them panic when the server does not answer or refuses, since no test can go on then.
+/// All of them panic if the server does not answer or refuses, because no test can continue then.
 impl RedisServer {
     /// Runs one command and returns the raw reply.
     #[track_caller]
@@ -86,13 +88,13 @@ impl RedisServer {
     ///
     /// # Errors
     ///
-    /// If the server cannot be reached, does not answer in time, refuses, or answers something
-    /// that is no `T`.
+    /// If the server cannot be reached, does not answer in time, refuses, or answers with something that
+    /// is not a `T`.
     pub fn try_query<T: FromRedisValue>(&self, words: &[impl AsRef<[u8]>]) -> RedisResult<T> {
         command_of(words).query(&mut self.connection()?)
     }
 
-    /// Runs one command that asks for a key of a slot which moves to this node just now.
+    /// Runs one command for a key in a slot that is moving to this node.
     pub(super) fn query_asking<T: FromRedisValue>(
         &self,
         words: &[impl AsRef<[u8]>],
@@ -149,7 +151,7 @@ impl RedisServer {
 
     /// Sets the idle time of the pending entry `id` to `idle`; owner and delivery count stay.
     ///
-    /// It stands in for waiting: a lease that is over is an idle time that is long.
+    /// This replaces waiting: to a test, a lease is over when the idle time is long enough.
     ///
     /// # Panics
     ///
@@ -161,7 +163,7 @@ impl RedisServer {
         assert!(aged, "entry {id} of stream {stream} is not pending in group {group}");
     }
 
-    /// The connections that the server has, without the one that asks and those of Sentinels.
+    /// The server's connections, except the one that asks and those of Sentinels.
     #[track_caller]
     pub fn client_list(&self) -> Vec<ClientRow> {
         let list: String = self.query(&["CLIENT", "LIST", "TYPE", "normal"]);

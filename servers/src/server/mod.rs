@@ -27,7 +27,7 @@ pub use self::sentinel::SentinelSetup;
 pub use self::tls::ServerTls;
 pub use crate::machine::ServerError;
 
-/// How long a server may take until it answers, on a machine that does much else.
+/// How long a server may take until it answers, on a machine that is busy with other things.
 const READY: Duration = Duration::from_secs(10);
 
 /// The name of the Unix socket in the server's folder.
@@ -35,12 +35,13 @@ const SOCKET: &str = "redis.sock";
 
 /// A private Redis, reachable from this machine only, that starts within tens of milliseconds.
 ///
-/// It ends with its folder when this is dropped and when this process ends, by an abort or a
-/// `SIGKILL` as well. It is the one that `STREAMJOBS_REDIS_SERVER` names, else a Redis or Valkey
-/// that is installed, else one that is installed now, which one line on standard error announces.
+/// It ends, and its folder is removed, when this is dropped and when this process ends, even by an
+/// abort or a `SIGKILL`. The program is the one that `STREAMJOBS_REDIS_SERVER` names, or else an
+/// installed Redis or Valkey, or else one that is installed now, which one line on standard error
+/// announces.
 ///
 /// `STREAMJOBS_TEST_TOPOLOGY` gives it another form: with `cluster` it is a Redis Cluster of one node,
-/// with `sentinel` it has a Sentinel of its own. [`url`](Self::url) is the address of that form then.
+/// with `sentinel` it has a Sentinel of its own. [`url`](Self::url) then is the address for that form.
 ///
 /// ```
 /// use streamjobs_servers::server::RedisServer;
@@ -70,12 +71,12 @@ impl RedisServer {
         Self::builder().start()
     }
 
-    /// Begins to describe a server with settings of its own.
+    /// A builder for a server with other settings.
     pub fn builder() -> RedisServerBuilder {
         RedisServerBuilder::default()
     }
 
-    /// Where a plain connection to this server goes, password included, in whatever form it is.
+    /// The URL for a plain connection to this server, password included, whatever its form.
     pub fn plain_url(&self) -> String {
         match &self.password {
             Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
@@ -83,7 +84,7 @@ impl RedisServer {
         }
     }
 
-    /// Where clients connect through its Unix socket, if it was started with one.
+    /// The URL for connections through its Unix socket, if it was started with one.
     pub fn unix_url(&self) -> Option<String> {
         let socket = self.socket.as_ref()?.display();
         Some(match &self.password {
@@ -97,17 +98,17 @@ impl RedisServer {
         self.port
     }
 
-    /// The id of the server's process, another one after each [`restart`](Self::restart).
+    /// The id of the server's process. It changes with each [`restart`](Self::restart).
     pub fn pid(&self) -> u32 {
         self.guardian().pid()
     }
 
-    /// The folder it keeps its files in, which goes when it does.
+    /// The folder with its files, which is removed when the server ends.
     pub fn dir(&self) -> PathBuf {
         self.guardian().dir().to_path_buf()
     }
 
-    /// All it has logged so far.
+    /// Everything it has logged so far.
     pub fn log(&self) -> String {
         self.guardian().log()
     }
@@ -126,7 +127,7 @@ impl RedisServer {
     /// Starts it again on the same port and folder, after a [`kill`](Self::kill) if it runs, and
     /// returns when it answers.
     ///
-    /// What it held is back only if it was [`append_only`](RedisServerBuilder::append_only).
+    /// Its data is back only if it was [`append_only`](RedisServerBuilder::append_only).
     ///
     /// # Errors
     ///
@@ -138,7 +139,7 @@ impl RedisServer {
         self.ready()
     }
 
-    /// Stops it in its tracks (`SIGSTOP`): connections stay open and nothing answers.
+    /// Freezes it (`SIGSTOP`): connections stay open and nothing answers.
     ///
     /// # Panics
     ///
@@ -147,7 +148,7 @@ impl RedisServer {
         signal::freeze(self.pid());
     }
 
-    /// Lets it go on after [`freeze`](Self::freeze).
+    /// Lets it continue after [`freeze`](Self::freeze).
     ///
     /// # Panics
     ///
@@ -156,7 +157,7 @@ impl RedisServer {
         signal::thaw(self.pid());
     }
 
-    /// Blocks until the server answers and is the one we started.
+    /// Blocks until the server answers and is the one that was started here.
     fn ready(&self) -> Result<(), ServerError> {
         let answered = eventually::poll(READY, || match self.is_ours() {
             true => Some(true),
@@ -172,16 +173,16 @@ impl RedisServer {
         }
     }
 
-    /// Whether what listens on the port is our own process, with its data loaded.
+    /// Whether the process that listens on the port is our own, with its data loaded.
     fn is_ours(&self) -> bool {
-        // Another server may have taken the port in between; ours is about to end then.
+        // Another server may have taken the port in between; then ours is about to end.
         let info: String = self.try_query(&["INFO", "server"]).unwrap_or_default();
         let pid = inspect::value_of(&info, "process_id");
         // A server that still loads its data answers `INFO` but refuses `PING`.
         pid == Some(self.pid().to_string()) && self.try_query::<()>(&["PING"]).is_ok()
     }
 
-    /// The guardian, also after a panic in another thread, since orders are complete or not given.
+    /// The guardian, even after a panic in another thread: an order is sent completely or not at all.
     fn guardian(&self) -> MutexGuard<'_, Guardian> {
         self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,7 +199,7 @@ impl fmt::Debug for RedisServer {
     }
 }
 
-/// What a [`RedisServer`] is started with.
+/// The settings with which a [`RedisServer`] is started.
 #[derive(Default)]
 #[must_use]
 pub struct RedisServerBuilder {
@@ -227,14 +228,14 @@ impl RedisServerBuilder {
         self
     }
 
-    /// The password that clients must give, made of characters that a URL takes as they are.
-    /// Default: none is asked for.
+    /// The password that clients must give. It must consist of characters that need no escape in a
+    /// URL. Default: none is required.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// One more setting, as redis.conf has it: `.config("maxmemory", "1mb")`.
+    /// Adds a setting as in redis.conf: `.config("maxmemory", "1mb")`.
     pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.config.push((name.into(), value.into()));
         self
@@ -246,14 +247,14 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Keeps it a plain server, whatever `STREAMJOBS_TEST_TOPOLOGY` says. For one whose clients
-    /// connect in a way of their own, such as a Unix socket or TLS.
+    /// Keeps it a plain server, whatever `STREAMJOBS_TEST_TOPOLOGY` says. For a server whose clients
+    /// connect in a special way, such as a Unix socket or TLS.
     pub fn plain(self) -> Self {
         self.form(Form::Plain)
     }
 
-    /// Keeps it out of a cluster, whatever `STREAMJOBS_TEST_TOPOLOGY` says. For one that is to
-    /// follow another server, which no node of a cluster can by itself, or that has more than one
+    /// Keeps it out of a cluster, whatever `STREAMJOBS_TEST_TOPOLOGY` says. For a server that has to
+    /// follow another server, which a cluster node cannot do by itself, or that has more than one
     /// database.
     pub fn no_cluster(mut self) -> Self {
         self.no_cluster = true;
@@ -265,7 +266,7 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Makes it a node of a cluster, which it is not in yet.
+    /// Makes it a node of a cluster that it has not joined yet.
     fn cluster_node(mut self) -> Self {
         self.cluster_node = true;
         self.plain()
@@ -293,7 +294,7 @@ impl RedisServerBuilder {
 
     fn start_on(&self, program: &Path, form: Form, port: u16) -> Result<RedisServer, ServerError> {
         let tls_port = self.tls.as_ref().map(|_| free_port()).transpose()?;
-        // The usual one, 10000 above the port, may be taken or past the last port there is.
+        // The usual bus port, 10000 above the port, may be taken, or above the highest possible port.
         let bus_port = self.cluster_node.then(free_port).transpose()?;
         let words = |dir: &Path| {
             let mut words = vec![named_as_server(program, dir)?.into_os_string()];
@@ -314,7 +315,7 @@ impl RedisServerBuilder {
         server.ready().map(|()| server)
     }
 
-    /// The server's command line. Of settings given twice the last one counts.
+    /// The server's command line. If a setting is given twice, the last one counts.
     fn settings(&self, port: u16, bus_port: Option<u16>, dir: &Path) -> Vec<String> {
         let append_only = if self.append_only { "yes" } else { "no" };
         let (port, dir) = (port.to_string(), dir.display().to_string());
@@ -348,7 +349,7 @@ impl RedisServerBuilder {
 }
 
 impl fmt::Debug for RedisServerBuilder {
-    /// Leaves out the values, among which there may be passwords.
+    /// Leaves out the values, which may contain passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.config.iter().map(|(name, _)| name).collect();
         f.debug_struct("RedisServerBuilder")
@@ -360,10 +361,10 @@ impl fmt::Debug for RedisServerBuilder {
     }
 }
 
-/// A name by which `program` acts as a server.
+/// A name with which `program` acts as a server.
 ///
-/// Debian's tools package ships the server as `redis-check-rdb`: the program is one and the same
-/// and goes by the name it is called with. Others keep their own path, which a script may need.
+/// Debian's tools package ships the server as `redis-check-rdb`: it is the same program, which acts by
+/// the name with which it is called. Other programs keep their own path, which a script may need.
 fn named_as_server(program: &Path, dir: &Path) -> io::Result<PathBuf> {
     if !program.to_string_lossy().ends_with("-check-rdb") {
         return Ok(program.to_path_buf());

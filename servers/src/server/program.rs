@@ -1,4 +1,4 @@
-//! Finds a server program, and installs one where it is missing.
+//! Finds a server program, and installs one if it is missing.
 
 use std::env;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use crate::machine::{Missing, ServerError, apt, is_program, which};
 
-/// What to say of a server that is not there.
+/// The texts about a missing server.
 static REDIS: Missing = Missing {
     program: "redis-server",
     variable: "STREAMJOBS_REDIS_SERVER",
@@ -16,12 +16,12 @@ static REDIS: Missing = Missing {
     outcome: Mutex::new(None),
 };
 
-/// The programs that serve, the plainest first. The last two are what Debian's tools packages
-/// call the same program.
+/// The names of server programs, in the order in which they are tried. The last two are Debian's
+/// names for the same program in its tools packages.
 const NAMES: [&str; 4] = ["redis-server", "valkey-server", "redis-check-rdb", "valkey-check-rdb"];
 
-/// The server program: the one the environment names, else one that is installed, else one that
-/// is installed now.
+/// The server program: the one that the environment names, or else an installed one, or else one
+/// that is installed now.
 pub(super) fn find_or_install() -> Result<PathBuf, ServerError> {
     let variable = REDIS.variable;
     if let Some(path) = env::var_os(variable).filter(|path| !path.is_empty()) {
@@ -35,9 +35,9 @@ pub(super) fn find_or_install() -> Result<PathBuf, ServerError> {
 /// Installs a server through the system's package manager.
 fn install() -> Result<(), ServerError> {
     if let Some(apt) = apt() {
-        // The tools package holds the server's program without a service. The server's own package
-        // would start one on port 6379, now and at each boot, and nothing short of a policy for
-        // the whole system prevents that.
+        // The tools package contains the server's program without a service. The server's own
+        // package would start a service on port 6379, now and at each boot, and only a policy for
+        // the whole system could prevent that.
         REDIS.announce("installing redis-tools with apt-get");
         return REDIS.install_with(&apt, "redis-tools");
     }

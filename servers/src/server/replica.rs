@@ -1,4 +1,4 @@
-//! A second server that follows a first one, for tests of fail-over.
+//! A second server that follows a first one, for tests of failover.
 
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use crate::eventually::eventually;
 const FOLLOWED: Duration = Duration::from_secs(20);
 
 impl RedisServer {
-    /// Makes this server a replica of what listens on `port` of this machine, a proxy in front of a
-    /// server included, and returns when it has all that the other one has. Its own data go.
+    /// Makes this server a replica of the server that listens on `port` of this machine, or of a
+    /// proxy in front of a server. Returns when it has all data of the other one. Its own data is
+    /// lost.
     ///
     /// # Panics
     ///
-    /// If it does not get there.
+    /// If it does not receive all data.
     #[track_caller]
     pub fn follow(&self, port: u16) {
         self.command(&["REPLICAOF", "127.0.0.1", &port.to_string()]);
@@ -22,7 +23,7 @@ impl RedisServer {
         eventually(FOLLOWED, "the replica has all of its primary", up);
     }
 
-    /// Makes this server a primary again, as a fail-over does, with what it has by now.
+    /// Makes this server a primary again, as a failover does, with the data that it has by now.
     ///
     /// # Panics
     ///

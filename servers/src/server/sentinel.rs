@@ -17,7 +17,7 @@ const AGREED: Duration = Duration::from_secs(30);
 
 /// Three sentinels and the two servers that they watch.
 ///
-/// A failover begins a second after the primary is silent.
+/// A failover begins when the primary has been silent for a second.
 #[derive(Debug)]
 pub struct SentinelSetup {
     servers: [RedisServer; 2],
@@ -26,7 +26,7 @@ pub struct SentinelSetup {
 }
 
 impl SentinelSetup {
-    /// The name that the sentinels know the primary by.
+    /// The name by which the sentinels know the primary.
     pub const NAME: &str = "jobs";
 
     /// Starts everything and returns when all three sentinels know each other and the replica.
@@ -42,17 +42,17 @@ impl SentinelSetup {
         Self::start_with(None)
     }
 
-    /// As [`start`](Self::start), with a password that the sentinels ask for.
+    /// Like [`start`](Self::start), with a password that the sentinels require.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// Like [`start`](Self::start).
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start).
+    /// Like [`start`](Self::start).
     pub fn start_with(password: Option<&str>) -> Result<Self, ServerError> {
-        // A replica's first synchronization would wait five seconds for others.
+        // Otherwise a replica's first synchronization would wait five seconds for other replicas.
         let server =
             || RedisServer::builder().plain().config("repl-diskless-sync-delay", "0").start();
         let servers = [server()?, server()?];
@@ -71,12 +71,12 @@ impl SentinelSetup {
         Ok(setup)
     }
 
-    /// Where clients connect.
+    /// The URL for clients.
     pub fn url(&self) -> String {
         self.url_of(Self::NAME)
     }
 
-    /// The address of a primary by another name.
+    /// The URL of a primary with another name.
     pub fn url_of(&self, name: &str) -> String {
         let sentinels = self.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port()));
         let sentinels = sentinels.collect::<Vec<_>>().join(",");
@@ -110,7 +110,7 @@ impl SentinelSetup {
         port
     }
 
-    /// Lets a sentinel begin a failover, as an operator does. The former primary goes on as one for
+    /// Makes a sentinel begin a failover, as an operator does. The former primary keeps its role for
     /// about ten seconds.
     ///
     /// # Panics
@@ -121,7 +121,7 @@ impl SentinelSetup {
         self.sentinels[index].command(&["SENTINEL", "FAILOVER", Self::NAME]);
     }
 
-    /// Returns when these sentinels name the server on a port.
+    /// Returns when these sentinels name the server on this port.
     ///
     /// # Panics
     ///
@@ -151,11 +151,11 @@ impl SentinelSetup {
 /// What a sentinel watches, and how.
 #[derive(Clone, Copy)]
 pub(super) struct Watch<'a> {
-    /// Where the primary listens.
+    /// The port on which the primary listens.
     pub(super) port: u16,
-    /// The password that the primary asks for.
+    /// The password that the primary requires.
     pub(super) server_password: Option<&'a str>,
-    /// The password that the sentinel asks for.
+    /// The password that the sentinel requires.
     pub(super) password: Option<&'a str>,
     /// How many sentinels have to agree that the primary is gone.
     pub(super) quorum: u16,

@@ -5,10 +5,10 @@ use std::{fmt, fs, io};
 
 use super::{RedisServer, RedisServerBuilder};
 
-/// What a server shows and asks for on its TLS port, in PEM form.
+/// The certificate of a server and its requirements for clients on its TLS port, in PEM form.
 #[derive(Clone)]
 pub struct ServerTls {
-    /// The authority whose certificates clients may show.
+    /// The authority that must have issued the clients' certificates.
     pub ca: String,
     /// The server's certificate.
     pub certificate: String,
@@ -45,7 +45,8 @@ impl fmt::Debug for ServerTls {
 }
 
 impl RedisServerBuilder {
-    /// Speaks TLS on a second port too. A server that was built without TLS does not start then.
+    /// Makes the server speak TLS on a second port too. A server that was built without TLS does
+    /// not start then.
     pub fn tls(mut self, tls: ServerTls) -> Self {
         self.tls = Some(tls);
         self
@@ -53,8 +54,8 @@ impl RedisServerBuilder {
 }
 
 impl RedisServer {
-    /// Where clients connect with TLS, by this name or address of this machine, if it was started
-    /// with TLS.
+    /// The URL for clients with TLS, by this name or address of this machine, if the server was
+    /// started with TLS.
     pub fn tls_url(&self, host: &str) -> Option<String> {
         let port = self.tls_port?;
         Some(match &self.password {

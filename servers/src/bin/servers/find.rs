@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fmt};
 
-/// What a server's program is called; Debian's tools packages have it under the last two names.
+/// The names of a server's program; Debian's tools packages install it under the last two.
 const NAMES: [&str; 4] = ["redis-server", "valkey-server", "redis-check-rdb", "valkey-check-rdb"];
 
-/// Where servers are even when `PATH` does not say so.
+/// Folders in which servers are installed even if `PATH` does not contain them.
 const WELL_KNOWN: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/opt/redis/bin:\
     /opt/valkey/bin:/opt/redis-stack/bin:/opt/homebrew/bin:/home/linuxbrew/.linuxbrew/bin";
 
@@ -25,7 +25,7 @@ impl Server {
     pub(crate) fn ask(program: &Path) -> Result<Self, String> {
         let mut command = Command::new(program);
         if program.to_string_lossy().ends_with("-check-rdb") {
-            // One program that goes by the name it is called with.
+            // The same program acts by the name with which it is called.
             command.arg0("redis-server");
         }
         let output = command.arg("--version").output();
@@ -38,7 +38,7 @@ impl Server {
         Self::read(&text, program).ok_or_else(reason)
     }
 
-    /// Reads what a server says of itself: `Redis server v=7.0.15 sha=…`.
+    /// Reads what a server reports about itself: `Redis server v=7.0.15 sha=…`.
     fn read(text: &str, program: &Path) -> Option<Self> {
         let (kind, rest) = text.split_once(" server v=")?;
         let version = rest.split_whitespace().next()?.split('.').map(str::parse);
@@ -58,7 +58,7 @@ impl Server {
             })
     }
 
-    /// By what servers are sorted, and are one and the same.
+    /// What servers are sorted by. Two with the same value are the same server.
     pub(crate) fn order(&self) -> (&str, &[u32]) {
         (&self.kind, &self.version)
     }
@@ -71,7 +71,7 @@ impl fmt::Display for Server {
     }
 }
 
-/// Every server that is named in the environment or installed.
+/// Every server that the environment names or that is installed.
 pub(crate) fn all() -> Vec<Server> {
     let listed = |name: &str| env::var_os(name).unwrap_or_default();
     let named = env::split_paths(&listed("STREAMJOBS_SERVERS"))

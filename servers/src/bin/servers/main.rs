@@ -1,4 +1,4 @@
-//! Runs the tests that need a Redis against every server that can be had: `cargo servers`.
+//! Runs the tests that need a Redis against every server that is available: `cargo servers`.
 
 #![allow(
     clippy::print_stdout,
@@ -36,7 +36,7 @@ STREAMJOBS_SERVERS (path:path), fetches those that are wanted and missing, and r
 /// A wanted server that is not available, and why.
 type Missing = (&'static str, String);
 
-/// What was asked for.
+/// The options of the command line.
 #[derive(Debug, Default)]
 struct Asked {
     list: bool,
@@ -46,7 +46,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// Reads the command line; `None` where it is wrong or asks for help.
+    /// Reads the command line; `None` if it is wrong or asks for help.
     fn read(words: impl Iterator<Item = String>) -> Option<Self> {
         let mut asked = Self::default();
         let mut words = words.into_iter();
@@ -104,7 +104,7 @@ fn main() -> io::Result<ExitCode> {
     })
 }
 
-/// All servers that there are, and the wanted ones that are not among them, each with its reason.
+/// All available servers, and the wanted ones that are missing, each with its reason.
 fn gather(asked: &Asked) -> io::Result<(Vec<Server>, Vec<Missing>)> {
     let kept = root().join("target/servers");
     let mut servers = find::all();

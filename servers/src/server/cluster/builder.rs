@@ -8,7 +8,7 @@ use super::{AGREED, RedisCluster};
 use crate::eventually::eventually;
 use crate::server::{RedisServer, ServerError};
 
-/// What a [`RedisCluster`] is started with.
+/// The settings with which a [`RedisCluster`] is started.
 #[derive(Debug)]
 #[must_use]
 pub struct RedisClusterBuilder {
@@ -30,8 +30,8 @@ impl RedisClusterBuilder {
         }
     }
 
-    /// How many masters share the slots. Default: 3, the fewest that can vote for a replica when one
-    /// of them dies.
+    /// How many masters share the slots. Default: 3, the smallest number that can elect a replica
+    /// when one of them dies.
     pub fn masters(mut self, masters: u16) -> Self {
         self.masters = masters;
         self
@@ -43,14 +43,14 @@ impl RedisClusterBuilder {
         self
     }
 
-    /// How long a node may be silent until the others take it for dead; a replica takes over about a
+    /// How long a node may be silent until the others consider it dead; a replica takes over about a
     /// second and a half later. Default: 2 seconds.
     pub fn node_timeout(mut self, node_timeout: Duration) -> Self {
         self.node_timeout = node_timeout;
         self
     }
 
-    /// Whether all nodes refuse commands while any slot is without a living master. Default: yes.
+    /// Whether all nodes refuse commands while any slot has no living master. Default: yes.
     pub fn full_coverage(mut self, full_coverage: bool) -> Self {
         self.full_coverage = full_coverage;
         self
@@ -63,7 +63,7 @@ impl RedisClusterBuilder {
     }
 
     /// Starts the nodes and returns when each of them knows all others and every replica has all
-    /// that its master has. That takes two to four seconds.
+    /// data of its master. That takes two to four seconds.
     ///
     /// # Errors
     ///
@@ -79,7 +79,8 @@ impl RedisClusterBuilder {
         let (masters, replicas) = nodes.split_at(self.masters.into());
         share_slots(masters);
         for (node, epoch) in nodes.iter().zip(1..) {
-            // Nodes that begin with the same one need some time to agree on who is right.
+            // Nodes that start with the same configuration epoch need some time to agree on which is
+            // right.
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &u16::to_string(&epoch)]);
         }
         for node in &nodes[1..] {
@@ -95,17 +96,19 @@ impl RedisClusterBuilder {
         self.node_timeout
     }
 
-    /// Starts a node that knows no other one.
+    /// Starts a node that does not know any other one.
     pub(super) fn start_node(&self) -> Result<RedisServer, ServerError> {
         RedisServer::builder()
             .cluster_node()
             .append_only(self.append_only)
             .config("cluster-node-timeout", self.node_timeout.as_millis().to_string())
             .config("cluster-require-full-coverage", if self.full_coverage { "yes" } else { "no" })
-            // Otherwise a master that has given its last slot away becomes a replica, and replicas
-            // change to masters that have none: a test would not find the nodes it has arranged.
+            // Otherwise a master that has given away its last slot becomes a replica, and replicas
+            // move to masters that have none: a test would not find the nodes as it has arranged
+            // them.
             .config("cluster-allow-replica-migration", "no")
-            // A replica's first synchronization would wait five seconds for others.
+            // Otherwise a replica's first synchronization would wait five seconds for other
+            // replicas.
             .config("repl-diskless-sync-delay", "0")
             .start()
     }
@@ -145,8 +148,8 @@ pub(super) fn await_agreement(nodes: &[RedisServer]) {
     });
 }
 
-/// Shares the replicas among the masters and returns when all nodes know of it and each replica has
-/// all that its master has.
+/// Distributes the replicas over the masters and returns when all nodes know of it and each replica
+/// has all data of its master.
 fn follow_in_turn(replicas: &[RedisServer], masters: &[RedisServer]) {
     for (replica, master) in replicas.iter().zip(masters.iter().cycle()) {
         let id: String = master.query(&["CLUSTER", "MYID"]);

@@ -1,4 +1,4 @@
-//! Moves slots between the masters of a cluster, in each of the ways there are.
+//! Moves slots between the masters of a cluster, in each of the possible ways.
 
 use std::ops::RangeInclusive;
 
@@ -13,13 +13,13 @@ const KEYS_AT_ONCE: &str = "100";
 /// How long the two nodes may take to move one batch, in milliseconds.
 const BATCH: &str = "5000";
 
-/// Moving slots. While one moves, some of its keys are on the one node and some on the other.
+/// Moving slots. While a slot moves, some of its keys are on one node and some on the other.
 impl RedisCluster {
-    /// Moves a slot with all its keys to the master `to`, as tools for clusters do.
+    /// Moves a slot with all its keys to the master `to`, as cluster tools do.
     ///
     /// # Panics
     ///
-    /// As its steps [`begin_migration`](Self::begin_migration), [`move_keys`](Self::move_keys) and
+    /// Like its steps [`begin_migration`](Self::begin_migration), [`move_keys`](Self::move_keys) and
     /// [`end_migration`](Self::end_migration).
     #[track_caller]
     pub fn migrate(&self, slot: u16, to: &RedisServer) {
@@ -28,8 +28,9 @@ impl RedisCluster {
         self.end_migration(slot, to);
     }
 
-    /// Lets its master and the master `to` know that a slot moves. From here on a key that is not on
-    /// the former is answered with `ASK`, and a command with several such keys with `TRYAGAIN`.
+    /// Tells the slot's master and the master `to` that the slot moves. From then on, a command with
+    /// a key that is not on the former is answered with `ASK`, and a command with several such keys
+    /// with `TRYAGAIN`.
     ///
     /// # Panics
     ///
@@ -39,7 +40,7 @@ impl RedisCluster {
         let from = self.master_of(slot);
         assert_ne!(from.port(), to.port(), "slot {slot} is there already");
         let word = slot.to_string();
-        // The other way round, clients would be sent to a node that sends them back.
+        // In the reverse order, clients would be sent to a node that sends them back.
         to.command(&["CLUSTER", "SETSLOT", &word, "IMPORTING", &id_of(from)]);
         from.command(&["CLUSTER", "SETSLOT", &word, "MIGRATING", &id_of(to)]);
     }
@@ -48,8 +49,8 @@ impl RedisCluster {
     ///
     /// # Panics
     ///
-    /// If a node refuses. It does with `BUSYKEY` if a client has made one of the keys on `to` before
-    /// it was moved there.
+    /// If a node refuses. It refuses with `BUSYKEY` if a client created one of the keys on `to`
+    /// before the key was moved there.
     #[track_caller]
     pub fn move_keys(&self, slot: u16, to: &RedisServer) -> usize {
         let (from, slot, port) = (self.master_of(slot), slot.to_string(), to.port().to_string());
@@ -71,7 +72,7 @@ impl RedisCluster {
     ///
     /// # Panics
     ///
-    /// If a node refuses, which one does that still has keys of the slot.
+    /// If a node refuses. A node that still has keys of the slot does.
     #[track_caller]
     pub fn end_migration(&self, slot: u16, to: &RedisServer) {
         let from = self.master_of(slot);
@@ -79,20 +80,20 @@ impl RedisCluster {
         let masters = view.iter().filter(|row| row.is_master).filter_map(|row| self.at(row.port));
         let others = masters.filter(|node| ![from.port(), to.port()].contains(&node.port()));
         let (word, id) = (slot.to_string(), id_of(to));
-        // Were the former owner told first and `to` not at all, none would have the slot.
+        // If the former owner were told first, and `to` not at all, no node would have the slot.
         for node in [to, from].into_iter().chain(others).filter(|node| is_living(node)) {
             node.command(&["CLUSTER", "SETSLOT", &word, "NODE", &id]);
         }
         self.await_owner(slot..=slot, to);
     }
 
-    /// Moves slots that one master has to the master `to`, in one step that clients see as a `MOVED`,
-    /// and returns when all nodes know it; `None` if the server cannot. Redis can from 8.4 on, Valkey
-    /// from 9 on.
+    /// Moves slots of one master to the master `to`, in one step that clients see as a `MOVED`, and
+    /// returns when all nodes know it; `None` if the server cannot do that. Redis can from 8.4 on,
+    /// Valkey from 9 on.
     ///
     /// # Panics
     ///
-    /// If a node refuses, or if the slots do not get there.
+    /// If a node refuses, or if the slots do not arrive.
     #[track_caller]
     pub fn migrate_atomically(&self, slots: RangeInclusive<u16>, to: &RedisServer) -> Option<()> {
         let (first, last) = (slots.start().to_string(), slots.end().to_string());
@@ -121,7 +122,7 @@ fn id_of(node: &RedisServer) -> String {
     node.query(&["CLUSTER", "MYID"])
 }
 
-/// Whether the server has begun to move slots; not if it does not know the command.
+/// Whether the server has begun to move slots; false if it does not know the command.
 #[track_caller]
 fn is_begun(answer: Result<String, RedisError>) -> bool {
     match answer {
@@ -137,7 +138,7 @@ mod tests {
 
     const KEY: &str = "orders";
 
-    /// Makes a stream with a group that has one entry pending.
+    /// Creates a stream with a group that has one entry pending.
     fn fill(cluster: &RedisCluster) {
         let consume = ["XREADGROUP", "GROUP", "billing", "one", "COUNT", "1", "STREAMS", KEY, ">"];
         cluster.command(KEY, &["XGROUP", "CREATE", KEY, "billing", "$", "MKSTREAM"]);
@@ -145,7 +146,7 @@ mod tests {
         cluster.query::<redis::Value>(KEY, &consume);
     }
 
-    /// Asserts that `node` has the stream and what is pending.
+    /// Asserts that `node` has the stream and its pending entry.
     #[track_caller]
     fn assert_there(cluster: &RedisCluster, node: &RedisServer) {
         assert_eq!(cluster.master_of(RedisCluster::slot(KEY)).port(), node.port());
@@ -153,14 +154,14 @@ mod tests {
         assert_eq!(node.pending(KEY, "billing").len(), 1);
     }
 
-    /// The master of the stream and another one.
+    /// The master of the stream, and another master.
     fn ends(cluster: &RedisCluster) -> (&RedisServer, &RedisServer) {
         let from = cluster.master_of(RedisCluster::slot(KEY));
         let to = cluster.nodes().iter().find(|node| node.port() != from.port());
         (from, to.expect("there are three masters"))
     }
 
-    /// Whether the server is of a version that can, as its release notes say.
+    /// Whether the server has a version that can do this, according to its release notes.
     fn can_move_at_once(node: &RedisServer) -> bool {
         let version = |field: &str| {
             let text = node.info(field)?;

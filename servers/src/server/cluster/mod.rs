@@ -22,7 +22,7 @@ pub use self::state::NodeState;
 /// How long nodes may take to find each other, to move slots or to make a replica the master.
 const AGREED: Duration = Duration::from_secs(30);
 
-/// How long a replica tries to take over when it is asked to; the server gives up after five seconds.
+/// How long a replica tries to take over after it is asked to; the server gives up after five seconds.
 const TAKING_OVER: Duration = Duration::from_secs(6);
 
 /// A private Redis Cluster, reachable from this machine only.
@@ -58,7 +58,7 @@ impl RedisCluster {
         Self::builder().start()
     }
 
-    /// Begins to describe a cluster with settings of its own.
+    /// A builder for a cluster with other settings.
     pub fn builder() -> RedisClusterBuilder {
         RedisClusterBuilder::new()
     }
@@ -68,19 +68,19 @@ impl RedisCluster {
         slot_of(key)
     }
 
-    /// Where clients connect: all nodes, those that were killed included.
+    /// The URL for clients: all nodes, including those that were killed.
     pub fn url(&self) -> String {
         let nodes = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port()));
         format!("redis+cluster://{}", nodes.collect::<Vec<_>>().join(","))
     }
 
-    /// All nodes: the masters it was started with, their replicas, and those that were added.
+    /// All nodes: the masters with which it was started, their replicas, and nodes that were added.
     pub fn nodes(&self) -> &[RedisServer] {
         &self.nodes
     }
 
-    /// The master of `slot`, as a living node sees it: one that was killed until a replica has taken
-    /// over.
+    /// The master of `slot`, as a living node sees it. A master that was killed is returned until a
+    /// replica has taken over.
     ///
     /// # Panics
     ///
@@ -93,7 +93,7 @@ impl RedisCluster {
         owner.unwrap_or_else(|| panic!("slot {slot} has no master: {view:?}"))
     }
 
-    /// The replicas of `master` that live, as they say themselves.
+    /// The living replicas of `master`, by their own reports.
     pub fn replicas_of(&self, master: &RedisServer) -> Vec<&RedisServer> {
         let id = row_of(&self.view(), master).map(|row| row.id.clone());
         let follows = |node: &&RedisServer| {
@@ -108,7 +108,7 @@ impl RedisCluster {
     ///
     /// # Panics
     ///
-    /// If the master does not answer or refuses, or if the reply is no text.
+    /// If the master does not answer or refuses, or if the reply is not text.
     #[track_caller]
     pub fn command(&self, key: &str, words: &[impl AsRef<[u8]>]) -> String {
         self.query(key, words)
@@ -118,7 +118,7 @@ impl RedisCluster {
     ///
     /// # Panics
     ///
-    /// If the master does not answer or refuses, or if the reply is no `T`.
+    /// If the master does not answer or refuses, or if the reply is not a `T`.
     #[track_caller]
     pub fn query<T: FromRedisValue>(&self, key: &str, words: &[impl AsRef<[u8]>]) -> T {
         self.try_query(key, words).unwrap_or_else(|error| {
@@ -127,13 +127,13 @@ impl RedisCluster {
         })
     }
 
-    /// Runs one command on the master of `key`, which may be refused. It goes where `MOVED` and `ASK`
-    /// send it, and is repeated for a while if the nodes say that they cannot serve the slot now.
+    /// Runs one command on the master of `key`, which may be refused. It follows `MOVED` and `ASK`,
+    /// and is repeated for a while if the nodes say that they cannot serve the slot now.
     ///
     /// # Errors
     ///
-    /// If the master cannot be reached, does not answer in time, refuses, or answers something that
-    /// is no `T`.
+    /// If the master cannot be reached, does not answer in time, refuses, or answers with something
+    /// that is not a `T`.
     #[track_caller]
     pub fn try_query<T: FromRedisValue>(
         &self,
@@ -157,21 +157,21 @@ impl RedisCluster {
         self.query(key, &["XLEN", key])
     }
 
-    /// Lets a replica take over as an operator does, and returns it when all nodes know it as the
-    /// master. `node` is that replica, or a master of which one replica is to take over, also one that
+    /// Makes a replica take over as an operator would, and returns it when all nodes know it as the
+    /// master. `node` is that replica, or a master of which a replica is to take over, even one that
     /// was killed.
     ///
-    /// It takes less than a second, except on a replica that was the master a moment ago: Redis lets
-    /// it win again four node timeouts after it has won, and not before four seconds are over. If it
-    /// is asked before, it is the master for a moment which the others do not follow, and is asked
-    /// again. Valkey does not mind.
+    /// This takes less than a second, except on a replica that was the master a moment ago: Redis lets
+    /// a node win again only after four node timeouts, and at the earliest after four seconds. If it
+    /// is asked before that, it becomes master for a moment, the others do not follow, and it is asked
+    /// again. Valkey has no such limit.
     ///
     /// # Panics
     ///
-    /// If the master has no replica that lives, or if none takes over.
+    /// If the master has no living replica, or if none takes over.
     #[track_caller]
     pub fn fail_over<'a>(&'a self, node: &'a RedisServer) -> &'a RedisServer {
-        // The others may not know yet what became of it in the failover before.
+        // The others may not yet know its role after the previous failover.
         let view = if is_living(node) { view_of(node) } else { self.view() };
         let row = row_of(&view, node).expect("the node is one of this cluster");
         let master_id = row.master.as_ref().unwrap_or(&row.id);
@@ -182,7 +182,7 @@ impl RedisCluster {
             true => self.replicas_of(node).into_iter().next().expect("the master has a replica"),
             false => node,
         };
-        // None votes for a replica of which it does not know that it is one.
+        // No node votes for a replica that it does not know as a replica.
         self.await_view("all nodes know whose replica it is", |view| {
             row_of(view, replica).is_some_and(|row| row.master.as_ref() == Some(master_id))
         });
@@ -190,7 +190,7 @@ impl RedisCluster {
         replica
     }
 
-    /// Starts one more master, which has no slots, and returns its place among [`nodes`](Self::nodes)
+    /// Starts one more master, which has no slots, and returns its index in [`nodes`](Self::nodes)
     /// when all others know it.
     ///
     /// # Errors
@@ -199,7 +199,7 @@ impl RedisCluster {
     ///
     /// # Panics
     ///
-    /// If a node does not live, or if they do not find each other.
+    /// If a node is not alive, or if they do not find each other.
     pub fn add_node(&mut self) -> Result<usize, ServerError> {
         let node = self.builder.start_node()?;
         builder::meet(&self.nodes[0], &node);
@@ -222,7 +222,7 @@ impl RedisCluster {
         let deadline = AGREED + 4 * self.builder.silence_max();
         eventually(deadline, "all nodes know the replica as the master", || {
             if asked.is_none_or(|asked| asked.elapsed() > TAKING_OVER) {
-                // It refuses when it has become the master since it was asked last.
+                // It refuses if it has become the master since it was last asked.
                 let _ = replica.try_query::<()>(words);
                 asked = Some(Instant::now());
             }
@@ -256,21 +256,21 @@ impl RedisCluster {
         self.nodes.iter().filter(|node| is_living(node))
     }
 
-    /// What a living node knows of the cluster.
+    /// What a living node knows about the cluster.
     #[track_caller]
     fn view(&self) -> Vec<Row> {
         let view = self.living().map(view_of).find(|view| !view.is_empty());
         view.expect("a node of the cluster lives")
     }
 
-    /// Returns when all living nodes see the cluster as `is_so` wants it.
+    /// Returns when all living nodes see the cluster in a way that `is_so` accepts.
     #[track_caller]
     fn await_view(&self, what: &str, is_so: impl Fn(&[Row]) -> bool) {
         eventually(AGREED, what, || self.living().all(|node| is_so(&view_of(node))));
     }
 }
 
-/// What a view says of `node`.
+/// The row about `node` in a view.
 fn row_of<'a>(view: &'a [Row], node: &RedisServer) -> Option<&'a Row> {
     view.iter().find(|row| row.port == node.port())
 }
@@ -352,7 +352,7 @@ mod tests {
         assert_eq!(second.info("role").as_deref(), Some("master"));
     }
 
-    /// Returns when the one replica of `master` has all that it has.
+    /// Returns when the only replica of `master` has all its data.
     fn await_replica(cluster: &RedisCluster, master: &RedisServer) {
         eventually(AGREED, "the former master follows", || {
             let replicas = cluster.replicas_of(master);

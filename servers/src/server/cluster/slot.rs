@@ -3,8 +3,8 @@
 /// How many slots a cluster has.
 pub(super) const SLOTS: u16 = 16384;
 
-/// The slot of `key`: that of the part in the first braces if there is one, so that keys can be kept
-/// together.
+/// The slot of `key`: if the key has a part in braces, the slot of the first such part, so that keys
+/// can be kept together.
 pub(super) fn slot_of(key: &str) -> u16 {
     crc16(hashed(key).as_bytes()) % SLOTS
 }
@@ -14,7 +14,7 @@ fn hashed(key: &str) -> &str {
     tag.map(|(tag, _)| tag).filter(|tag| !tag.is_empty()).unwrap_or(key)
 }
 
-/// CRC-16 as XMODEM has it: polynomial 1021, starting from 0.
+/// CRC-16/XMODEM: polynomial 1021, starting from 0.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc: u16, _| {

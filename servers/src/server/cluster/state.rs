@@ -1,4 +1,4 @@
-//! What becomes of the nodes of a cluster, for a page that shows them.
+//! The state of a cluster's nodes, for a page that shows them.
 
 use std::ops::RangeInclusive;
 
@@ -8,7 +8,7 @@ use super::{RedisCluster, is_living};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeState {
-    /// Where it listens.
+    /// The port on which it listens.
     pub port: u16,
     /// Whether its process runs.
     pub lives: bool,
@@ -18,12 +18,13 @@ pub struct NodeState {
 }
 
 impl NodeState {
-    /// Whether it is the master of a slot. One that was killed is until a replica has taken over.
+    /// Whether it is the master of a slot. A master that was killed is until a replica has taken
+    /// over.
     pub fn owns(&self, slot: u16) -> bool {
         self.slots.iter().any(|range| range.contains(&slot))
     }
 
-    /// Whether it is a master that lives, with slots or without.
+    /// Whether it is a living master, with or without slots.
     pub fn is_master(&self) -> bool {
         self.lives && self.follows.is_none()
     }

@@ -1,4 +1,4 @@
-//! What one node knows of its cluster, read from `CLUSTER NODES`.
+//! What one node knows about its cluster, read from `CLUSTER NODES`.
 
 use std::ops::RangeInclusive;
 
@@ -10,7 +10,7 @@ pub(super) struct Row {
     pub(super) id: String,
     pub(super) port: u16,
     pub(super) is_master: bool,
-    /// Whether the two have shaken hands; before that the id is a made-up one.
+    /// Whether the two have shaken hands; until then the id is a made-up one.
     pub(super) is_known: bool,
     /// The id of its master, if it is a replica.
     pub(super) master: Option<String>,
@@ -27,7 +27,7 @@ impl Row {
     }
 }
 
-/// What `node` knows; nothing if it does not answer.
+/// What `node` knows; empty if it does not answer.
 pub(super) fn view_of(node: &RedisServer) -> Vec<Row> {
     let text: String = node.try_query(&["CLUSTER", "NODES"]).unwrap_or_default();
     text.lines().filter_map(row).collect()
@@ -49,7 +49,7 @@ fn row(line: &str) -> Option<Row> {
     })
 }
 
-/// Reads `7` or `0-16383`. A slot that moves, `[7->-id]`, is listed a second time without brackets.
+/// Reads `7` or `0-16383`. A slot that is moving, `[7->-id]`, is listed once more without brackets.
 fn slots(word: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = word.split_once('-').unwrap_or((word, word));
     Some(first.parse().ok()?..=last.parse().ok()?)
