@@ -193,8 +193,8 @@ pub trait Admin: Send + Sync {
     async fn check_destroy_group(&self, queue: &Queue, unfinished: Unfinished)
     -> Result<Permitted>;
 
-    /// Deletes a stream that has no groups any more, and the dead letters of the groups named. Returns
-    /// whether the stream existed.
+    /// Deletes a stream, and the dead letters of these groups, without checking whether it still has
+    /// groups. Returns whether the stream existed.
     async fn delete_stream(
         &self,
         stream: &StreamName,

@@ -33,8 +33,8 @@ pub struct Promoted {
     /// At least how many jobs cannot get their lost place back, because the user lacks the right to look
     /// for them.
     pub stranded: usize,
-    /// At least how many jobs have not got their lost place back yet. A promotion that may move no jobs
-    /// restores none.
+    /// At least how many jobs have lost their place and not got it back yet. A promotion that may move no
+    /// jobs restores none.
     pub misplaced: usize,
     /// Whether the group is paused in every process. Then nothing is promoted, and nothing is due.
     pub paused: bool,

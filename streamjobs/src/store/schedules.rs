@@ -119,7 +119,7 @@ pub struct DueSchedules {
     pub due: Vec<(String, Score)>,
     /// Whether more may be due.
     pub has_more: bool,
-    /// How long until the next schedule that is not due yet.
+    /// How long until the next schedule becomes due, apart from those that are due already.
     pub next_due: Option<Duration>,
 }
 
@@ -177,9 +177,9 @@ pub struct ScheduleRecord {
 /// Which schedules are listed. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListedSchedules<'a> {
-    /// Those after a name.
+    /// Schedules after a name.
     After(&'a str),
-    /// The one of a name.
+    /// The schedule of this name.
     Only(&'a str),
 }
 

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use super::types::{Queue, Result};
 pub use crate::model::trend::{TrendNote, TrendRange, TrendStep};
 
-/// The steps on what a group did. The group has one ring for each [`TrendRange`], with a place for each of its
-/// steps, so that what is stored does not grow with time.
+/// Records and reads what a group did. The group has one ring for each [`TrendRange`], with a place for each of
+/// the range's steps, so that the stored data does not grow with time.
 #[async_trait]
 pub trait Trends: Send + Sync {
     /// Adds what a process did since its last note to the current steps, by the server's clock. A repetition adds

@@ -175,7 +175,7 @@ struct Ordered {
 }
 
 impl Faults {
-    /// Lets the next call of a step fail.
+    /// Makes the next call of a step fail.
     pub(super) fn order(&self, step: &'static str, fault: Fault) {
         self.lock().next.entry(step).or_default().push_back(fault);
     }

@@ -51,7 +51,7 @@ pub(super) struct MemoryState {
     pub(super) limits: HashMap<String, Limit>,
     /// The turns of their keys, where these have fair shares.
     pub(super) turns: HashMap<String, Turns>,
-    /// Up to when starts of jobs are granted, by the key that says it.
+    /// Up to when starts of jobs are granted, by the key of the rate.
     pub(super) rates: HashMap<String, GrantedUpTo>,
     /// How many partitions a stream has.
     pub(super) partitions: HashMap<String, u16>,
@@ -65,7 +65,7 @@ pub(super) struct MemoryState {
     skew: i64,
 }
 
-/// What a group remembers beside its stream. It outlives the stream and the group.
+/// What a group remembers apart from its stream. It outlives the stream and the group.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Record {
     pub(super) floor: Option<EntryId>,

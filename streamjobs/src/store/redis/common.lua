@@ -78,7 +78,8 @@ local function fields_of(flat)
   return fields
 end
 
--- The value of one field of a flat reply, as `fields_of` has it; nil without such a field.
+-- The value of a single field of a flat reply, in the form that `fields_of` returns; nil if there is no such
+-- field.
 local function value_of(flat, name)
   for i = #flat - 1, 1, -2 do
     if flat[i] == name then return flat[i + 1] end
@@ -186,7 +187,7 @@ end
 local function change_version(specs, clock)
   local version = tonumber(redis.call('HGET', specs, '#') or '') or 0
   redis.call('HSET', specs, '#', whole(math.max(version + 1, clock)))
-  -- Without schedules, no process has to look.
+  -- Without schedules, no process has to look for any.
   if redis.call('HLEN', specs) == 1 then redis.call('HDEL', specs, '#') end
 end
 
@@ -373,8 +374,8 @@ local function may_settle(state, dead, instead)
   return state == 1 or state < 0 and instead ~= '' and has_entry(dead, instead)
 end
 
--- Acknowledges an entry whose next form is stored. That form replaces a dead letter for its trimmed
--- payload. Entries of a lane are deleted.
+-- Acknowledges an entry after the next form of its job, such as a retry, was stored. That form replaces the dead
+-- letter for a trimmed payload. Entries of a lane are deleted.
 local function settle(key, group, source, id, state, dead, instead)
   if state < 0 and instead ~= REMOVED then redis.call('XDEL', dead, instead) end
   redis.call('XACK', key, group, id)

@@ -67,7 +67,7 @@ pub fn every_way(wire: &[u8]) -> Result<Vec<Result<(), StoreError>>, StoreError>
 ///
 /// # Errors
 ///
-/// What differs.
+/// When the results differ; the text says in what.
 pub fn scanned(wire: &[u8]) -> Result<Option<usize>, &'static str> {
     let end = FrameScanner::new().end(wire);
     let (mut scanner, step) = (FrameScanner::new(), wire.len() / PIECES_MAX + 1);

@@ -143,7 +143,7 @@ impl Address {
 
     /// A client of this address. It resolves the host's name at each connect.
     pub(crate) fn client(&self, protocol: ProtocolVersion) -> RedisResult<Client> {
-        // Without no-delay, a small command waits until the packet before it is acknowledged.
+        // Without no-delay, a small command waits until the previous packet is acknowledged.
         let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive());
         let settings = self.info.redis_settings().clone();
         let settings = settings.set_protocol(protocol).set_skip_set_lib_name();

@@ -41,8 +41,8 @@ impl Caller {
 /// would have to free.
 pub(crate) type AnswerBytes = SmallVec<[u8; 32]>;
 
-/// The answers to one request, as the bytes that came. If it is dropped, the request may or may not be
-/// carried out.
+/// The answers to one request, as the bytes that arrived. If it is dropped, the request may or may not
+/// be carried out.
 pub(crate) type Answers = oneshot::Receiver<io::Result<AnswerBytes>>;
 
 /// Bytes that came in and are not cut into answers yet.

@@ -162,7 +162,7 @@ async fn connect(server: &ConnectionAddr) -> io::Result<Option<Box<dyn Socket>>>
                 return Err(io::Error::new(io::ErrorKind::NotFound, NO_ADDRESS));
             }
             let (socket, _others) = select_ok(connecting).await?;
-            // Without no-delay, a small command waits until the packet before it is acknowledged.
+            // Without no-delay, a small command waits until the previous packet is acknowledged.
             socket.set_nodelay(true)?;
             SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
             Ok(Some(Box::new(socket)))

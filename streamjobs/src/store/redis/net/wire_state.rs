@@ -102,5 +102,5 @@ impl State {
 }
 
 /// If all callers give up before their answers are late, a dead connection is noticed after this time. It is
-/// longer than the slowest link on which requests still arrive in time takes for what a socket buffers.
+/// longer than the time in which the slowest usable link sends everything that a socket buffers.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60);
