@@ -76,7 +76,7 @@ impl RuntimeBuilder {
     }
 
     /// Runs these handlers, listed with [`handlers!`](crate::handlers), instead of every
-    /// `#[handler]` that was linked into the program. Several calls add up.
+    /// `#[handler]` that was linked into the program. Several calls add to the list.
     pub fn handlers(mut self, handlers: impl IntoIterator<Item = HandlerDef>) -> Self {
         self.spec.listed.get_or_insert_default().extend(handlers);
         self

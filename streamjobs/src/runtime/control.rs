@@ -132,7 +132,7 @@ impl Control {
     ///
     /// # Cancel safety
     ///
-    /// The removal goes on when the future is dropped. Another call waits for the same removal.
+    /// The removal continues if the future is dropped. Another call waits for the same removal.
     pub async fn remove_consumer(
         &self,
         name: &ConsumerName,

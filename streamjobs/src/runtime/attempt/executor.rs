@@ -89,7 +89,7 @@ impl Executor {
     }
 
     /// Returns the failures recorded so far, and the verdict on the job. If its handler ran, `end` gets how that
-    /// run ended, as far as it is to be written down.
+    /// run ended, if that is to be written down.
     async fn judge(
         &self,
         assignment: &Assignment,

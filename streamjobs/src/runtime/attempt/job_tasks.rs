@@ -151,7 +151,8 @@ impl<J> Seat<J> {
 
 /// Runs this job, and then the jobs that it is given.
 ///
-/// It does not take the next job at once, so that each job begins with a turn of its own.
+/// It never fetches the next job itself but waits until it is given one, so that each job begins with a turn of
+/// its own.
 async fn run_jobs<R: RunJob<J>, J>(runner: Arc<R>, idle: Arc<Mutex<IdleTasks<J>>>, first: J) {
     let seat = Arc::new(Seat::new());
     let mut next = Some(first);

@@ -25,7 +25,7 @@ struct Ongoing {
     /// The first answer after the last failure.
     answered: Option<Instant>,
     last_line: Instant,
-    /// The server's text at the login, if it refused that.
+    /// Why the server refused the login, if it did.
     refusal: Option<Refusal>,
 }
 

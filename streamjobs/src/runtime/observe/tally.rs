@@ -61,7 +61,7 @@ counters! {
     /// Steps of an attempt that were refused because it did not own its entry any more.
     refused_late: RefusedLate,
     /// Entries that another client removed from the pending list while their jobs ran here: their
-    /// consumer was deleted, or they were acknowledged by hand. The jobs go on.
+    /// consumer was deleted, or they were acknowledged by hand. The jobs continue.
     removed_in_flight: RemovedInFlight,
     /// Entries whose payload was trimmed before their jobs were done.
     trimmed: Trimmed,
