@@ -39,8 +39,8 @@ impl Base {
     }
 }
 
-/// The id of a row, from what it is of. Different parts give different ids, without spaces: the separator is
-/// never a part of an encoded name.
+/// The id of a row, from the parts that identify its object. Different parts give different ids, without
+/// spaces: the separator is never a part of an encoded name.
 pub(crate) fn row_id(kind: &str, parts: &[&str]) -> String {
     let parts = parts.iter().map(|part| segment_of(part)).collect::<Vec<_>>();
     format!("{kind}-{}", parts.join("/"))
