@@ -38,8 +38,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Begins to describe a process of the program at `program`, such as
-    /// `env!("CARGO_BIN_EXE_worker")`.
+    /// A builder for a process of the program at `program`, such as `env!("CARGO_BIN_EXE_worker")`.
     pub fn builder(program: impl Into<PathBuf>) -> WorkerBuilder {
         WorkerBuilder { command: Command::new(program.into()) }
     }

@@ -34,7 +34,7 @@ fn mark(event_id: &str, group: Option<&str>, number: u64) -> CancelMark {
     CancelMark { event_id: event_id.to_owned(), group: group.map(str::to_owned), number }
 }
 
-/// So a process that knows some of them reads the others alone.
+/// So a process that knows some of them reads only the others.
 pub async fn marks_have_growing_numbers_and_are_read_from_any_of_them(stage: &Stage) -> Case {
     let before = stage.now().await?.0;
     assert_eq!(marks(stage, 0).await?, []);
@@ -61,7 +61,7 @@ pub async fn a_mark_that_is_set_again_has_the_highest_number(stage: &Stage) -> C
     Ok(())
 }
 
-/// From then on, a process that reads on learns that a mark is gone.
+/// From then on, a process that reads the next marks learns that a mark is gone.
 pub async fn the_removal_of_a_mark_has_a_number_of_its_own(stage: &Stage) -> Case {
     let (store, stream) = (&stage.store, &stage.queue.stream);
     let (one, group) = (EventId::new("e-1")?, GroupName::new("work")?);

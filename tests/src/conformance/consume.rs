@@ -359,7 +359,7 @@ pub async fn a_claim_with_an_unexpected_clock_takes_nothing(stage: &Stage) -> Ca
     Ok(())
 }
 
-/// One process scans for all, for its lease and longer ones.
+/// One process scans for all whose lease is the same or longer.
 pub async fn a_scan_without_idle_entries_is_shared_for_a_while(stage: &Stage) -> Case {
     let hold = stage.deliver_one().await?;
     let scan =

@@ -69,7 +69,8 @@ pub async fn letters_are_taken_by_one_taker_each_in_order_and_settled(stage: &St
     Ok(())
 }
 
-/// After a failover a server may give an id again: a letter that was not taken is not stored elsewhere.
+/// After a failover a server may give out an id again: a letter that was not taken is not stored
+/// elsewhere.
 pub async fn a_letter_that_was_not_taken_is_not_removed(stage: &Stage) -> Case {
     let (store, queue) = (&stage.store, &stage.queue);
     let one = taker("one")?;
