@@ -219,8 +219,8 @@ impl MemoryState {
         lost.len()
     }
 
-    /// Whether a consumer leaves a job, which has been due since `due`, to consumers that declare its
-    /// type.
+    /// Tells, for a job's due time and fields, whether a consumer leaves the job to consumers that
+    /// declare its type.
     fn left_to_others(
         &mut self,
         queue: &Queue,

@@ -156,7 +156,7 @@ impl RedisStore {
         self.run(script, keys, arguments).await
     }
 
-    /// Runs a script with the arguments that `add` adds.
+    /// Runs a script with the arguments that `add_arguments` adds.
     async fn script(
         &self,
         script: &'static Script,
