@@ -1,17 +1,18 @@
-//! A link to one server: the connection that everything shares except reads that wait.
+//! A link to one server: the connection that everything shares but reads that wait.
 //!
 //! A link connects when it is first used, and again after its connection broke. A command is sent
-//! once and never repeated: the caller gets the outcome as it is. A request that has not been sent yet
-//! waits for a connection and a place in it, within a deadline.
+//! once and never repeated: the caller gets the outcome as it is. What has not been sent yet waits for
+//! a connection and a place in it, within a deadline.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::asking::asking;
 use super::capabilities::Capabilities;
@@ -45,9 +46,11 @@ struct Inner {
 #[derive(Default)]
 struct State {
     live: Option<Arc<Live>>,
-    /// The attempt to connect that callers share. Held weakly: the attempt ends when no caller waits
-    /// for it any more.
+    /// The attempt to connect that callers share. Kept weakly: it ends when no caller waits for it
+    /// any more.
     opening: Option<WeakShared<Opening>>,
+    /// How many attempts have begun.
+    attempts: u64,
     generation: u64,
     pause: ConnectPause,
 }
@@ -60,7 +63,7 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
-    /// The server to which it is connected.
+    /// Where it is connected to.
     pub(crate) fn endpoint(&self) -> &Endpoint {
         self.link.endpoint()
     }
@@ -71,19 +74,18 @@ impl Pinned {
         self.send(place, pipeline).await
     }
 
-    /// Waits for a place for a request of this many bytes.
+    /// Waits for a place for a request of so many bytes.
     pub(crate) async fn place(&self, bytes: usize) -> Result<Place, StoreError> {
         let until = Instant::now() + PLACE_DEADLINE;
         self.live.place(bytes, until).await?.ok_or_else(not_connected)
     }
 
-    /// A place for a request of this many bytes, if there is one now.
+    /// A place for a request of so many bytes, if there is one now.
     pub(crate) fn place_now(&self, bytes: usize) -> Option<Place> {
         self.live.places.take_now(bytes)
     }
 
-    /// Sends commands in one go. The first poll sends them. Refusals by the server are among the
-    /// answers.
+    /// Sends commands in one go, with the first poll. Refusals by the server are among the answers.
     pub(crate) async fn send(
         self,
         place: Place,
@@ -96,7 +98,7 @@ impl Pinned {
         self.checked(answers)
     }
 
-    /// Sends commands that append. The first poll sends them.
+    /// Sends commands that append, with the first poll.
     pub(crate) async fn append(
         self,
         place: Place,
@@ -115,8 +117,7 @@ impl Pinned {
         self.checked(answers).map(AppendAnswers::Values)
     }
 
-    /// Returns the answers. Gives up the connection if they were lost, or if they say that the server
-    /// is the wrong one.
+    /// The answers; the connection is left if they were lost, or say that the server is the wrong one.
     fn checked(&self, answers: RedisResult<Vec<Value>>) -> Result<Vec<Value>, StoreError> {
         let (inner, generation) = (&self.link.inner, self.live.generation);
         let values = answers.map_err(|error| {
@@ -148,18 +149,18 @@ impl Link {
         Self { inner: Arc::new(Inner { endpoint, scripts, loading, state }) }
     }
 
-    /// The endpoint to which it connects.
+    /// Where it connects.
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.inner.endpoint
     }
 
-    /// The scripts that a server has to know. They are loaded together, because a server that lacks
-    /// one lacks the others too.
+    /// The scripts that a server is to know. They are loaded together, because a server that lacks one
+    /// lacks the others too.
     pub(crate) fn all_scripts(&self) -> Scripts {
         self.inner.scripts
     }
 
-    /// The request that loads the scripts, while one is running.
+    /// The loading of the scripts, where one is on its way.
     pub(super) fn loading(&self) -> &SharedRequest<Loaded> {
         &self.inner.loading
     }
@@ -169,7 +170,7 @@ impl Link {
         self.command_answering(command, 0).await
     }
 
-    /// Sends one command whose answer may have about this many bytes.
+    /// Sends one command whose answer may have about so many bytes.
     pub(super) async fn command_answering(
         &self,
         command: &Cmd,
@@ -197,7 +198,7 @@ impl Link {
         connection.send(place, pipeline).await
     }
 
-    /// Like [`command`](Self::command), for a key that is moving to this node.
+    /// Like [`command`](Self::command), for a key that is on its way to this node.
     pub(crate) async fn command_asking(&self, command: &Cmd) -> Result<Value, StoreError> {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.add_command(command.clone());
@@ -205,7 +206,7 @@ impl Link {
         accepted(answer)
     }
 
-    /// Like [`pipeline`](Self::pipeline), for a key that is moving to this node.
+    /// Like [`pipeline`](Self::pipeline), for a key that is on its way to this node.
     pub(crate) async fn pipeline_asking(
         &self,
         pipeline: &Pipeline,
@@ -221,7 +222,7 @@ impl Link {
     }
 
     /// The current connection, for commands that must all use the same one, with a place for the first
-    /// request, of this many bytes.
+    /// request of so many bytes.
     pub(crate) async fn pinned_with_place(
         &self,
         bytes: usize,
@@ -230,7 +231,7 @@ impl Link {
         Ok((Pinned { live, link: self.clone() }, place))
     }
 
-    /// The current connection with a place for a request of this many bytes, if there is one now.
+    /// The current connection with a place for a request of so many bytes, if there is one now.
     pub(crate) fn place_now(&self, bytes: usize) -> Option<(Pinned, Place)> {
         let state = self.inner.lock();
         let live = state.live.as_ref().filter(|live| !live.closed.is_cancelled())?;
@@ -244,7 +245,7 @@ impl Link {
     }
 
     /// What the server at the other end of the current connection can do. Sends a request only if
-    /// the server did not tell it when the connection was opened.
+    /// the server did not say it when the connection was opened.
     pub(crate) async fn capabilities(&self) -> Result<Capabilities, StoreError> {
         let pinned = self.pinned().await?;
         let live = Arc::clone(&pinned.live);
@@ -258,8 +259,8 @@ impl Link {
         Ok(live.capabilities.get_or_init(|| learned).clone())
     }
 
-    /// The current connection with a place for a request of this many bytes. If the connection breaks
-    /// before a place is free, the next connection is tried.
+    /// The current connection with a place for a request of so many bytes. When the connection breaks
+    /// before there is one, the next connection is tried.
     async fn place(&self, bytes: usize) -> Result<(Arc<Live>, Place), StoreError> {
         let until = Instant::now() + PLACE_DEADLINE;
         loop {
@@ -274,8 +275,20 @@ impl Link {
         loop {
             match self.inner.next_step()? {
                 Step::Use(live) => return Ok(live),
-                Step::Open(opening) => return opening.await.map_err(|error| unreachable(&error)),
+                Step::Open(opening) => return self.opened(opening).await,
                 Step::Wait(until) => sleep_until(until).await,
+            }
+        }
+    }
+
+    /// Waits for an attempt to connect. Its socket and its deadline are on the executor of the caller that began
+    /// it, which may not get to run: then the next caller makes an attempt of its own.
+    async fn opened(&self, opening: Shared<Opening>) -> Result<Arc<Live>, StoreError> {
+        match timeout(OPENING_DEADLINE, opening.clone()).await {
+            Ok(opened) => opened.map_err(|error| unreachable(&error)),
+            Err(_) => {
+                self.inner.pass_over(&opening);
+                Err(StoreError::Unreachable(io::Error::from(io::ErrorKind::TimedOut).into()))
             }
         }
     }
@@ -285,7 +298,7 @@ impl Link {
 enum Step {
     Use(Arc<Live>),
     Open(Shared<Opening>),
-    /// Wait until then, and try again.
+    /// Tries again then.
     Wait(Instant),
 }
 
@@ -309,16 +322,30 @@ impl Inner {
             Attempt::Later(until) => Ok(Step::Wait(until)),
             Attempt::Failed(text) => Err(StoreError::Unreachable(Box::new(ConnectionFailed(text)))),
             Attempt::Now => {
-                let opening = Arc::clone(self).open().boxed().shared();
+                state.attempts += 1;
+                let opening = Arc::clone(self).open(state.attempts).boxed().shared();
                 state.opening = opening.downgrade();
                 Ok(Step::Open(opening))
             }
         }
     }
 
-    async fn open(self: Arc<Self>) -> Result<Arc<Live>, RedisError> {
+    /// Forgets an attempt to connect.
+    fn pass_over(&self, opening: &Shared<Opening>) {
+        let mut state = self.lock();
+        let current = state.opening.as_ref().and_then(WeakShared::upgrade);
+        if current.is_some_and(|current| current.ptr_eq(opening)) {
+            state.opening = None;
+        }
+    }
+
+    async fn open(self: Arc<Self>, attempt: u64) -> Result<Arc<Live>, RedisError> {
         let opened = self.endpoint.connect(open_shared).await;
         let mut state = self.lock();
+        if state.attempts != attempt {
+            // It was passed over, and what a later attempt came to counts. Nothing else is known of this one.
+            return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        }
         state.opening = None;
         match opened {
             Ok(Opened { connection, closed, tenure, capabilities }) => {
@@ -343,8 +370,7 @@ impl Inner {
         }
     }
 
-    /// Drops the connection at the end of the server's tenure as primary, even if nothing is sent
-    /// then.
+    /// Drops the connection at the end of the server's tenure, also if nothing is sent then.
     #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]
     fn leave_at_end(self: &Arc<Self>, live: &Live) {
         let (inner, generation) = (Arc::downgrade(self), live.generation);
@@ -358,8 +384,8 @@ impl Inner {
     }
 
     /// Drops a connection that cannot be used any more, unless a newer one has replaced it. After a
-    /// refusal, the next attempt to connect waits. Requests that wait for a place in it move to the
-    /// next connection; requests that were sent may still be answered.
+    /// refusal, the next attempt to connect waits. What waits for a place there goes to the next
+    /// connection; what was sent may still be answered.
     fn leave(&self, generation: u64, refusal: Option<String>) {
         let mut state = self.lock();
         if state.live.as_ref().is_none_or(|live| live.generation != generation) {
@@ -387,109 +413,9 @@ impl fmt::Debug for Link {
 
 /// How long a request waits for a place.
 const PLACE_DEADLINE: Duration = CONNECT_DEADLINE;
+/// How long a caller waits for an attempt to connect: longer than one takes that gets to run, with the 3 seconds
+/// of a credentials provider.
+const OPENING_DEADLINE: Duration = CONNECT_DEADLINE.saturating_add(Duration::from_secs(4));
 
 #[cfg(test)]
-mod tests {
-    use bytes::BytesMut;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
-    use super::super::scan::FrameScanner;
-    use super::*;
-    use crate::model::config::ConnectionOptions;
-
-    /// Answers the requests of one connection as a server of this version does, until this command
-    /// arrives. It answers that command only if it is part of opening a connection.
-    async fn serve_until(listener: &TcpListener, version: &str, last: &str) {
-        let (mut socket, _) = listener.accept().await.unwrap();
-        let info = format!("redis_version:{version}\r\n");
-        let info = format!("${}\r\n{info}\r\n", info.len());
-        let mut asked = BytesMut::new();
-        loop {
-            while let Some(end) = FrameScanner::new().end(&asked).unwrap() {
-                let request = String::from_utf8(asked.split_to(end).to_vec()).unwrap();
-                let command = request.split("\r\n").nth(2).unwrap();
-                let answer = match command {
-                    "PING" if last == "PING" => return,
-                    "INFO" => info.as_str(),
-                    _ => "+OK\r\n",
-                };
-                socket.write_all(answer.as_bytes()).await.unwrap();
-                if command == last {
-                    return;
-                }
-            }
-            socket.read_buf(&mut asked).await.unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn each_connection_learns_anew_what_the_server_can_do() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let link = Link::new(
-            Endpoint::new(&format!("redis://127.0.0.1:{port}"), ConnectionOptions::default())
-                .unwrap(),
-            &[],
-        );
-        assert!(format!("{link:?}").contains("capabilities: None"));
-        let asking = async {
-            for version in ["7.0.15", "8.8.0"] {
-                link.inner.lock().pause.clear();
-                let release = link.capabilities().await.unwrap().release.unwrap();
-                assert_eq!(release.to_string(), format!("Redis {version}"));
-                assert!(format!("{link:?}").contains(version));
-                link.command(&redis::cmd("PING")).await.unwrap_err();
-                assert!(format!("{link:?}").contains("capabilities: None"));
-            }
-        };
-        let serving = async {
-            serve_until(&listener, "7.0.15", "PING").await;
-            serve_until(&listener, "8.8.0", "PING").await;
-        };
-        tokio::join!(asking, serving);
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_breaks_as_soon_as_it_is_open_is_replaced_for_the_next_command() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let link = Link::new(
-            Endpoint::new(&format!("redis://127.0.0.1:{port}"), ConnectionOptions::default())
-                .unwrap(),
-            &[],
-        );
-        let asking = async {
-            link.capabilities().await.unwrap();
-            let closed = link.inner.lock().live.as_ref().unwrap().closed.clone();
-            closed.cancelled().await;
-            link.command(&redis::cmd("ECHO")).await.unwrap();
-        };
-        let serving = async {
-            serve_until(&listener, "8.8.0", "INFO").await;
-            serve_until(&listener, "8.8.0", "ECHO").await;
-        };
-        tokio::join!(asking, serving);
-    }
-
-    #[tokio::test]
-    async fn callers_during_the_pause_get_the_cause_at_once() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let link = Link::new(
-            Endpoint::new(
-                &format!("redis://:canary@127.0.0.1:{port}"),
-                ConnectionOptions::default(),
-            )
-            .unwrap(),
-            &[],
-        );
-        for text in ["refused", "waiting before the next attempt"] {
-            let error = link.command(&redis::cmd("PING")).await.unwrap_err();
-            let StoreError::Unreachable(cause) = error else { panic!("{error:?}") };
-            assert!(cause.to_string().contains(text), "{cause}");
-        }
-        assert!(!format!("{link:?}").contains("canary"));
-    }
-}
+mod tests;
