@@ -79,6 +79,11 @@ impl Lease {
         self.is_lost() || (ends != ENDLESS && self.made.elapsed() >= Duration::from_millis(ends))
     }
 
+    /// Whether the entry may have passed to another consumer, or the server may not know it any more.
+    pub(crate) fn may_have_passed(&self) -> bool {
+        self.ends.load(Ordering::SeqCst) == ENDLESS || self.is_over()
+    }
+
     /// Declares an expired lease lost; true if it was not declared before.
     pub(crate) fn lapse(&self) -> bool {
         let is_new = !self.is_lost() && self.is_over();

@@ -319,12 +319,13 @@ impl Executor {
         let hold = self.in_flight.begin_settling(delivery.hold());
         let (hold, verdict) = match (hold, verdict) {
             // A job that is done is acknowledged even if its lease was lost.
-            (_, Verdict::Acknowledge) => {
+            (hold, Verdict::Acknowledge) => {
                 let group = &self.context.queue().group;
                 let lock = UniqueLock::of(&delivery.entry, &envelope.event_id, group);
                 let lock = lock.map(Box::new);
                 let told = self.told_once_done(&delivery, &envelope, began_at);
-                let is_late = self.in_flight.may_be_others(inlet, id);
+                let may_have_passed = hold.is_none() || lease.may_have_passed();
+                let is_late = may_have_passed && self.in_flight.may_be_others(inlet, id);
                 return self.acks.push(Ack { inlet, id, slot: Some(slot), lock, is_late, told });
             }
             (Some(hold), verdict) if verdict != Verdict::Leave => (hold, verdict),
