@@ -52,7 +52,7 @@ pub(crate) async fn redrive(form: PostedForm) -> Response {
         ..=WHY_MAX => format!("archived letters, reason: {why}"),
         _ => "archived letters, with an invalid reason".to_owned(),
     };
-    act(&form.ctx, action_request(&form, Action::Redrive, target), async {
+    let work = async {
         let ids = ids(&form)?;
         let selection = match ids.is_empty() {
             false => Selection::new().ids(ids),
@@ -63,8 +63,8 @@ pub(crate) async fn redrive(form: PostedForm) -> Response {
         let redriving = archive::letters(&form.ctx.state)?.redrive(selection, request);
         // The redrive is stored from here on, and can be resumed if this request is cancelled.
         Ok(summary(&redriving.start(&form.ctx.state.client).await?))
-    })
-    .await
+    };
+    act(&form.ctx, action_request(&form, Action::Redrive, target), Box::pin(work)).await
 }
 
 /// Resumes an interrupted redrive.
@@ -75,11 +75,11 @@ pub(crate) async fn resume(form: PostedForm) -> Response {
         Ok(id) => format!("redrive {id}"),
         Err(_) => "an invalid redrive id".to_owned(),
     };
-    act(&form.ctx, action_request(&form, Action::Redrive, target), async {
+    let work = async {
         let id = id?;
         Ok(summary(&archive::letters(&form.ctx.state)?.resume(id, &form.ctx.state.client).await?))
-    })
-    .await
+    };
+    act(&form.ctx, action_request(&form, Action::Redrive, target), Box::pin(work)).await
 }
 
 /// Deletes all letters of a letter's event.
@@ -88,7 +88,7 @@ pub(crate) async fn forget(form: PostedForm) -> Response {
         Ok([id]) => format!("the event of letter {id}"),
         _ => "the event of an invalid letter id".to_owned(),
     };
-    act(&form.ctx, action_request(&form, Action::Purge, target), async {
+    let work = async {
         let [id] = ids(&form)?[..] else {
             return Err(Fault::bad_request("Select one letter."));
         };
@@ -99,8 +99,8 @@ pub(crate) async fn forget(form: PostedForm) -> Response {
             event_id.ok_or_else(|| Fault::not_found("The archive does not have this letter."))?;
         let forgotten = in_time(letters.forget(&event_id)).await?;
         Ok(format!("Deleted {forgotten} letters of the event."))
-    })
-    .await
+    };
+    act(&form.ctx, action_request(&form, Action::Purge, target), Box::pin(work)).await
 }
 
 fn summary(redrive: &Redrive) -> String {

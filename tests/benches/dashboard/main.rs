@@ -11,6 +11,7 @@
     clippy::expect_used,
     clippy::print_stdout,
     clippy::indexing_slicing,
+    clippy::panic,
     missing_debug_implementations,
     missing_docs,
     unreachable_pub,

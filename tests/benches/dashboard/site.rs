@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -150,7 +150,7 @@ fn ms(time: Duration) -> f64 {
 }
 
 pub fn wait(time: Duration) {
-    let (_open, never) = channel::<()>();
+    let (_open, never) = sync_channel::<()>(0);
     assert_eq!(never.recv_timeout(time), Err(RecvTimeoutError::Timeout));
 }
 

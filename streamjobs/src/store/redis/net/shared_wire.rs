@@ -419,7 +419,9 @@ mod tests {
     fn a_caller_is_told_also_where_another_executor_is_watched_that_does_not_run() {
         let (first, second, third) = (executor(), executor(), executor());
         let (wire, _far, _closed) = first.block_on(async { wire() });
-        let _before = second.block_on(async { ask(&wire, "a", 1) });
+        let before = second.enter();
+        let _unanswered = ask(&wire, "a", 1);
+        drop(before);
         third.block_on(async {
             let told = is_given_up(ask(&wire, "b", 1));
             assert!(tokio::time::timeout(SILENCE_MAX, told).await.unwrap());

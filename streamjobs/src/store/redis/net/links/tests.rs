@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
+use tokio::task::JoinSet;
 
 use super::super::scan::FrameScanner;
 use super::*;
@@ -91,8 +92,9 @@ fn an_attempt_to_connect_of_an_executor_that_does_not_run_is_not_waited_for_with
     let link = Link::new(Endpoint::new(&address, ConnectionOptions::default()).unwrap(), &[]);
     let (first, listener_there) = (link.clone(), listener.try_clone().unwrap());
     // It waits for the answer to its first request, which is read and not answered.
+    let mut asking = JoinSet::new();
     let _unanswered = blocked.block_on(async {
-        tokio::spawn(async move { first.command(&redis::cmd("ECHO")).await });
+        asking.spawn(async move { first.command(&redis::cmd("ECHO")).await });
         let listener = TcpListener::from_std(listener_there).unwrap();
         let (mut socket, _) = listener.accept().await.unwrap();
         socket.read_u8().await.unwrap();
