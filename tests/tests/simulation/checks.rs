@@ -253,9 +253,18 @@ impl Ledger {
             }
         }
         let feeds = ["take", "finish", "sweep_holds"].contains(&step.operation);
+        // After a loss of the group, a job can be in a line and in the stream or the lane as well. A take puts what it reads
+        // there into the line, and may take the first one out.
+        let is_parked = |origin: &EntryId| {
+            let is_read = before.cursor < Some(*origin) && Some(*origin) <= after.cursor;
+            is_read && !after.pending.contains_key(&(Inlet::STREAM, *origin))
+        };
+        let left_lane = before.lane.iter().filter(|(id, _)| !after.lane.contains_key(id));
+        let left_lane = left_lane.map(|(_, origin)| *origin).collect::<Vec<_>>();
         let is_fed = |origin: &EntryId| {
-            let left = count(&before.lined, *origin).saturating_sub(count(&after.lined, *origin));
-            feeds && left > 0
+            let (were, are) = (count(&before.lined, *origin), count(&after.lined, *origin));
+            let again = usize::from(is_parked(origin)) + count(&left_lane, *origin);
+            feeds && were > 0 && were + again > are
         };
         if step.operation != "promote" && !fresh.iter().all(is_fed) {
             self.fail("I2", format!("{} put {fresh:?} into the lane", step.operation));
