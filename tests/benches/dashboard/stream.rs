@@ -82,7 +82,7 @@ fn report(site: &Site) -> Vec<String> {
         "/pending?limit=200&consumer=consumer-7".into(),
         "/retries?limit=200".into(),
         "/finished?limit=200".into(),
-        "/finished?limit=200&key=nobody".into(),
+        "/finished?limit=200&key=unknown".into(),
         "/dead?limit=200".into(),
         "/dead?limit=200&reason=crashed".into(),
         format!("/dead/{letter}"),

@@ -11,7 +11,7 @@ use streamjobs::config::{GroupOptions, KeyOrder};
 use streamjobs::{Client, Event, Runtime, State, handler, handlers};
 
 use crate::job::Counter;
-use crate::meter::{Cost, Meter};
+use crate::meter::{self, Cost, Meter};
 use crate::table::Table;
 use crate::work::server;
 use crate::{Settings, by_hand, ours};
@@ -124,7 +124,7 @@ struct Ended(Arc<Mutex<Vec<String>>>);
 
 #[handler(group = "bench", fair = "key")]
 async fn shared(job: Keyed, State(counter): State<Counter>, State(ended): State<Ended>) {
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    meter::pass(Duration::from_millis(1)).await;
     ended.0.lock().unwrap().push(job.customer);
     counter.add();
 }
