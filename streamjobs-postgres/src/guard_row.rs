@@ -54,7 +54,7 @@ pub(crate) fn report_mismatch(job: &Job) {
     warn!(
         stream = %job.stream(), group = %job.group(), entry_id = %job.entry_id(),
         event_id = %job.event_id(),
-        "event skipped as a duplicate, but its payload differs from the one that was done"
+        "event skipped as a duplicate, but its payload differs from that of the event that was done"
     );
 }
 

@@ -111,7 +111,7 @@ pub enum SelectionError {
         message: String,
     },
     /// The selection names too many dead letters.
-    #[error("the selection names {count} dead letters, more than {max}")]
+    #[error("the selection names {count} dead letters, but at most {max} are allowed")]
     TooMany {
         /// The number of ids.
         count: usize,

@@ -201,7 +201,7 @@ impl OutboxMover {
         if is_late && !self.is_late {
             tracing::warn!(
                 took = ?began.elapsed(),
-                "reading the outbox took too long to publish its events; reading it again"
+                "reading the outbox took too long, so nothing was published; reading it again"
             );
         }
         self.is_late = is_late;
@@ -349,7 +349,11 @@ impl OutboxMover {
         }
         for (row, why) in &outcome.refused {
             metrics::outbox_refused();
-            tracing::error!(row, why, "cannot publish a row of the outbox; it is kept as refused");
+            tracing::error!(
+                row,
+                why,
+                "cannot publish a row of the outbox; the row is kept and marked as refused"
+            );
         }
     }
 }

@@ -238,7 +238,7 @@ impl Running {
             }
             Ok(round) => {
                 if self.failures > 0 {
-                    tracing::info!("the outbox is relayed again");
+                    tracing::info!("relaying of the outbox works again");
                 }
                 self.failures = 0;
                 if round.elsewhere {
@@ -278,7 +278,7 @@ impl Running {
 
 #[derive(Debug, Error)]
 enum SettingError {
-    #[error("batch {0} is not between 1 and {BATCH_MAX}")]
+    #[error("the batch size {0} is not between 1 and {BATCH_MAX}")]
     Batch(u32),
     #[error("poll {0:?} is not between {POLL_MIN:?} and {POLL_MAX:?}")]
     Poll(Duration),

@@ -117,7 +117,7 @@ impl Default for Keep {
 /// Why a runtime with these settings does not start.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(super) enum KeepError {
-    #[error("batch {0} is not between 1 and {BATCH_MAX}")]
+    #[error("the batch size {0} is not between 1 and {BATCH_MAX}")]
     Batch(u32),
     #[error("interval {0:?} is shorter than {INTERVAL_MIN:?}")]
     Interval(Duration),

@@ -111,7 +111,7 @@ pub enum StreamError {
         fault: RateError,
     },
     /// The rate was to be set in one partition, and belongs to the whole stream. Nothing was sent.
-    #[error("refused on stream {stream}: a rate is set for all partitions of a stream together")]
+    #[error("cannot set the rate of one partition of {stream}: a rate belongs to the whole stream")]
     RateOfPartition {
         /// The stream of the partition.
         stream: String,
