@@ -156,9 +156,6 @@ pub trait Admin: Send + Sync {
         destination: Destination<'_>,
     ) -> Result<MovedPage>;
 
-    /// Makes processes learn, with their next renewals, that entries were acknowledged by hand.
-    async fn record_move(&self, queue: &Queue) -> Result<()>;
-
     /// Asks every process of the group to claim abandoned entries at once.
     async fn request_claim(&self, queue: &Queue) -> Result<()>;
 

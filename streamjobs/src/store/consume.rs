@@ -183,12 +183,13 @@ pub trait Consume: Send + Sync {
     /// Acknowledges entries of any owner. Returns how many were pending.
     async fn acknowledge(&self, queue: &Queue, acks: &[(Inlet, EntryId)]) -> Result<usize>;
 
-    /// Acknowledges entries whose lease this consumer has lost: how many were pending. If another consumer had
-    /// one, this counts as a move of an entry, which renewals tell its process.
+    /// Acknowledges entries that a process may have in flight: how many were pending. With a consumer, they are
+    /// those whose lease it has lost; without one, those that an operator names. If another consumer had one of
+    /// them, the same step counts a move of an entry, which renewals tell its process.
     async fn acknowledge_late(
         &self,
         queue: &Queue,
-        consumer: &ConsumerName,
+        consumer: Option<&ConsumerName>,
         acks: &[(Inlet, EntryId)],
     ) -> Result<usize>;
 

@@ -20,6 +20,7 @@ macro_rules! settle_cases {
             an_entry_that_will_be_delivered_again_is_not_settled,
             an_entry_whose_stream_is_gone_is_settled_by_the_attempt_that_knows_it,
             a_late_acknowledgement_of_what_another_consumer_has_is_a_move,
+            what_an_operator_acknowledges_is_a_move_in_the_same_step,
             retries_of_one_step_have_an_answer_each_and_leave_the_others_alone,
             many_retries_are_scheduled_in_one_step_wherever_their_entries_are,
         }
@@ -199,19 +200,32 @@ pub async fn a_late_acknowledgement_of_what_another_consumer_has_is_a_move(stage
     let (store, queue, me, other) = (&stage.store, &stage.queue, &stage.me, &stage.other);
     let moves = async || Ok::<_, StoreError>(store.renew(queue, me, &[*kept]).await?.moves);
     let inlet = Inlet::STREAM;
-    assert_eq!(store.acknowledge_late(queue, me, &[(inlet, own.id)]).await?, 1);
-    assert_eq!(store.acknowledge_late(queue, me, &[(inlet, own.id)]).await?, 0, "again");
+    assert_eq!(store.acknowledge_late(queue, Some(me), &[(inlet, own.id)]).await?, 1);
+    assert_eq!(store.acknowledge_late(queue, Some(me), &[(inlet, own.id)]).await?, 0, "again");
     assert_eq!(moves().await?, 0, "no other consumer had it");
     stage.raw.age(&stage.key(inlet), queue.group.as_str(), claimed.id, 2 * LEASE);
     let (_, taken, _) = stage.claim_idle(other, EntryId::ZERO, 5).await?;
     assert_eq!(taken.iter().map(|taken| taken.entry.id()).collect::<Vec<_>>(), [claimed.id]);
     for expected in [1, 0] {
-        let acknowledged = store.acknowledge_late(queue, me, &[(inlet, claimed.id)]).await?;
+        let acknowledged = store.acknowledge_late(queue, Some(me), &[(inlet, claimed.id)]).await?;
         assert_eq!((acknowledged, moves().await?), (expected, 1));
     }
     assert_eq!(stage.pending(inlet).iter().map(|row| row.id).collect::<Vec<_>>(), [kept.id]);
     stage.raw.lose_key(&stage.key(inlet));
-    assert_eq!(store.acknowledge_late(queue, me, &[(inlet, kept.id)]).await?, 0, "no group");
+    assert_eq!(store.acknowledge_late(queue, Some(me), &[(inlet, kept.id)]).await?, 0, "no group");
+    Ok(())
+}
+
+/// Its owner learns of it although the operator's request is lost after it was obeyed, and is repeated.
+pub async fn what_an_operator_acknowledges_is_a_move_in_the_same_step(stage: &Stage) -> Case {
+    let holds = stage.deliver(2).await?;
+    let [ended, kept] = holds.as_slice() else { return Err("two entries".into()) };
+    let (store, queue) = (&stage.store, &stage.queue);
+    for expected in [1, 0] {
+        let acks = [(Inlet::STREAM, ended.id)];
+        assert_eq!(store.acknowledge_late(queue, None, &acks).await?, expected);
+        assert_eq!(store.renew(queue, &stage.me, &[*kept]).await?.moves, 1);
+    }
     Ok(())
 }
 

@@ -277,7 +277,8 @@ impl Group {
 
     /// Moves the group's cursor to another position; [`Start::End`] skips all undelivered entries. Pending entries
     /// stay pending, and entries after the new position are delivered again. The position applies in each partition;
-    /// no cursor is moved if one partition refuses.
+    /// no cursor is moved if one partition refuses. A position after the end of a partition is its end: entries that
+    /// are published later are never skipped.
     ///
     /// # Errors
     ///

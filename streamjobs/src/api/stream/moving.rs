@@ -253,13 +253,8 @@ impl GroupPart {
 
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<usize, StreamError> {
         let acks = ids.iter().map(|id| (self.inlet, *id)).collect::<Vec<_>>();
-        let acknowledged = self.store.acknowledge(&self.queue, &acks).await;
-        let failed = |error| self.failed("acknowledge entries of", error);
-        let acknowledged = acknowledged.map_err(failed)?;
-        if acknowledged > 0 {
-            self.store.record_move(&self.queue).await.map_err(failed)?;
-        }
-        Ok(acknowledged)
+        let acknowledged = self.store.acknowledge_late(&self.queue, None, &acks).await;
+        acknowledged.map_err(|error| self.failed("acknowledge entries of", error))
     }
 
     async fn move_ids(

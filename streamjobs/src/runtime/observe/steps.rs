@@ -102,7 +102,7 @@ impl QueueContext {
         acks: &[(Inlet, EntryId)],
     ) -> Result<(), StoreError> {
         FailPoint::AckBeforeSend.reached();
-        let step = self.store.acknowledge_late(self.queue(), self.consumer(), acks);
+        let step = self.store.acknowledge_late(self.queue(), Some(self.consumer()), acks);
         let confirmed = self.settle("ack", acks.len(), None, step).await?;
         FailPoint::AckAfterSend.reached();
         self.acknowledged(acks.len(), confirmed);

@@ -69,14 +69,6 @@ impl Admin for MemoryStore {
         .await
     }
 
-    async fn record_move(&self, queue: &Queue) -> Result<()> {
-        self.step("record_move", |state| {
-            state.record(queue).moves += 1;
-            Ok(())
-        })
-        .await
-    }
-
     async fn request_claim(&self, queue: &Queue) -> Result<()> {
         self.step("request_claim", |state| {
             state.record(queue).released += 1;
@@ -233,7 +225,8 @@ fn move_group(
     let stream = state.stream(queue.stream.as_str());
     let (last, added, removed) = (stream.last, stream.added, stream.removed());
     let first = stream.entries.keys().next().copied();
-    let to = after.unwrap_or(last);
+    // Entries that do not exist yet are not skipped.
+    let to = after.map_or(last, |after| after.min(last));
     let skips = stream.after(cursor).next().is_some_and(|next| next <= to);
     if skips && unfinished == Unfinished::Keep {
         return Ok(Permitted::Refused(Obstacle::undelivered(queue)));

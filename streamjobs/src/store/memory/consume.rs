@@ -46,7 +46,7 @@ impl Consume for MemoryStore {
     async fn acknowledge_late(
         &self,
         queue: &Queue,
-        consumer: &ConsumerName,
+        consumer: Option<&ConsumerName>,
         acks: &[(Inlet, EntryId)],
     ) -> Result<usize> {
         self.step("acknowledge_late", |state| Ok(state.acknowledge_late(queue, consumer, acks)))

@@ -18,17 +18,17 @@ impl MemoryState {
         was_pending
     }
 
-    /// Acknowledges entries of done jobs whose lease was lost: how many were pending. It is a move if
+    /// Acknowledges entries that a process may have in flight: how many were pending. It is a move if
     /// another consumer had one.
     pub(super) fn acknowledge_late(
         &mut self,
         queue: &Queue,
-        consumer: &ConsumerName,
+        consumer: Option<&ConsumerName>,
         acks: &[(Inlet, EntryId)],
     ) -> usize {
         let is_others = |state: &mut Self, inlet, id: &EntryId| {
             let row = state.group(queue, inlet).ok().and_then(|group| group.pending.get(id));
-            row.is_some_and(|row| row.consumer != consumer.as_str())
+            row.is_some_and(|row| consumer.is_none_or(|me| row.consumer != me.as_str()))
         };
         let (mut acknowledged, mut others) = (0, false);
         for (inlet, id) in acks {

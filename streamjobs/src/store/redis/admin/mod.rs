@@ -68,12 +68,6 @@ impl Admin for RedisStore {
         })
     }
 
-    async fn record_move(&self, queue: &Queue) -> Result<()> {
-        let mut command = redis::cmd("HINCRBY");
-        command.arg(queue.group_key()).arg("moved").arg(1);
-        self.at(queue.stream.as_str()).command(&command).await.map(drop)
-    }
-
     async fn request_claim(&self, queue: &Queue) -> Result<()> {
         let mut command = redis::cmd("HINCRBY");
         command.arg(queue.group_key()).arg("released").arg(1);

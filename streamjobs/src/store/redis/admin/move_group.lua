@@ -1,6 +1,7 @@
 -- Sets the entry after which a group continues.
 --
 -- KEYS: stream, group hash. ARGV: group, id or "$" for the end, "keep" or "lose", "apply" or "check".
+-- An id after the end of the stream is the end: entries that do not exist yet are not skipped.
 -- Returns: 1 moved, or 0 because entries would never be delivered. With "check" nothing is changed.
 --
 -- Before: the group exists, else the script is refused.
@@ -12,7 +13,7 @@ local group, to, lose = ARGV[1], ARGV[2], ARGV[3] == 'lose'
 local summary = redis.call('XPENDING', stream, group)
 local info = fields_of(redis.call('XINFO', 'STREAM', stream))
 local cursor = group_of(stream, group)['last-delivered-id']
-if to == '$' then to = info['last-generated-id'] end
+if to == '$' or precedes(info['last-generated-id'], to) then to = info['last-generated-id'] end
 if not lose and precedes(cursor, to) then
   local skipped = redis.call('XRANGE', stream, following(cursor), to, 'COUNT', 1)[1]
   if skipped then return 0 end

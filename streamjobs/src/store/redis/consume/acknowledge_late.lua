@@ -1,12 +1,14 @@
--- Acknowledges entries of jobs that are done although their lease was lost.
+-- Acknowledges entries that a process may have in flight: of jobs that are done although their lease was
+-- lost, or that an operator names.
 --
--- KEYS: stream or lane, group hash. ARGV: group, consumer, source ("stream" or "lane"), then entry ids.
+-- KEYS: stream or lane, group hash. ARGV: group, consumer or "" for an operator, source ("stream" or "lane"),
+-- then entry ids.
 -- Returns: how many of the entries were pending.
 --
--- Before: each entry is pending for this consumer, for another one that has claimed it, or not pending.
+-- Before: each entry is pending for this consumer, for another consumer, or not pending.
 -- After: none is pending, and those of a lane are deleted. If another consumer had one of them, the count of
--- moves is one higher: by that its process knows that the job was done elsewhere, and not removed by a client
--- that knows nothing of it, for which it would store the job again.
+-- moves is one higher. From that count its process knows that the job ended here, and was not removed by a
+-- foreign client. After a removal by a foreign client it would store the job again.
 -- May race with: claims and renewals of any process. A repetition finds nothing pending and counts nothing.
 --
 -- A server out of memory accepts the count because an acknowledgement comes before it. A group that is missing

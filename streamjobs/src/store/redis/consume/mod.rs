@@ -67,7 +67,7 @@ impl Consume for RedisStore {
     async fn acknowledge_late(
         &self,
         queue: &Queue,
-        consumer: &ConsumerName,
+        consumer: Option<&ConsumerName>,
         acks: &[(Inlet, EntryId)],
     ) -> Result<usize> {
         let mut acknowledged = 0;
@@ -75,7 +75,8 @@ impl Consume for RedisStore {
             let ids = acks.iter().filter(|(of, _)| *of == inlet).map(|(_, id)| *id);
             for chunk in ids.collect::<Vec<_>>().chunks(IDS_MAX) {
                 let add = |command: &mut Cmd| {
-                    add_ids(add_owner(command, queue, consumer, inlet), chunk);
+                    let me = consumer.map_or("", ConsumerName::as_str);
+                    add_ids(command.arg(queue.group.as_str()).arg(me).arg(inlet.as_str()), chunk);
                 };
                 let keys = [&*queue.key(inlet), &queue.group_key()];
                 let answer = self.script(&ACKNOWLEDGE_LATE, &keys, add).await?;

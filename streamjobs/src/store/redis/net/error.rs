@@ -49,16 +49,29 @@ pub(crate) fn not_sent() -> StoreError {
     StoreError::NotSent(Box::new(ConnectionFailed(NO_PLACE.to_owned())))
 }
 
-/// A command was sent, or may have been.
+/// A command was sent, or may have been, unless the connection did not take it.
 pub(crate) fn answer_lost(error: &RedisError) -> StoreError {
     let text = cause(error);
-    match of_socket(error).map(io::Error::kind) {
+    match of_socket(error) {
+        Some(socket) if socket.get_ref().is_some_and(|inner| inner.is::<NotTaken>()) => {
+            not_connected()
+        }
         // `StoreError::is_silence` tells it by the kind.
-        Some(kind @ io::ErrorKind::TimedOut) => {
-            StoreError::AnswerLost(io::Error::new(kind, text).into())
+        Some(socket) if socket.kind() == io::ErrorKind::TimedOut => {
+            StoreError::AnswerLost(io::Error::new(socket.kind(), text).into())
         }
         _ => StoreError::AnswerLost(Box::new(ConnectionFailed(text))),
     }
+}
+
+/// A connection that is closed did not take a request: nothing was sent. A socket's own error of this kind
+/// can come after a part was sent.
+#[derive(Debug, Error)]
+#[error("the connection is closed")]
+struct NotTaken;
+
+pub(super) fn not_taken() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, NotTaken)
 }
 
 /// Why a connection could not be opened, or broke. The client crate's errors repeat their source in

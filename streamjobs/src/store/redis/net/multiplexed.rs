@@ -6,6 +6,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use tokio::task::unconstrained;
 
+use super::error::not_taken;
 use super::incoming::AnswerBytes;
 use super::places::Place;
 use super::scan::{self, FrameScanner, Ids};
@@ -134,7 +135,7 @@ async fn exchange(
     let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
     let room = place.take_room();
     let (_on_the_way, allowance) = place.sent();
-    let answers = wire.send(expected, allowance, room, write).ok_or_else(closed)?;
+    let answers = wire.send(expected, allowance, room, write).ok_or_else(not_taken)?;
     // It ends without an answer if the connection's executor ends.
     Ok(unconstrained(answers).await.map_err(|_| closed())??)
 }
@@ -154,8 +155,28 @@ fn values(bytes: &[u8]) -> RedisResult<Vec<Value>> {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::error::answer_lost;
+    use super::super::places::Places;
     use super::*;
     use crate::model::entry::EntryId;
+    use crate::store::StoreError;
+
+    #[tokio::test]
+    async fn a_request_that_a_closed_connection_does_not_take_was_not_sent() {
+        let (near, far) = tokio::io::duplex(64);
+        let closed = CancellationToken::new();
+        let wire = SharedWire::start(Box::new(near), closed.clone().drop_guard());
+        let places = Places::new();
+        let place = || places.take_now(1).unwrap();
+        let sent = exchange(&wire, 1, place(), |out| out.push(b'x'));
+        let (lost, ()) = tokio::join!(sent, async { drop(far) });
+        assert!(matches!(answer_lost(&lost.unwrap_err()), StoreError::AnswerLost(_)));
+        closed.cancelled().await;
+        let refused = exchange(&wire, 1, place(), |out| out.push(b'y')).await.unwrap_err();
+        assert!(matches!(answer_lost(&refused), StoreError::Unreachable(_)), "{refused}");
+    }
 
     #[test]
     fn answers_are_ids_or_values_of_all_kinds() {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard as StdGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::MutexGuard;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::address::{Address, NodeAddress};
 use super::super::deadlines::CONNECT_DEADLINE;
@@ -29,7 +29,7 @@ pub(crate) struct Cluster {
     scripts: Scripts,
     nodes: Mutex<HashMap<NodeAddress, Node>>,
     /// Held while the map is asked for, so that callers who wait at the same time ask only once.
-    asking: tokio::sync::Mutex<()>,
+    asking: Mutex<Asking>,
     /// The version of the map after which connections to other nodes were dropped.
     seen: AtomicU64,
 }
@@ -41,6 +41,8 @@ pub(crate) struct Survey {
     pub(crate) replicas: Vec<(NodeAddress, Node)>,
     pub(crate) slots_without_node: usize,
 }
+
+type Asking = Arc<tokio::sync::Mutex<()>>;
 
 /// What all stores of a client know of the cluster.
 struct Shared {
@@ -101,7 +103,7 @@ impl Cluster {
             shared,
             scripts,
             nodes: Mutex::default(),
-            asking: tokio::sync::Mutex::default(),
+            asking: Mutex::default(),
             seen: AtomicU64::new(0),
         }
     }
@@ -118,7 +120,7 @@ impl Cluster {
         let Some((known, is_current)) = self.shared.owner(slot) else {
             return self.owner_anew(slot).await;
         };
-        if !is_current && let Ok(turn) = self.asking.try_lock() {
+        if !is_current && let Ok(turn) = self.asking().try_lock_owned() {
             // The old map may be right all the same.
             let _failed = self.refresh(turn).await.is_err();
             return self.owner_known(slot);
@@ -128,7 +130,7 @@ impl Cluster {
 
     /// The node that has a slot, after asking for the map again.
     pub(super) async fn owner_anew(&self, slot: u16) -> Result<(NodeAddress, Node), StoreError> {
-        let refreshed = self.refresh(self.asking.lock().await).await;
+        let refreshed = self.refresh(self.turn().await).await;
         self.owner_known(slot).map_err(|unknown| refreshed.err().unwrap_or(unknown))
     }
 
@@ -140,14 +142,14 @@ impl Cluster {
     /// Every node that has slots.
     pub(crate) async fn owners(&self) -> Result<Vec<(NodeAddress, Node)>, StoreError> {
         if self.shared.nodes().is_empty() {
-            self.refresh(self.asking.lock().await).await?;
+            self.refresh(self.turn().await).await?;
         }
         Ok(self.shared.nodes().into_iter().map(|node| self.named(node)).collect())
     }
 
     /// What one node reports about all others now.
     pub(crate) async fn survey(&self) -> Result<Survey, StoreError> {
-        let refreshed = self.refresh(self.asking.lock().await).await;
+        let refreshed = self.refresh(self.turn().await).await;
         let Some(map) = self.shared.known().map.clone() else {
             return Err(refreshed.err().unwrap_or_else(not_connected));
         };
@@ -203,9 +205,28 @@ impl Cluster {
         node
     }
 
+    /// The turn to ask for the map. A task that has the turn asks for five seconds at most. If it has the turn for
+    /// longer, its executor is blocked, and those who wait take turns without it.
+    async fn turn(&self) -> OwnedMutexGuard<()> {
+        loop {
+            let asking = self.asking();
+            if let Ok(turn) = timeout(TURN_DEADLINE, Arc::clone(&asking).lock_owned()).await {
+                return turn;
+            }
+            let mut now = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+            if Arc::ptr_eq(&now, &asking) {
+                *now = Asking::default();
+            }
+        }
+    }
+
+    fn asking(&self) -> Asking {
+        Arc::clone(&self.asking.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Asks one node after the other for the map until one answers, giving each only a short time at
     /// first. Does nothing if the map was asked for a moment ago.
-    async fn refresh(&self, _turn: MutexGuard<'_, ()>) -> Result<(), StoreError> {
+    async fn refresh(&self, _turn: OwnedMutexGuard<()>) -> Result<(), StoreError> {
         if self.shared.was_asked_within(ASKED_AGAIN) {
             let fault = self.shared.known().fault.clone();
             return fault.map_or(Ok(()), |fault| Err(unreachable_because(fault)));
@@ -381,6 +402,30 @@ impl fmt::Debug for Cluster {
 const DOUBT: Duration = Duration::from_secs(10);
 /// How long one node may take at first to answer with its map, connecting included.
 const MAP_DEADLINE: Duration = Duration::from_secs(1);
+/// How long to wait for the turn to ask. Longer than any task asks whose executor is not blocked.
+const TURN_DEADLINE: Duration = CONNECT_DEADLINE.saturating_add(Duration::from_secs(1));
 /// How soon the map may be asked for again.
 const ASKED_AGAIN: Duration = Duration::from_millis(200);
 const SEEDS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_executor_that_is_blocked_while_it_asks_does_not_stop_the_others() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let seed = listener.local_addr().unwrap().to_string();
+        let cluster = Cluster::new("redis", &seed, &ConnectionOptions::default(), &[]).unwrap();
+        // It has begun to ask, and is not polled again.
+        let mut blocked = pin!(cluster.owner_anew(1));
+        assert!(futures_util::poll!(&mut blocked).is_pending());
+        let others = [cluster.owner_anew(1), cluster.owner_anew(2)];
+        let waiting = timeout(3 * TURN_DEADLINE, futures_util::future::join_all(others));
+        for answer in waiting.await.expect("it ends by itself") {
+            assert!(matches!(answer, Err(StoreError::Unreachable(_))), "{:?}", answer.err());
+        }
+    }
+}
