@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model::entry::Fields;
 use crate::model::error::ConnectError;
-use crate::model::name::{ScheduleName, StreamName};
+use crate::model::name::StreamName;
 use crate::model::partition::Partitions;
 use crate::store::Publish;
 
@@ -84,6 +84,7 @@ impl Layouts {
 
     /// The partition of an event that is found again by a name: by its key, or by the name if it has no key. The name
     /// of an event that waits is its event id; the name of a unique event is its digest, of which the key is a part.
+    /// The event of a schedule has the name of the schedule.
     pub(crate) fn of_named<'s>(
         &'s self,
         stream: &'s StreamName,
@@ -92,16 +93,6 @@ impl Layouts {
     ) -> &'s StreamName {
         let Some(partitions) = self.by_stream.get(stream) else { return stream };
         partitions.of_key(key_of(event).unwrap_or(name))
-    }
-
-    /// The partition of a schedule, by its name.
-    pub(crate) fn of_schedule<'s>(
-        &'s self,
-        stream: &'s StreamName,
-        name: &ScheduleName,
-    ) -> &'s StreamName {
-        let partitions = self.by_stream.get(stream);
-        partitions.map_or(stream, |partitions| partitions.of_key(name.as_str()))
     }
 
     /// The stream that a stream is a partition of, which may be itself.
@@ -117,7 +108,7 @@ impl Layouts {
 }
 
 /// The key that keeps an event together with related ones.
-fn key_of(event: &Fields) -> Option<&str> {
+pub(crate) fn key_of(event: &Fields) -> Option<&str> {
     let key = event.iter().find(|(name, _)| name.as_ref() == KEY_FIELD);
     key.and_then(|(_, value)| std::str::from_utf8(value).ok())
 }

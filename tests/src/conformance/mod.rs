@@ -10,6 +10,7 @@ pub mod dead_letters;
 pub mod debounce;
 pub mod done_jobs;
 pub mod group_upkeep;
+pub mod hold_ends;
 pub mod holds;
 pub mod inspect;
 pub mod marks;
@@ -200,6 +201,7 @@ macro_rules! conformance_tests {
         $crate::debounce_cases!($test, $stage);
         $crate::done_jobs_cases!($test, $stage);
         $crate::group_upkeep_cases!($test, $stage);
+        $crate::hold_ends_cases!($test, $stage);
         $crate::holds_cases!($test, $stage);
         $crate::shares_cases!($test, $stage);
         $crate::trends_cases!($test, $stage);

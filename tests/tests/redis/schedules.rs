@@ -1,15 +1,19 @@
 //! Schedules on a real server: processes that die, what was missed, memory, rights, partitions and keys of
 //! other types.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use streamjobs::__store::Mark;
 use streamjobs::__store::schedules::ListedSchedules;
 use streamjobs::doctor::Check;
-use streamjobs::schedule::{Missed, Schedule, ScheduleName, ScheduleState, Tick};
-use streamjobs::{Client, Job, Runtime, RuntimeBuilder, State, StreamName, handler, handlers};
+use streamjobs::schedule::{Missed, Schedule, ScheduleName, ScheduleState, SchedulesError, Tick};
+use streamjobs::{
+    Client, Event, Job, Runtime, RuntimeBuilder, State, StreamName, handler, handlers,
+};
+use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::server::{EntryRow, RedisServer};
 use tokio::time::{Instant, sleep_until};
 
@@ -238,6 +242,60 @@ async fn a_schedule_is_in_the_partition_of_its_name_and_the_handle_finds_all() {
     assert!(history.len() as u64 == paused.fired + 1 && history[0].due.is_none(), "{history:?}");
     assert!(schedules.remove(&name("c")).await.unwrap());
     assert!(schedules.get(&name("c")).await.unwrap().is_none());
+    let _ = runtime.shutdown().await;
+}
+
+#[derive(Debug, Event, Serialize, Deserialize)]
+#[event(stream = "ticks", type = "rebill", key = "account")]
+struct Rebill {
+    account: String,
+}
+
+fn rebill(name: &str, account: &str) -> Schedule {
+    let often = Schedule::every(name, Duration::from_secs(1)).unwrap();
+    often.publishes(&Rebill { account: account.to_owned() }).unwrap()
+}
+
+/// Else jobs of one key could run at the same time.
+#[tokio::test]
+async fn a_schedule_whose_event_has_a_key_is_in_the_partition_of_the_key() {
+    let server = RedisServer::start().unwrap();
+    let client = Client::builder(&server.url()).partitions("ticks", 3).connect().await.unwrap();
+    let schedules = client.schedules("ticks").unwrap();
+    let accounts = ["a", "b", "c", "d", "e", "f"];
+    for account in accounts {
+        assert!(schedules.put(&rebill(&format!("stored-{account}"), account)).await.unwrap());
+    }
+    let declared = accounts.map(|account| rebill(&format!("declared-{account}"), account));
+    let runs = Runs::default();
+    let runtime = declared.into_iter().fold(builder(&client, &runs), RuntimeBuilder::schedule);
+    let runtime = runtime.start().await.unwrap();
+    let mut partitions = HashSet::new();
+    for account in accounts {
+        let event = Rebill { account: account.to_owned() };
+        let published = client.publish(&event).await.unwrap().partition;
+        partitions.insert(published);
+        for kind in ["stored", "declared"] {
+            let name = name(&format!("{kind}-{account}"));
+            let get = async || schedules.get(&name).await.unwrap();
+            eventually_async(DEADLINE, "it fires", async || {
+                get().await.is_some_and(|it| it.fired > 0)
+            })
+            .await;
+            assert_eq!(get().await.unwrap().partition, published, "{name}");
+        }
+    }
+    assert!(partitions.len() > 1, "{partitions:?}");
+    let moved = accounts.map(|account| rebill("stored-a", account));
+    let mut refused = 0;
+    for schedule in moved {
+        match schedules.put(&schedule).await {
+            Ok(_) => {}
+            Err(SchedulesError::OtherPartition { name, .. }) if name == "stored-a" => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!((1..6).contains(&refused), "{refused}");
     let _ = runtime.shutdown().await;
 }
 

@@ -45,6 +45,17 @@ pub enum SchedulesError {
         /// The schedule.
         name: String,
     },
+    /// A schedule of this name is in a partition other than that of the event's key, to which jobs of the key go.
+    /// Nothing was stored.
+    #[error(
+        "schedule {name} of stream {stream} is in another partition than the key of its new event: remove it first"
+    )]
+    OtherPartition {
+        /// The stream.
+        stream: String,
+        /// The schedule.
+        name: String,
+    },
     /// What is stored cannot be read: another client or a newer version has written it.
     #[error("the definition of schedule {name} of stream {stream} cannot be read")]
     Unreadable {

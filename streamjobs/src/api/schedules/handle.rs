@@ -7,11 +7,11 @@ use super::error::SchedulesError;
 use super::view::{FiringInfo, ScheduleInfo, SchedulePage};
 use crate::api::parts::{Part, Parts, read_all};
 use crate::model::config::Retention;
-use crate::model::entry::EntryId;
+use crate::model::entry::{EntryId, Fields};
 use crate::model::name::{EventId, NameError, ScheduleName, StreamName};
 use crate::model::schedule::{Schedule, StoredContent};
 use crate::publish::client::{Client, Published};
-use crate::publish::layouts::Layouts;
+use crate::publish::layouts::{Layouts, key_of};
 use crate::store::inspect::Span;
 use crate::store::schedules::{ListedSchedules, ScheduleFacts};
 use crate::store::{
@@ -155,8 +155,8 @@ impl Schedules {
     ///
     /// # Errors
     ///
-    /// When the schedule cannot be used, publishes to another stream, or has the name of a schedule that is declared
-    /// in code. When the server cannot be reached or refuses; repeating the call is safe.
+    /// When the schedule cannot be used, publishes to another stream, has the name of a schedule that is declared
+    /// in code, or replaces a schedule of another partition than that of its event's key. When the server cannot be reached or refuses; repeating the call is safe.
     ///
     /// # Cancel safety
     ///
@@ -170,9 +170,8 @@ impl Schedules {
         }
         let (found, mut now) = self.find(name, PUT).await?;
         schedule.check(now.0, self.bytes_max)?;
-        let partition = found.map(|found| found.part.stream);
-        let partition = partition.unwrap_or_else(|| self.layouts.of_schedule(stream, name).clone());
         let StoredContent { digest, about, fields } = schedule.stored();
+        let partition = self.partition(name, &fields, found)?;
         let kind = ScheduleKind::Stored;
         let new = NewSchedule { name: name.clone(), digest, kind, about, fields };
         for _ in 0..TRIES {
@@ -407,6 +406,26 @@ impl Schedules {
             Some(Found { part, facts, now: page.now })
         });
         Ok((copies.collect(), now))
+    }
+
+    /// Where a schedule is stored: in the partition of its event's key, or else where it was found, or in that of its
+    /// name.
+    fn partition(
+        &self,
+        name: &ScheduleName,
+        event: &Fields,
+        found: Option<Found>,
+    ) -> Result<StreamName, SchedulesError> {
+        let (stream, found) = (self.stream(), found.map(|found| found.part.stream));
+        let partition = self.layouts.of_named(stream, event, name.as_str());
+        match found {
+            Some(found) if found != *partition && key_of(event).is_some() => {
+                let (stream, name) = (stream.to_string(), name.to_string());
+                Err(SchedulesError::OtherPartition { stream, name })
+            }
+            Some(found) => Ok(found),
+            None => Ok(partition.clone()),
+        }
     }
 
     /// The definition that was found, and its digest.

@@ -43,7 +43,8 @@ pub(crate) fn schedules(
         if !names.insert((stream.clone(), name.clone())) {
             faults.push(format!("two schedules of stream {stream} have the name {name}"));
         }
-        let partition = spec.layouts.of_schedule(&stream, &name).clone();
+        let event = schedule.stored().fields;
+        let partition = spec.layouts.of_named(&stream, &event, name.as_str()).clone();
         by_stream.entry(partition).or_default().push(schedule);
     }
     match faults.is_empty() {

@@ -42,10 +42,17 @@ impl MemoryState {
     /// Delivers a job again as if its process had died before it could acknowledge, if jobs are repeated
     /// and this one was not.
     fn deliver_again(&mut self, queue: &Queue, inlet: Inlet, id: EntryId) -> bool {
-        let Some(repeated) = &mut self.ledger.repeated else { return false };
+        // One that waits for its retry, or has ended, is not pending. Its time comes when it is done.
+        let is_pending = |state: &mut Self| {
+            state.group(queue, inlet).is_ok_and(|group| group.pending.contains_key(&id))
+        };
+        if self.ledger.repeated.is_none() || !is_pending(self) {
+            return false;
+        }
         let stored = self.streams.get(&queue.key(inlet)).and_then(|stream| stream.entries.get(&id));
         let Some(entry) = stored.map(|fields| Entry::new(id, fields.clone())) else { return false };
         let origin = entry.text("sj-origin").and_then(|origin| origin.parse().ok()).unwrap_or(id);
+        let Some(repeated) = &mut self.ledger.repeated else { return false };
         if !repeated.insert((queue.group_key(), origin)) {
             return false;
         }
@@ -58,6 +65,13 @@ impl MemoryState {
         row.since = (now + REPEATED_AFTER).saturating_sub(lease);
         self.ledger.ended.repeated += 1;
         true
+    }
+
+    /// Whether a job that was done waits to be delivered again.
+    pub(super) fn is_repeated(&mut self, queue: &Queue, inlet: Inlet, id: EntryId) -> bool {
+        let group = self.group(queue, inlet).ok();
+        let row = group.and_then(|group| group.pending.get(&id));
+        row.is_some_and(|row| row.consumer == GONE)
     }
 
     /// Counts an attempt after which the job waits for its retry.

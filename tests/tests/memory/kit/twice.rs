@@ -1,9 +1,11 @@
 //! Jobs that are delivered once more after their success.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use streamjobs::config::GroupOptions;
 use streamjobs::once::OnceMark;
 use streamjobs::testing::Streams;
 use streamjobs::unique::Unique;
@@ -126,4 +128,32 @@ async fn the_lock_of_a_unique_event_ends_with_the_second_success() {
     let drained = streams.drain(Duration::ZERO).await.unwrap();
     assert_eq!((drained.done, log.runs().len()), (1, 4));
     let _ = runtime.shutdown().await;
+}
+
+/// The steps that end a job with a limit are others, and a lock has one more.
+#[tokio::test(start_paused = true)]
+async fn a_job_of_a_limited_group_is_repeated_as_any_other() {
+    for (is_unique, plan, runs) in [
+        (false, "fine", vec![(1, 1), (1, 2)]),
+        (false, "fails first", vec![(1, 1), (2, 1), (2, 2)]),
+        (true, "fine", vec![(1, 1), (1, 2)]),
+        (true, "fails first", vec![(1, 1), (2, 1), (2, 2)]),
+    ] {
+        let (streams, log) = (Streams::new(), Log::default());
+        streams.deliver_twice();
+        let client = streams.client();
+        let builder = Runtime::builder(&client).handlers(handlers![work]).state(log.clone());
+        let limited = GroupOptions::new().concurrency_total(NonZeroU32::new(2).unwrap());
+        let runtime = builder.group("work", limited).start().await.unwrap();
+        if is_unique {
+            let until_done = Unique::until_done("work", HOUR);
+            client.publish_unique(&until_done, &placed(plan)).await.unwrap();
+        } else {
+            client.publish(&placed(plan)).await.unwrap();
+        }
+        let drained = streams.drain(HOUR).await.unwrap();
+        let case = format!("{plan}, unique: {is_unique}");
+        assert_eq!((drained.done, drained.repeated, log.runs()), (1, 1, runs), "{case}");
+        let _ = runtime.shutdown().await;
+    }
 }

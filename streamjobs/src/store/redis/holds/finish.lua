@@ -38,6 +38,7 @@ elseif waiting > 0 then
   for _, key in ipairs(freed) do
     if redis.call('ZSCORE', keys.turns, key) then lined[#lined + 1] = key end
   end
-  fed = feed(keys, lined, counts, limit, FED_MAX)
+  -- At least one for each place that is given back, else a line without a hold waits for the sweep.
+  fed = feed(keys, lined, counts, limit, math.max(FED_MAX, #places))
 end
 return {acknowledged, fed}

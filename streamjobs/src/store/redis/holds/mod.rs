@@ -206,7 +206,8 @@ fn sweep_at(value: Value, name: &'static str) -> Result<SweepAt> {
     }
 }
 
-/// Places in one call, so that it does not keep the server from others.
+/// Places in one call, so that it does not keep the server from others. For each, a job may leave its line: the
+/// scripts take that many from lines at once.
 const PLACES_MAX: usize = 500;
 /// What the entries of one take have at about most, unless one alone has more.
 const TAKEN_BYTES: usize = 1024 * 1024;
