@@ -258,7 +258,7 @@ async fn a_record_that_another_client_wrote_is_replaced_as_any_other() {
     let name = app.client.publish_debounced(&debounce, &order(1)).await.unwrap().name;
     for since in ["nan", "inf", "-5", "x"] {
         let script = "redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack({'type', 't', 'sj-id', 'e', \
-                      'sj-since', ARGV[2], 'sj-due', '99999999999999'}))";
+                      'sj-debounced', ARGV[2], 'sj-due', '99999999999999'}))";
         let words = ["EVAL", script, "1", "{orders}:later-records", name.as_str(), since];
         app.server.command(&words);
         let waits = app.client.publish_debounced(&debounce, &order(2)).await.unwrap();
@@ -300,6 +300,6 @@ async fn a_steady_flow_of_debounced_events_enters_with_the_newest_payload() {
     for entry in &entries {
         let time = |name: &str| entry.text(name).unwrap().parse::<u64>().unwrap();
         let at = entry.id.split('-').next().unwrap().parse::<u64>().unwrap();
-        assert!(time("sj-due") - time("sj-since") <= 600 && at >= time("sj-due"));
+        assert!(time("sj-due") - time("sj-debounced") <= 600 && at >= time("sj-due"));
     }
 }

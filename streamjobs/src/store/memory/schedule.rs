@@ -64,11 +64,11 @@ impl MemoryState {
         if let Some(due) = due_before.filter(|_| replaced.as_ref() == Some(&id)) {
             return Debounced { due, replaced: None, repeated: true };
         }
-        let first = text("sj-since").and_then(|first| first.parse().ok()).unwrap_or(now).min(now);
+        let first = text(DEBOUNCED).and_then(|first| first.parse().ok()).unwrap_or(now).min(now);
         let due = now.saturating_add(milliseconds(times.delay));
         let due = due.min(first.saturating_add(milliseconds(times.wait_max)));
         let due = due_before.filter(|_| times.keeps_time).unwrap_or(due);
-        fields.push(("sj-since".into(), first.to_string().into()));
+        fields.push((DEBOUNCED.into(), first.to_string().into()));
         later.since = Some(later.since.unwrap_or(now).min(now));
         later.remove(name.as_str());
         later.records.insert(name.as_str().to_owned(), (due, fields));
@@ -217,6 +217,9 @@ impl Schedule for MemoryStore {
         self.step("scheduled_count", |state| Ok(count(state.later(stream).members.len()))).await
     }
 }
+
+/// The field of a debounced event with the time of the first publication that it stands for.
+const DEBOUNCED: &str = "sj-debounced";
 
 fn facts(name: &str, due: u64, record: Option<&(u64, Fields)>) -> ScheduledFacts {
     let fields = record.map(|(_, fields)| fields.clone()).unwrap_or_default();

@@ -6,8 +6,8 @@
 --
 -- Before: an event of this name waits or not.
 -- After: this event waits under the name, and no other one. It is due after the delay, but at the latest when the
--- longest wait has passed since the first event that was replaced. The field `sj-since` of its record has the time of
--- that event. If this event waited before, nothing has changed.
+-- longest wait has passed since the first event that was replaced. The field `sj-debounced` of its record has the time
+-- of that event. If this event waited before, nothing has changed.
 -- May race with: calls that enter or cancel events; if such a call runs first, the waiting event is gone and this one
 -- waits as a new one. Other events of the name, of which the last to run waits. A repetition finds its event waiting;
 -- after the event was replaced or has entered, a repetition waits as another event.
@@ -27,13 +27,13 @@ local due_before = due_of(waiting)
 local replaced = due_before and fields_of(waiting) or {}
 if due_before and replaced['sj-id'] == id then return {whole(due_before), false, 1} end
 -- The clock may have been set back, and another client may have written the record.
-local first = math.min(tonumber(string.match(replaced['sj-since'] or '', '^%d+$')) or clock, clock)
+local first = math.min(tonumber(string.match(replaced['sj-debounced'] or '', '^%d+$')) or clock, clock)
 local due = math.min(clock + delay, first + wait_max)
 if due_before and keeps_time then due = due_before end
 
 local job = {}
 for i = 6, #ARGV do job[#job + 1] = ARGV[i] end
-for _, word in ipairs({'sj-since', whole(first), 'sj-due', whole(due)}) do job[#job + 1] = word end
+for _, word in ipairs({'sj-debounced', whole(first), 'sj-due', whole(due)}) do job[#job + 1] = word end
 redis.call('HSET', records, '', whole(math.min(used_since, clock)), name, cmsgpack.pack(job))
 local placed = redis.pcall('ZADD', later, whole(due), name)
 if type(placed) == 'table' then
