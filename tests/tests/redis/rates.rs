@@ -59,7 +59,7 @@ async fn partitions_of_a_stream_share_the_rate_of_the_group_on_the_first() {
     assert!(group.set_rate(Some(rate.into())).await.unwrap());
     let one = client.stream("orders").unwrap().partitions().remove(3).group("work").unwrap();
     let error = one.set_rate(None).await.unwrap_err().to_string();
-    assert!(error.contains("for all partitions of a stream together"), "{error}");
+    assert!(error.contains("a rate belongs to the whole stream"), "{error}");
     for runtime in runtimes {
         let _ = runtime.shutdown().await;
     }
