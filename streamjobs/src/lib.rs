@@ -161,6 +161,18 @@ pub mod __store {
     pub fn client(store: &memory::MemoryStore) -> crate::Client {
         crate::Client::in_memory(Arc::new(store.clone()))
     }
+
+    /// The same with a builder's settings. The number of partitions is not stored.
+    ///
+    /// # Errors
+    ///
+    /// When a setting is invalid.
+    pub fn client_with(
+        store: &memory::MemoryStore,
+        builder: crate::ClientBuilder,
+    ) -> Result<crate::Client, crate::error::ConnectError> {
+        builder.with_store(Arc::new(store.clone()), true)
+    }
 }
 
 /// Fail points for the tests of this crate and its companions. Not part of the public

@@ -25,6 +25,27 @@ fn a_group_is_created_once_at_the_given_position() {
     assert_eq!((&document["done"], cursor(&server)), (&json!(0), "5-0".to_owned()));
 }
 
+/// Its processes may come to an added partition later than the events.
+#[test]
+fn a_group_is_created_in_an_added_partition_with_all_that_came_since_it_exists() {
+    let server = RedisServer::start().unwrap();
+    server.command(&["HSET", "{orders}:partitions", "count", "2", "version", "1"]);
+    let old = ["orders", "orders:p1:{1801}"];
+    for partition in old {
+        server.command(&["XADD", partition, "5-0", "f", "v"]);
+    }
+    let _ = run(&server, "group create orders billing --start $").ended(0);
+    server.command(&["HSET", "{orders}:partitions", "count", "3"]);
+    server.command(&["XADD", "orders:p2:{22348}", "6-0", "f", "v"]);
+    for group in ["billing", "mail"] {
+        let created = run(&server, &format!("group create orders {group} --start $")).ended(0);
+        assert!(created.out.starts_with("created group"), "{created:?}");
+    }
+    let document = run(&server, "groups orders --json").ended(0).json();
+    let lag = |place: usize| &document["groups"][place]["lag"];
+    assert_eq!((lag(0), lag(1)), (&json!(1), &json!(0)), "{document}");
+}
+
 #[test]
 fn a_group_is_moved_only_with_yes_and_skips_only_with_lose_unfinished() {
     let server = server();

@@ -21,28 +21,45 @@ pub(super) struct Part {
 pub(super) struct Parts {
     name: StreamName,
     parts: Arc<[Part]>,
+    /// The stream that they belong to, which is also the name of its first partition.
+    whole: StreamName,
+    /// How many partitions that stream has, as the client was told.
+    told: u16,
 }
 
 impl Parts {
     /// The partitions of a stream, as the client was told.
     pub(super) fn of(layouts: &Layouts, name: StreamName) -> Self {
-        if !layouts.is_spread(&name) {
-            let number = layouts.number(&name);
-            return Self::one(Part { stream: name, number });
-        }
-        let parts = layouts.names(&name).into_iter().zip(0..);
-        let parts = parts.map(|(stream, number)| Part { stream, number: Some(number) });
-        Self { name, parts: parts.collect() }
+        let whole = layouts.whole(&name).clone();
+        let told = layouts.count(&whole);
+        let parts: Arc<[Part]> = if layouts.is_spread(&name) {
+            let parts = layouts.names(&name).into_iter().zip(0..);
+            parts.map(|(stream, number)| Part { stream, number: Some(number) }).collect()
+        } else {
+            Arc::new([Part { stream: name.clone(), number: layouts.number(&name) }])
+        };
+        Self { name, parts, whole, told }
     }
 
-    /// One partition alone.
-    pub(super) fn one(part: Part) -> Self {
-        Self { name: part.stream.clone(), parts: Arc::new([part]) }
+    /// One of these partitions alone.
+    pub(super) fn only(&self, part: &Part) -> Self {
+        let (name, parts) = (part.stream.clone(), Arc::new([part.clone()]));
+        Self { name, parts, ..self.clone() }
     }
 
     /// The name of the stream, or of the partition.
     pub(super) fn name(&self) -> &StreamName {
         &self.name
+    }
+
+    /// The stream that they belong to, which is also the name of its first partition.
+    pub(super) fn whole(&self) -> &StreamName {
+        &self.whole
+    }
+
+    /// How many partitions the whole stream has, as the client was told.
+    pub(super) fn told(&self) -> u16 {
+        self.told
     }
 
     pub(super) fn iter(&self) -> std::slice::Iter<'_, Part> {
@@ -143,8 +160,9 @@ mod tests {
         let one = parts(1);
         assert_eq!((one.count(), one.iter().next().unwrap().number), (1, None));
         assert!(one.with(Some(0)).is_ok() && one.with(Some(1)).is_err());
-        let second = Parts::one(three.iter().nth(1).unwrap().clone());
+        let second = three.only(three.iter().nth(1).unwrap());
         assert!(second.with(Some(1)).is_ok() && second.with(Some(0)).is_err());
+        assert_eq!((second.count(), second.told(), second.whole()), (1, 3, three.name()));
     }
 
     #[test]
@@ -153,6 +171,7 @@ mod tests {
         let names = layouts.names(&StreamName::new("orders").unwrap());
         let third = Parts::of(&layouts, names[2].clone());
         assert_eq!((third.count(), third.iter().next().unwrap().number), (1, Some(2)));
+        assert_eq!((third.told(), third.whole()), (3, &names[0]));
     }
 
     #[test]

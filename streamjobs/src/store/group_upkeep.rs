@@ -68,6 +68,68 @@ pub enum Prepared {
     Recreated,
 }
 
+/// Where a group begins on a stream that does not have it. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BeginAt {
+    /// There.
+    Start(Start),
+    /// With the first entry that came at this time or later, or at the end if all entries are older.
+    Since(ServerTime),
+}
+
+/// Since when a group exists. Exhaustive: adding a variant is a breaking change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupMade {
+    /// There is no such group, or it was created just now: it begins as configured in each partition.
+    New,
+    /// It is not known since when. It counts as older than each partition that does not have it.
+    Unknown,
+    /// It is known of which partitions its stream consisted then.
+    With(GroupBirth),
+}
+
+/// What was known when a group was created in the first partition of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupBirth {
+    /// When, by the clock of the first partition's server; `None` if its creator could not ask for the time.
+    pub time: Option<ServerTime>,
+    /// Of how many partitions its creator was told.
+    pub told: u16,
+    /// How many partitions were stored for the stream.
+    pub stored: u16,
+}
+
+impl GroupMade {
+    /// Where the group begins in the partition with this number, if the first partition says this of it.
+    ///
+    /// In a partition that was added later, the group gets all events: its first process may come there after
+    /// the events, whatever `start` says.
+    pub(crate) fn begin_in(self, number: u16, start: Start) -> BeginAt {
+        let birth = match self {
+            Self::New => return BeginAt::Start(start),
+            Self::Unknown => return BeginAt::Start(Start::Beginning),
+            Self::With(birth) => birth,
+        };
+        if number >= birth.told.max(birth.stored) {
+            return BeginAt::Start(Start::Beginning);
+        }
+        // Its creator has still to create it there, or died before. Or it was removed there.
+        let is_unfinished = number < birth.told;
+        match (start, birth.time) {
+            (Start::Beginning | Start::After(_), _) => BeginAt::Start(start),
+            // What has the same millisecond may have been published before the group was asked for.
+            (Start::End, Some(time)) if is_unfinished => {
+                BeginAt::Since(ServerTime(time.0.saturating_add(1)))
+            }
+            (Start::End, Some(time)) => {
+                BeginAt::Since(ServerTime(time.0.saturating_sub(CLOCKS_APART_MAX)))
+            }
+            (Start::End, None) if is_unfinished => BeginAt::Start(start),
+            (Start::End, None) => BeginAt::Start(Start::Beginning),
+        }
+    }
+}
+
 /// What a heartbeat recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded {
@@ -82,9 +144,22 @@ pub struct Recorded {
 /// The steps of a group's slow loops.
 #[async_trait]
 pub trait GroupUpkeep: Send + Sync {
-    /// Creates the group in every inlet unless it exists: at `start` the first time, later at its
+    /// Creates the group in every inlet unless it exists: at this place the first time, later at its
     /// floor. What became of the group of the stream.
-    async fn prepare(&self, queue: &Queue, start: Start) -> Result<Prepared>;
+    ///
+    /// In the first partition of a stream, `told` is of how many partitions the caller was told: a group that is
+    /// created for the first time keeps it, with what [`group_made`](Self::group_made) returns besides. It is `None`
+    /// in the other partitions.
+    async fn prepare_at(&self, queue: &Queue, at: BeginAt, told: Option<u16>) -> Result<Prepared>;
+
+    /// The same for a stream without other partitions.
+    #[cfg(feature = "testing")]
+    async fn prepare(&self, queue: &Queue, start: Start) -> Result<Prepared> {
+        self.prepare_at(queue, BeginAt::Start(start), Some(1)).await
+    }
+
+    /// Since when a group exists in the first partition of its stream.
+    async fn group_made(&self, first: &Queue) -> Result<GroupMade>;
 
     /// Recreates a lost group at its floor, or at the beginning if the floor is lost as well. Returns
     /// true if it created the group of any inlet.
@@ -130,4 +205,59 @@ pub trait GroupUpkeep: Send + Sync {
         first: ServerTime,
         after: Duration,
     ) -> Result<TypeSight>;
+}
+
+/// How far the clocks of two servers may be apart, in milliseconds.
+const CLOCKS_APART_MAX: u64 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AFTER: Start = Start::After(EntryId::new(7, 0));
+    const ALL: BeginAt = BeginAt::Start(Start::Beginning);
+
+    fn made(time: Option<u64>, told: u16, stored: u16) -> GroupMade {
+        GroupMade::With(GroupBirth { time: time.map(ServerTime), told, stored })
+    }
+
+    fn since(time: u64) -> BeginAt {
+        BeginAt::Since(ServerTime(time))
+    }
+
+    #[test]
+    fn a_group_that_is_older_than_a_partition_begins_there_at_the_beginning() {
+        for start in [Start::Beginning, Start::End, AFTER] {
+            assert_eq!(GroupMade::Unknown.begin_in(1, start), ALL);
+            for time in [None, Some(100_000)] {
+                assert_eq!(made(time, 2, 2).begin_in(2, start), ALL);
+                assert_eq!(made(time, 2, 4).begin_in(4, start), ALL);
+                // The stored number was lost.
+                assert_eq!(made(time, 4, 1).begin_in(4, start), ALL);
+            }
+        }
+    }
+
+    #[test]
+    fn a_group_begins_as_configured_in_partitions_that_its_creator_was_told_of() {
+        for start in [Start::Beginning, AFTER] {
+            assert_eq!(GroupMade::New.begin_in(3, start), BeginAt::Start(start));
+            assert_eq!(made(None, 4, 4).begin_in(3, start), BeginAt::Start(start));
+            assert_eq!(made(Some(100_000), 4, 4).begin_in(3, start), BeginAt::Start(start));
+        }
+        assert_eq!(GroupMade::New.begin_in(3, Start::End), BeginAt::Start(Start::End));
+        // Nothing before it was created, and if that is not known, nothing before now.
+        assert_eq!(made(Some(100_000), 4, 4).begin_in(3, Start::End), since(100_001));
+        assert_eq!(made(Some(100_000), 4, 1).begin_in(3, Start::End), since(100_001));
+        assert_eq!(made(None, 4, 4).begin_in(3, Start::End), BeginAt::Start(Start::End));
+    }
+
+    /// Its processes may have worked since then on those partitions that its creator was told of.
+    #[test]
+    fn a_group_loses_nothing_in_partitions_that_its_creator_was_not_told_of() {
+        assert_eq!(made(Some(100_000), 1, 4).begin_in(3, Start::End), since(90_000));
+        assert_eq!(made(Some(5), 2, 4).begin_in(3, Start::End), since(0));
+        assert_eq!(made(None, 2, 4).begin_in(3, Start::End), ALL);
+        assert_eq!(made(Some(100_000), 2, 4).begin_in(3, AFTER), BeginAt::Start(AFTER));
+    }
 }

@@ -43,7 +43,9 @@ pub use self::consume::{
 };
 pub use self::dead_letters::DeadLetters;
 pub use self::done_jobs::DoneJobs;
-pub use self::group_upkeep::{GroupUpkeep, Prepared, Promoted, Recorded, TypeSight};
+pub use self::group_upkeep::{
+    BeginAt, GroupBirth, GroupMade, GroupUpkeep, Prepared, Promoted, Recorded, TypeSight,
+};
 pub(crate) use self::holds::place_of;
 pub use self::holds::{
     Finished, HeldPlace, HoldSweep, Holds, Left, LineFacts, SweepAt, SweepCursors, SweptHolds,

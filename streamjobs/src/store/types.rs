@@ -150,6 +150,13 @@ pub(crate) fn released_for(owner: &str) -> Option<&str> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerTime(pub u64);
 
+impl ServerTime {
+    /// The last id before those of this time.
+    pub(crate) fn before(self) -> EntryId {
+        EntryId::new(self.0, 0).previous().unwrap_or(EntryId::ZERO)
+    }
+}
+
 /// A dead letter as it is stored.
 pub type StoredDeadLetter = Entry;
 

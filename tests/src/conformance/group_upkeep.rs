@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use streamjobs::__store::admin::{Cut, Trim, Unfinished};
-use streamjobs::__store::{Inlet, Prepared, Queue, ReadRequest, ReaderSetup, StoreError};
+use streamjobs::__store::{
+    BeginAt, GroupMade, Inlet, Prepared, Queue, ReadRequest, ReaderSetup, ServerTime, StoreError,
+};
 use streamjobs::GroupName;
 use streamjobs::config::{Retention, Start};
 
-use super::{Case, Stage, append, fields};
+use super::{BoxError, Case, Stage, append, fields};
 
 /// Makes a test of every case in this file.
 #[macro_export]
@@ -16,6 +18,9 @@ macro_rules! group_upkeep_cases {
         $crate::conformance_tests! { @each $test, $stage, group_upkeep:
             preparing_twice_changes_nothing,
             a_group_starts_where_it_is_configured_to,
+            a_group_begins_with_what_came_since_a_time,
+            a_group_keeps_what_was_known_of_partitions_when_it_was_created,
+            a_recreated_group_does_not_count_as_new,
             a_destroyed_group_is_recreated_at_its_floor,
             a_flushed_group_is_missing_until_it_is_recreated_at_the_beginning,
             a_floor_stands_before_the_lowest_pending_entry,
@@ -97,6 +102,76 @@ pub async fn a_group_starts_where_it_is_configured_to(stage: &Stage) -> Case {
         let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 9, block: None };
         assert_eq!(reader.read(request).await?.deliveries?.len(), expected, "{start:?}");
     }
+    Ok(())
+}
+
+/// It is for partitions in which a group is created later than in the first one.
+pub async fn a_group_begins_with_what_came_since_a_time(stage: &Stage) -> Case {
+    let (store, stream) = (&stage.store, &stage.queue.stream);
+    stage.append(2).await?;
+    stage.pass(1).await?;
+    let middle = stage.now().await?;
+    stage.append(3).await?;
+    let far = ServerTime(middle.0 + 100_000_000);
+    let starts = [(ServerTime(0), 5), (middle, 3), (far, 0)];
+    for (number, (since, expected)) in starts.into_iter().enumerate() {
+        let group = GroupName::new(format!("since-{number}"))?;
+        let queue = Queue { stream: stream.clone(), group };
+        let at = BeginAt::Since(since);
+        assert_eq!(store.prepare_at(&queue, at, None).await?, Prepared::Created);
+        assert_eq!(store.prepare(&queue, Start::Beginning).await?, Prepared::Found);
+        let setup = ReaderSetup::waiting(Duration::from_secs(2));
+        let mut reader = store.reader(&queue, &stage.me, setup).await?;
+        let request = || ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 9, block: None };
+        assert_eq!(reader.read(request()).await?.deliveries?.len(), expected, "{since:?}");
+        if since == far {
+            // What comes next is before that time, and is not lost.
+            stage.append(1).await?;
+            assert_eq!(reader.read(request()).await?.deliveries?.len(), 1);
+        }
+    }
+    Ok(())
+}
+
+/// Only its first creation writes it, and only on a stream with several partitions.
+pub async fn a_group_keeps_what_was_known_of_partitions_when_it_was_created(stage: &Stage) -> Case {
+    let (store, stream) = (&stage.store, &stage.queue.stream);
+    let named = |name: &str| -> Result<_, BoxError> {
+        Ok(Queue { stream: stream.clone(), group: GroupName::new(name)? })
+    };
+    let create = async |queue: &Queue, told: Option<u16>| -> Result<GroupMade, BoxError> {
+        assert_eq!(store.group_made(queue).await?, GroupMade::New);
+        let prepared = store.prepare_at(queue, BeginAt::Start(Start::End), told).await?;
+        assert_eq!(prepared, Prepared::Created);
+        Ok(store.group_made(queue).await?)
+    };
+    assert_eq!(store.group_made(&stage.queue).await?, GroupMade::Unknown, "one partition");
+    let before = stage.now().await?;
+    store.partitions(stream, 4).await?;
+    assert_eq!(create(&named("of-another-partition")?, None).await?, GroupMade::Unknown);
+    for (name, told, stored) in [("few", 1, 4), ("all", 4, 4), ("more", 8, 4)] {
+        let made = create(&named(name)?, Some(told)).await?;
+        let GroupMade::With(birth) = made else { return Err(format!("{made:?}").into()) };
+        assert_eq!((birth.told, birth.stored), (told, stored));
+        let time = birth.time.ok_or("the time is known")?;
+        assert!(before <= time && time <= stage.now().await?, "{before:?} {time:?}");
+    }
+    let first = store.group_made(&named("all")?).await?;
+    store.partitions(stream, 12).await?;
+    stage.raw.destroy_group(&stage.key(Inlet::STREAM), "all");
+    let again = store.prepare_at(&named("all")?, BeginAt::Start(Start::End), Some(12)).await?;
+    assert_eq!(again, Prepared::Recreated);
+    assert_eq!(store.group_made(&named("all")?).await?, first);
+    Ok(())
+}
+
+/// Nothing is known of the group that was lost.
+pub async fn a_recreated_group_does_not_count_as_new(stage: &Stage) -> Case {
+    stage.store.partitions(&stage.queue.stream, 4).await?;
+    stage.raw.flush();
+    stage.store.partitions(&stage.queue.stream, 4).await?;
+    assert!(stage.store.recreate(&stage.queue).await?);
+    assert_eq!(stage.store.group_made(&stage.queue).await?, GroupMade::Unknown);
     Ok(())
 }
 

@@ -23,6 +23,7 @@ mod expires;
 mod failing;
 mod fair;
 mod finished;
+mod growth;
 mod handler_schedules;
 mod handlers;
 mod health;

@@ -26,6 +26,7 @@ mod failover;
 mod faults;
 mod finished;
 mod groups;
+mod growth;
 mod handler_schedules;
 mod large;
 mod lease;

@@ -8,7 +8,6 @@ use super::event_job::{JobReport, Target, add_results, of_event, report};
 use super::group::Group;
 use super::handle::{PAGE_MAX, Stream};
 use super::scheduled::{ScheduledEvent, ScheduledEvents};
-use crate::api::parts::Parts;
 use crate::model::entry::{Entry, EntryAddress, EntryId};
 use crate::model::event::Envelope;
 use crate::model::name::{EventId, GroupName};
@@ -178,7 +177,7 @@ impl Stream {
     fn partition_of(&self, entry: EntryAddress) -> Result<Self, StreamError> {
         let parts = self.parts.with(entry.partition);
         match parts.map_err(|number| self.no_partition(number))? {
-            [part] => Ok(Self { parts: Parts::one(part.clone()), ..self.clone() }),
+            [part] => Ok(Self { parts: self.parts.only(part), ..self.clone() }),
             _ => Ok(self.clone()),
         }
     }

@@ -16,7 +16,7 @@ use crate::model::entry::{EntryId, Inlet};
 use crate::model::name::{GroupName, NameError};
 use crate::store::admin::Unfinished;
 use crate::store::inspect::OldestUnfinished;
-use crate::store::{Prepared, Queue, StoreError};
+use crate::store::{BeginAt, GroupMade, Prepared, Queue, StoreError};
 
 impl Stream {
     /// The state of all groups on the stream, by name, each at one moment in each partition. Groups
@@ -256,23 +256,37 @@ impl Group {
         DeadLetters::new(&self.stream.store, self.stream.parts.clone(), self.name.clone())
     }
 
-    /// Creates the group unless it exists; true if it was created, in any partition. A group that was
-    /// lost before continues at its durable floor.
+    /// Creates the group unless it exists; true if it was created, in any partition. A group that was lost before
+    /// continues at its durable floor. In partitions that were added to the stream of an existing group, it begins
+    /// as `docs/partitions.md` says.
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses.
+    /// When the server cannot be reached or refuses. If the first partition fails, the others are left as they are.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the group may or may not be created.
     pub async fn create(&self, start: Start) -> Result<bool, StreamError> {
-        let created = self.each(|part| async move {
-            let prepared = part.store.prepare(&part.queue, start).await;
-            let prepared = prepared.map_err(|error| part.failed("create a group of", error))?;
-            Ok(prepared != Prepared::Found)
+        let parts = &self.stream.parts;
+        let first = Queue { stream: parts.whole().clone(), group: self.name.clone() };
+        let is_first = |part: &GroupPart| part.queue == first;
+        let (of_first, others) = self.parts().into_iter().partition::<Vec<_>, _>(is_first);
+        let mut created = Vec::with_capacity(others.len() + 1);
+        for part in of_first {
+            created.push(part.create(BeginAt::Start(start), Some(parts.told())).await?);
+        }
+        let made = if others.is_empty() || created.contains(&Prepared::Created) {
+            GroupMade::New
+        } else {
+            let made = self.stream.store.group_made(&first).await;
+            made.map_err(|error| StreamError::of_group(&first, "create a group of", error))?
+        };
+        let others = others.into_iter().map(|part| async move {
+            part.create(made.begin_in(part.number.unwrap_or(0), start), None).await
         });
-        Ok(created.await?.contains(&true))
+        created.extend(present(together(others.collect()).await)?);
+        Ok(created.iter().any(|prepared| *prepared != Prepared::Found))
     }
 
     /// Moves the group's cursor to another position; [`Start::End`] skips all undelivered entries. Pending entries

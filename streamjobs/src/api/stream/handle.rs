@@ -45,8 +45,8 @@ impl Stream {
     /// partition has only itself.
     #[must_use]
     pub fn partitions(&self) -> Vec<Self> {
-        let one = |part: &Part| Parts::one(part.clone());
-        self.parts.iter().map(|part| Self { parts: one(part), ..self.clone() }).collect()
+        let only = |part| Self { parts: self.parts.only(part), ..self.clone() };
+        self.parts.iter().map(only).collect()
     }
 
     /// The number of entries; 0 if there is no such stream.

@@ -27,8 +27,8 @@
 //! Ids are unique within one partition only. So each row has an [`EntryAddress`], its id with the number of the
 //! partition, and calls that act on one row take that address. An id alone is enough where only one partition has it.
 //! Requests go to 16 partitions at a time. An error names the partition, by its stream. Reading ends with the first
-//! error. A change is tried in all partitions, unless a check refused it before: if a node does not answer, every 16
-//! of its partitions take the time of one request.
+//! error. A change is tried in all partitions, unless a check refused it before; [`Group::create`] ends if the first one
+//! fails. If a node does not answer, every 16 of its partitions take the time of one request.
 
 mod cancel;
 mod error;

@@ -10,7 +10,7 @@ use crate::model::entry::{EntryId, Inlet};
 use crate::model::name::{EventId, GroupName};
 use crate::store::admin::{Permitted, Unfinished};
 use crate::store::inspect::OldestUnfinished;
-use crate::store::{Queue, SetRate, Store, StoreError};
+use crate::store::{BeginAt, Prepared, Queue, SetRate, Store, StoreError};
 
 /// A group on one partition.
 #[derive(Clone, Debug)]
@@ -26,6 +26,16 @@ impl GroupPart {
     pub(super) fn new(store: &Arc<dyn Store>, part: &Part, group: GroupName) -> Self {
         let queue = Queue { stream: part.stream.clone(), group };
         Self { store: Arc::clone(store), queue, number: part.number, inlet: Inlet::STREAM }
+    }
+
+    /// Creates the group unless it exists.
+    pub(super) async fn create(
+        &self,
+        at: BeginAt,
+        told: Option<u16>,
+    ) -> Result<Prepared, StreamError> {
+        let prepared = self.store.prepare_at(&self.queue, at, told).await;
+        prepared.map_err(|error| self.failed("create a group of", error))
     }
 
     pub(super) async fn info(&self) -> Result<GroupInfo, StreamError> {

@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
@@ -16,8 +15,8 @@ use crate::model::config::slots_of;
 use crate::model::error::{ControlError, StartError};
 use crate::model::name::{ConsumerName, GroupName, NameError};
 use crate::runtime::consumer::{
-    NewConsumer, PlannedQueue, QueueHandle, RunningConsumer, ShutdownReport, SlotPools, StopTokens,
-    Tasks, TokioHandles, Unprepared, Wiring, prepare,
+    NewConsumer, PlannedQueue, PreparedQueue, RunningConsumer, ShutdownReport, SlotPools,
+    StopTokens, Tasks, TokioHandles, Unprepared, Wiring, prepare,
 };
 use crate::runtime::observe::QueueEvent;
 use crate::runtime::state::lock;
@@ -219,14 +218,9 @@ impl ConsumerSet {
     async fn prepare(&self, consumers: &[NewConsumer]) -> Option<Result<(), Unprepared>> {
         let queues = consumers.iter().flat_map(|new| new.consumer.queues.clone());
         let (queues, interval) = (queues.collect::<Vec<_>>(), self.wiring.runtime.janitor_interval);
+        let layouts = Arc::clone(self.wiring.layouts());
         let prepare = async move {
-            let each = async |queue: Arc<QueueHandle>| {
-                prepare(&queue, interval).await.map(|old| (queue, old))
-            };
-            let preparing = stream::iter(queues.into_iter().map(each));
-            let found =
-                preparing.buffer_unordered(PREPARED_AT_ONCE).try_collect::<Vec<_>>().await?;
-            report_old(&found);
+            report_old(&prepare(queues, &layouts, interval).await?);
             Ok::<_, Unprepared>(())
         };
         self.tasks.spawn_on(prepare, &self.handles.io).await.ok()
@@ -256,10 +250,10 @@ impl ConsumerSet {
 
 /// Reports once for each new group how many entries it runs that were published before it, in all
 /// partitions of its stream.
-fn report_old(found: &[(Arc<QueueHandle>, u64)]) {
+fn report_old(prepared: &[PreparedQueue]) {
     let mut groups = BTreeMap::new();
-    for (queue, old) in found.iter().filter(|(_, old)| *old > 0) {
-        let context = &queue.context;
+    for PreparedQueue { handle, old, .. } in prepared.iter().filter(|queue| queue.old > 0) {
+        let context = &handle.context;
         let name = (context.whole.as_str(), context.queue().group.as_str());
         groups.entry(name).or_insert((context, 0)).1 += old;
     }
@@ -297,7 +291,5 @@ fn refused(error: impl ToString) -> StartError {
     StartError::Settings(vec![error.to_string()])
 }
 
-/// Many queues are prepared in the time of a few, and the server gets to serve others in between.
-const PREPARED_AT_ONCE: usize = 32;
 /// How long preparations and removals may take to end.
 const STEP_MAX: Duration = Duration::from_secs(2);

@@ -21,7 +21,7 @@ pub(crate) use self::consumer_set::ConsumerSet;
 pub(crate) use self::io_thread::IoThread;
 pub(crate) use self::plan::{PlannedQueue, RuntimeSpec, plan};
 pub use self::plan_view::{GroupPlan, HandlerPlan, Plan, PlannedSetting, SettingOrigin};
-pub(crate) use self::prepare::{Unprepared, prepare};
+pub(crate) use self::prepare::{PreparedQueue, Unprepared, prepare};
 pub(crate) use self::queue_handle::QueueHandle;
 pub(crate) use self::queue_loops::{LoopSupervisor, QueueLoops, StopTokens, Tasks, TokioHandles};
 pub(crate) use self::running_consumer::{NewConsumer, RunningConsumer};

@@ -1,18 +1,22 @@
 //! What has to be there before the loops of a queue start: its group, and the server's clock.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use crate::model::cause::BoxError;
 use crate::model::config::Start;
 use crate::model::error::{ControlError, StartError};
 use crate::model::heartbeat::Heartbeat;
+use crate::publish::layouts::Layouts;
 use crate::runtime::consumer::QueueHandle;
 use crate::runtime::observe::{QueueContext, QueueEvent, wide};
 use crate::runtime::upkeep::heartbeat_interval;
 use crate::store::lacking::lacking;
-use crate::store::{Inlet, Prepared, Queue, StoreError};
+use crate::store::{BeginAt, GroupMade, Inlet, Prepared, Queue, StoreError};
 
 /// A queue that cannot be started, and why.
 #[derive(Debug)]
@@ -35,17 +39,84 @@ impl From<Unprepared> for ControlError {
     }
 }
 
-/// Creates the group where it is missing, and learns the server's clock and whether the group is
-/// paused or has another rate than the code's. How many entries that were published before a new group
-/// has to run.
+/// A queue that is ready to start.
+#[derive(Debug)]
+pub(crate) struct PreparedQueue {
+    pub(crate) handle: Arc<QueueHandle>,
+    /// How many entries that were published before a new group it has to run.
+    pub(crate) old: u64,
+    group: Prepared,
+}
+
+/// Creates the groups of queues where they are missing, and learns of each queue the server's clock and whether
+/// the group is paused or has another rate than the code's.
 pub(crate) async fn prepare(
-    handle: &QueueHandle,
+    queues: Vec<Arc<QueueHandle>>,
+    layouts: &Layouts,
     janitor_interval: Duration,
-) -> Result<u64, Unprepared> {
+) -> Result<Vec<PreparedQueue>, Unprepared> {
+    // The first partition says since when a group exists, so it has the group before the others.
+    let is_first = |handle: &Arc<QueueHandle>| *handle.context.queue() == first_of(&handle.context);
+    let (first, others) = queues.into_iter().partition::<Vec<_>, _>(is_first);
+    let preparing = stream::iter(first).map(async |handle| {
+        let (at, told) = {
+            let context = &handle.context;
+            (BeginAt::Start(context.config.start), layouts.count(&context.whole))
+        };
+        prepare_one(handle, at, Some(told), janitor_interval).await
+    });
+    let mut prepared = preparing.buffer_unordered(PREPARED_AT_ONCE).try_collect::<Vec<_>>().await?;
+    let made = groups_made(&prepared, &others).await?;
+    let preparing = stream::iter(others).map(async |handle| {
+        let at = {
+            let (context, start) = (&handle.context, handle.context.config.start);
+            let number = layouts.number(&context.queue().stream).unwrap_or(0);
+            let made = made.get(&first_of(context)).copied().unwrap_or(GroupMade::New);
+            made.begin_in(number, start)
+        };
+        prepare_one(handle, at, None, janitor_interval).await
+    });
+    let others = preparing.buffer_unordered(PREPARED_AT_ONCE).try_collect::<Vec<_>>().await?;
+    prepared.extend(others);
+    Ok(prepared)
+}
+
+/// Since when groups exist that begin in other partitions than the first one. Each first partition is asked once.
+async fn groups_made(
+    prepared: &[PreparedQueue],
+    others: &[Arc<QueueHandle>],
+) -> Result<HashMap<Queue, GroupMade>, Unprepared> {
+    let created = prepared.iter().filter(|queue| queue.group == Prepared::Created);
+    let created = created.map(|queue| (queue.handle.context.queue().clone(), GroupMade::New));
+    let mut made = created.collect::<HashMap<_, _>>();
+    // A group that begins at the beginning does so everywhere.
+    for handle in others.iter().filter(|handle| handle.context.config.start != Start::Beginning) {
+        let first = first_of(&handle.context);
+        if !made.contains_key(&first) {
+            let answer = handle.context.store.group_made(&first).await;
+            let failed =
+                |error: StoreError| Unprepared { queue: first.clone(), source: error.into() };
+            made.insert(first.clone(), answer.map_err(failed)?);
+        }
+    }
+    Ok(made)
+}
+
+/// The same group in the first partition of its stream, which may be this one.
+fn first_of(context: &QueueContext) -> Queue {
+    Queue { stream: context.whole.clone(), group: context.queue().group.clone() }
+}
+
+async fn prepare_one(
+    handle: Arc<QueueHandle>,
+    at: BeginAt,
+    told: Option<u16>,
+    janitor_interval: Duration,
+) -> Result<PreparedQueue, Unprepared> {
     let (context, clock) = (&handle.context, &handle.health.clock);
     let queue = context.queue();
     let failed = |error: StoreError| Unprepared { queue: queue.clone(), source: error.into() };
-    let prepared = context.store.prepare(queue, context.config.start).await.map_err(failed)?;
+    let prepared = context.store.prepare_at(queue, at, told).await.map_err(failed)?;
     if prepared == Prepared::Recreated {
         context.report.queue(QueueEvent::GroupRecreated);
     }
@@ -89,7 +160,7 @@ pub(crate) async fn prepare(
         let heard = handle.cancels.heard(promoted.cancels, sent).await;
         allow_refusal(context, "read which jobs are cancelled", heard).map_err(failed)?;
     }
-    Ok(old)
+    Ok(PreparedQueue { old, group: prepared, handle })
 }
 
 /// How many entries the stream of a group has that was created at its beginning just now; none where the
@@ -118,3 +189,5 @@ fn allow_refusal<T>(
 
 /// How often the server's clock is read before the first job.
 const CLOCK_READINGS: usize = 3;
+/// Many queues are prepared in the time of a few, and the server gets to serve others in between.
+const PREPARED_AT_ONCE: usize = 32;

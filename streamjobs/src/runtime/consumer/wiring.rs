@@ -13,6 +13,7 @@ use crate::model::name::{ConsumerName, StreamName};
 use crate::model::schedule::Schedule;
 use crate::model::trace::span::SpanHook;
 use crate::publish::client::Client;
+use crate::publish::layouts::Layouts;
 use crate::runtime::attempt::{Dispatcher, Executor, Handlers};
 use crate::runtime::consumer::queue_wiring::{
     QueueSignals, QueueState, ack_flusher, admission, lease_keeper, limit_places, promoter, reader,
@@ -179,6 +180,11 @@ impl Wiring {
             monitors,
             streams,
         }
+    }
+
+    /// Of which partitions streams consist.
+    pub(crate) fn layouts(&self) -> &Arc<Layouts> {
+        self.client.layouts()
     }
 
     /// Wires one queue of a consumer, which counts into `tally` as well. The consumer's queues share

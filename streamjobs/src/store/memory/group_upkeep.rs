@@ -15,18 +15,31 @@ use crate::model::name::ConsumerName;
 use crate::model::record;
 use crate::store::types::{Result, released_for};
 use crate::store::{
-    GroupUpkeep, Inlet, Prepared, Promoted, Queue, Recorded, ServerTime, TypeSight,
+    BeginAt, GroupBirth, GroupMade, GroupUpkeep, Inlet, Prepared, Promoted, Queue, Recorded,
+    ServerTime, TypeSight,
 };
 
 #[async_trait]
 impl GroupUpkeep for MemoryStore {
-    async fn prepare(&self, queue: &Queue, start: Start) -> Result<Prepared> {
-        self.step("prepare", |state| Ok(state.ensure_groups(queue, start).0)).await
+    async fn prepare_at(&self, queue: &Queue, at: BeginAt, told: Option<u16>) -> Result<Prepared> {
+        self.step("prepare", |state| Ok(state.ensure_groups(queue, at, told).0)).await
+    }
+
+    async fn group_made(&self, first: &Queue) -> Result<GroupMade> {
+        self.step("group_made", |state| {
+            let (made, existed) = (state.record(first).made, state.record(first).floor.is_some());
+            Ok(match made {
+                Some(birth) => GroupMade::With(birth),
+                None if existed || state.group(first, Inlet::STREAM).is_ok() => GroupMade::Unknown,
+                None => GroupMade::New,
+            })
+        })
+        .await
     }
 
     async fn recreate(&self, queue: &Queue) -> Result<bool> {
         self.step("recreate", |state| {
-            let (stream, lane) = state.ensure_groups(queue, Start::Beginning);
+            let (stream, lane) = state.ensure_groups(queue, BeginAt::Start(Start::Beginning), None);
             Ok(stream != Prepared::Found || lane)
         })
         .await
@@ -246,20 +259,26 @@ impl MemoryState {
 
     /// Creates the group in every inlet unless it exists: whether it was created in the stream, and in
     /// the lane.
-    fn ensure_groups(&mut self, queue: &Queue, start: Start) -> (Prepared, bool) {
+    fn ensure_groups(&mut self, queue: &Queue, at: BeginAt, told: Option<u16>) -> (Prepared, bool) {
         let existed = self.record(queue).floor.is_some();
         let last = self.stream(queue.stream.as_str()).last;
-        let from = match (self.record(queue).floor, start) {
+        let from = match (self.record(queue).floor, at) {
             // A floor beyond the end belongs to a stream that was deleted.
             (Some(floor), _) if floor > last => EntryId::ZERO,
             (Some(floor), _) => floor,
-            (None, Start::Beginning) => EntryId::ZERO,
-            (None, Start::End) => last,
-            (None, Start::After(id)) => id,
+            (None, BeginAt::Start(Start::Beginning)) => EntryId::ZERO,
+            (None, BeginAt::Start(Start::End)) => last,
+            (None, BeginAt::Start(Start::After(id))) => id,
+            (None, BeginAt::Since(time)) => time.before().min(last),
         };
         let created = self.ensure_group(queue, Inlet::STREAM, from);
         if created {
-            self.record(queue).floor = Some(from);
+            let stored = self.partitions.get(queue.stream.as_str()).copied().unwrap_or(1);
+            let time = Some(ServerTime(self.now()));
+            let told = told.filter(|told| !existed && *told.max(&stored) > 1);
+            let record = self.record(queue);
+            record.made = told.map(|told| GroupBirth { time, told, stored }).or(record.made);
+            record.floor = Some(from);
         }
         let stream = match (created, existed) {
             (false, _) => Prepared::Found,

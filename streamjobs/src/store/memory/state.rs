@@ -17,7 +17,9 @@ use crate::model::heartbeat::Heartbeat;
 use crate::model::name::{ConsumerName, EventId, StreamName};
 use crate::store::trends::TrendStep;
 use crate::store::types::{Result, released_for};
-use crate::store::{Delivery, FenceResult, Hold, Inlet, Queue, SetRate, StandIn, StoreError};
+use crate::store::{
+    Delivery, FenceResult, GroupBirth, Hold, Inlet, Queue, SetRate, StandIn, StoreError,
+};
 
 /// Everything that a server would store.
 #[derive(Clone, Debug)]
@@ -69,6 +71,8 @@ pub(super) struct MemoryState {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Record {
     pub(super) floor: Option<EntryId>,
+    /// What was known when the group was created on a stream with several partitions.
+    pub(super) made: Option<GroupBirth>,
     pub(super) released: u64,
     /// How often operators moved entries, or acknowledged some.
     pub(super) moves: u64,

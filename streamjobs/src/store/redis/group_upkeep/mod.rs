@@ -13,10 +13,12 @@ use crate::model::entry::EntryId;
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
 use crate::store::{
-    GroupUpkeep, Prepared, Promoted, Queue, Recorded, ServerTime, SetRate, TypeSight,
+    BeginAt, GroupBirth, GroupMade, GroupUpkeep, Prepared, Promoted, Queue, Recorded, ServerTime,
+    SetRate, TypeSight,
 };
 
 scripts! {
+    GROUP_MADE = "group_made";
     HEARTBEAT / HEARTBEATS = "heartbeat";
     PREPARE = "prepare";
     PROMOTE / PROMOTIONS = "promote";
@@ -27,12 +29,31 @@ scripts! {
 
 #[async_trait]
 impl GroupUpkeep for RedisStore {
-    async fn prepare(&self, queue: &Queue, start: Start) -> Result<Prepared> {
-        self.ensure_groups(queue, start).await.map(|(stream, _)| stream)
+    async fn prepare_at(&self, queue: &Queue, at: BeginAt, told: Option<u16>) -> Result<Prepared> {
+        self.ensure_groups(queue, at, told).await.map(|(stream, _)| stream)
+    }
+
+    async fn group_made(&self, first: &Queue) -> Result<GroupMade> {
+        let name = GROUP_MADE.name;
+        let keys = [first.stream.as_str(), &first.group_key()];
+        let value = self.run(&GROUP_MADE, &keys, first.group.as_str()).await?;
+        let [state, time, told, stored] = reply::tuple(value, name)?;
+        let time = reply::number(time, name)?;
+        let count = |value| reply::number(value, name).map(|count| count.try_into().unwrap_or(1));
+        Ok(match reply::integer(&state, name)? {
+            0 => GroupMade::New,
+            1 => GroupMade::Unknown,
+            _ => GroupMade::With(GroupBirth {
+                time: (time > 0).then_some(ServerTime(time)),
+                told: count(told)?,
+                stored: count(stored)?,
+            }),
+        })
     }
 
     async fn recreate(&self, queue: &Queue) -> Result<bool> {
-        let (stream, lane) = self.ensure_groups(queue, Start::Beginning).await?;
+        let (stream, lane) =
+            self.ensure_groups(queue, BeginAt::Start(Start::Beginning), None).await?;
         Ok(stream != Prepared::Found || lane)
     }
 
@@ -139,15 +160,23 @@ impl GroupUpkeep for RedisStore {
 
 impl RedisStore {
     /// What became of the group of the stream, and whether that of the lane was created.
-    async fn ensure_groups(&self, queue: &Queue, start: Start) -> Result<(Prepared, bool)> {
-        let start = match start {
-            Start::Beginning => EntryId::ZERO.to_string(),
-            Start::End => "$".to_owned(),
-            Start::After(id) => id.to_string(),
+    async fn ensure_groups(
+        &self,
+        queue: &Queue,
+        at: BeginAt,
+        told: Option<u16>,
+    ) -> Result<(Prepared, bool)> {
+        let start = match at {
+            BeginAt::Start(Start::Beginning) => EntryId::ZERO.to_string(),
+            BeginAt::Start(Start::End) => "$".to_owned(),
+            BeginAt::Start(Start::After(id)) => id.to_string(),
+            BeginAt::Since(time) => format!("<{}", time.before()),
         };
         let [stream, lane] = queue.keys();
         let keys = [&*stream, &lane, &queue.group_key()];
-        let value = self.run(&PREPARE, &keys, (queue.group.as_str(), start)).await?;
+        let told = told.map(|told| told.to_string()).unwrap_or_default();
+        let arguments = (queue.group.as_str(), start, told, queue.stream.partitions_key());
+        let value = self.run(&PREPARE, &keys, arguments).await?;
         let [stream, lane] = reply::tuple(value, PREPARE.name)?;
         let stream = match reply::integer(&stream, PREPARE.name)? {
             0 => Prepared::Found,

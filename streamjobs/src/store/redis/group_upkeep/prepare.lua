@@ -1,20 +1,24 @@
 -- Creates the group on the stream and on the lane unless it exists.
 --
--- KEYS: stream, lane, group hash. ARGV: group, and where a new group begins: an id, or "$" for the
--- end of the stream.
+-- KEYS: stream, lane, group hash. ARGV: group; where a new group begins: an id, "$" for the end of the
+-- stream, or "<" and an id for that id if it is before the end, else for the end; in the first partition of
+-- a stream, of how many partitions the caller was told, else an empty text; and the partition hash of the
+-- stream. A user may lack the right to the last one, so it is not among the keys.
 -- Returns: 0 found, 1 created, or 2 created although it had been there, on the stream; 1 created or 0
 -- found on the lane.
 --
 -- Before: the group may exist or not, on both, and so may the streams.
 -- After: it exists on both. Where it was created on the stream, it begins at the durable floor if
--- there is one, else where the caller says, and that position is the floor now. On the lane it
--- begins at the beginning: what has been acknowledged there is deleted.
+-- there is one, else where the caller says, and that position is the floor now. If the stream has
+-- several partitions, a group that is created in the first one for the first time keeps in `made` when
+-- that was, or 0 if the user may not run TIME, of how many partitions the caller was told, and how many
+-- were stored. On the lane it begins at the beginning: what has been acknowledged there is deleted.
 -- May race with: other processes that prepare or recreate; one of them creates the group.
 --
 -- A floor past the end of the stream belongs to a stream that is gone: nothing in the new stream has
 -- been done, so the group begins at its first entry.
 local stream, lane, hash = KEYS[1], KEYS[2], KEYS[3]
-local group, start = ARGV[1], ARGV[2]
+local group, start, told, partitions = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 -- Where the group begins, and how many entries are before that position, if it can be known. From
 -- that number the server counts the lag, and the heartbeat the entries that were trimmed unread.
@@ -24,13 +28,23 @@ local function beginning()
     or fields_of(reply)
   local last, first = info['last-generated-id'], info['first-entry']
   local floor = redis.call('HGET', hash, 'floor')
-  local from = start == '$' and last or start
+  local from, latest = start == '$' and last or start, string.match(start, '^<(.+)$')
+  if latest then from = precedes(latest, last) and latest or last end
   if floor then from = precedes(last, floor) and '0-0' or floor end
   if not precedes(from, last) then return from, info['entries-added'] end
   if not first or precedes(from, first[1]) then
     return from, info['entries-added'] - info['length']
   end
   return from, nil
+end
+
+-- Writes down what is known of the stream's partitions when the group is created in the first one.
+local function write_made()
+  local stored = redis.pcall('HGET', partitions, 'count')
+  stored = type(stored) == 'string' and string.match(stored, '^%d%d?%d?%d?$') or '1'
+  if math.max(tonumber(told), tonumber(stored)) <= 1 then return end
+  local known, time = pcall(now)
+  redis.call('HSET', hash, 'made', whole(known and time or 0) .. ' ' .. told .. ' ' .. stored)
 end
 
 local made = 0
@@ -43,6 +57,7 @@ if not pending_of(stream, group) then
   end
   made = redis.call('HEXISTS', hash, 'floor') == 1 and 2 or 1
   redis.call('HSET', hash, 'floor', from)
+  if made == 1 and told ~= '' then write_made() end
   local present = not keeps_counts() and data_set()
   if present then redis.call('HSET', hash, 'data-set', present) end
 end
