@@ -6,8 +6,8 @@ use streamjobs::__store::admin::{Cut, Trim, Unfinished};
 use streamjobs::__store::{
     BeginAt, GroupMade, Inlet, Prepared, Queue, ReadRequest, ReaderSetup, ServerTime, StoreError,
 };
-use streamjobs::GroupName;
 use streamjobs::config::{Retention, Start};
+use streamjobs::{EntryId, GroupName};
 
 use super::{BoxError, Case, Stage, append, fields};
 
@@ -90,7 +90,13 @@ pub async fn preparing_twice_changes_nothing(stage: &Stage) -> Case {
 pub async fn a_group_starts_where_it_is_configured_to(stage: &Stage) -> Case {
     let ids = stage.append(3).await?;
     let second = *ids.get(1).ok_or("three ids")?;
-    let starts = [(Start::Beginning, 3), (Start::After(second), 1), (Start::End, 0)];
+    let beyond = EntryId::new(9_999_999_999_999, 7);
+    let starts = [
+        (Start::Beginning, 3),
+        (Start::After(second), 1),
+        (Start::End, 0),
+        (Start::After(beyond), 0),
+    ];
     for (number, (start, expected)) in starts.into_iter().enumerate() {
         let group = GroupName::new(format!("group-{number}"))?;
         let queue = Queue { stream: stage.queue.stream.clone(), group };
@@ -101,6 +107,9 @@ pub async fn a_group_starts_where_it_is_configured_to(stage: &Stage) -> Case {
             .await?;
         let request = ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 9, block: None };
         assert_eq!(reader.read(request).await?.deliveries?.len(), expected, "{start:?}");
+        // What does not exist yet is not skipped.
+        let cursor = stage.store.group_facts(&queue).await?.cursor;
+        assert!(Some(&cursor) <= ids.last(), "{start:?}: {cursor}");
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ pub enum Start {
     Beginning,
     /// After the last entry: only events published after the first start are handled.
     End,
-    /// After the entry with this id.
+    /// After the entry with this id. If the stream, or a partition, ends before it, the group begins at that end.
     After(EntryId),
 }
 

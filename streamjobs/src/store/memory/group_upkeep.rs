@@ -268,7 +268,8 @@ impl MemoryState {
             (Some(floor), _) => floor,
             (None, BeginAt::Start(Start::Beginning)) => EntryId::ZERO,
             (None, BeginAt::Start(Start::End)) => last,
-            (None, BeginAt::Start(Start::After(id))) => id,
+            // Entries that do not exist yet are not skipped.
+            (None, BeginAt::Start(Start::After(id))) => id.min(last),
             (None, BeginAt::Since(time)) => time.before().min(last),
         };
         let created = self.ensure_group(queue, Inlet::STREAM, from);

@@ -170,7 +170,7 @@ impl RedisStore {
             BeginAt::Start(Start::Beginning) => EntryId::ZERO.to_string(),
             BeginAt::Start(Start::End) => "$".to_owned(),
             BeginAt::Start(Start::After(id)) => id.to_string(),
-            BeginAt::Since(time) => format!("<{}", time.before()),
+            BeginAt::Since(time) => time.before().to_string(),
         };
         let [stream, lane] = queue.keys();
         let keys = [&*stream, &lane, &queue.group_key()];

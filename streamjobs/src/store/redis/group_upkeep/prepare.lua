@@ -1,9 +1,9 @@
 -- Creates the group on the stream and on the lane unless it exists.
 --
--- KEYS: stream, lane, group hash. ARGV: group; where a new group begins: an id, "$" for the end of the
--- stream, or "<" and an id for that id if it is before the end, else for the end; in the first partition of
--- a stream, of how many partitions the caller was told, else an empty text; and the partition hash of the
--- stream. A user may lack the right to the last one, so it is not among the keys.
+-- KEYS: stream, lane, group hash. ARGV: group; where a new group begins: after an id, but not after the end
+-- of the stream, or "$" for that end; in the first partition of a stream, of how many partitions the caller
+-- was told, else an empty text; and the partition hash of the stream. A user may lack the right to the last
+-- one, so it is not among the keys.
 -- Returns: 0 found, 1 created, or 2 created although it had been there, on the stream; 1 created or 0
 -- found on the lane.
 --
@@ -28,8 +28,8 @@ local function beginning()
     or fields_of(reply)
   local last, first = info['last-generated-id'], info['first-entry']
   local floor = redis.call('HGET', hash, 'floor')
-  local from, latest = start == '$' and last or start, string.match(start, '^<(.+)$')
-  if latest then from = precedes(latest, last) and latest or last end
+  -- Entries that do not exist yet are not skipped.
+  local from = (start == '$' or precedes(last, start)) and last or start
   if floor then from = precedes(last, floor) and '0-0' or floor end
   if not precedes(from, last) then return from, info['entries-added'] end
   if not first or precedes(from, first[1]) then
