@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use streamjobs::__store::Publish;
-use streamjobs::__store::memory::{MemoryStore, Passage, View, Watch};
+use streamjobs::__store::memory::{Fault, MemoryStore, Passage, View, Watch};
+use streamjobs::config::Start;
+use streamjobs::stream::Unfinished;
 use streamjobs::{Client, Event, Runtime, State, StreamName, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
 
@@ -79,4 +81,31 @@ async fn a_group_loses_nothing_over_a_growth_and_a_start_asks_once_since_when_it
     let _ = new.shutdown().await;
     let done = done.0.lock().unwrap();
     assert!(done.len() == 40 && done.iter().all(|id| id.starts_with("new")), "{done:?}");
+}
+
+/// Else the next start would find it in the first partition, and run old events in the others.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_the_first_partition_keeps_is_removed_nowhere() {
+    let store = MemoryStore::new();
+    let many = client(&store, 4).await;
+    let whole = many.stream("orders").unwrap();
+    let group = whole.group("work").unwrap();
+    assert!(group.create(Start::End).await.unwrap());
+    let having = async || {
+        let mut having = 0;
+        for partition in whole.partitions() {
+            having += usize::from(partition.group("work").unwrap().info().await.is_ok());
+        }
+        having
+    };
+    store.fail_next("destroy_group", Fault::Unreachable);
+    group.destroy(Unfinished::Lose).await.unwrap_err();
+    assert_eq!(having().await, 4);
+    // As after a call that was cut off behind the first partition: another one continues.
+    let first = whole.partitions().remove(0).group("work").unwrap();
+    first.destroy(Unfinished::Lose).await.unwrap();
+    assert_eq!(having().await, 3);
+    group.destroy(Unfinished::Lose).await.unwrap();
+    assert_eq!(having().await, 0);
+    assert!(group.destroy(Unfinished::Lose).await.unwrap_err().to_string().contains("work"));
 }

@@ -265,3 +265,19 @@ async fn a_group_is_created_nowhere_if_the_first_partition_fails() {
         assert_eq!(server.query::<usize>(&["EXISTS", partition.as_str()]), 0, "{partition}");
     }
 }
+
+/// What it would say of a group matters only where the group does not exist.
+#[tokio::test]
+async fn a_missing_right_to_the_groups_hash_does_not_prevent_a_start() {
+    let server = RedisServer::start().unwrap();
+    let all = client(&server.url(), 3).await;
+    assert!(create(&all, "work").await);
+    server.command(&["HDEL", "{orders}:group:work", "made"]);
+    server.command(&["ACL", "SETUSER", "bob", "on", ">secret", "~*", "&*", "+@all", "-hexists"]);
+    let limited = client(&server.url_as("bob", "secret"), 3).await;
+    let work = Work::fine();
+    let running = runtime(&limited, &work).await;
+    publish(&all, "new", 20).await;
+    only(&running, &work, 20, "new").await;
+    let _ = running.shutdown().await;
+}

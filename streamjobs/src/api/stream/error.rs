@@ -180,7 +180,7 @@ impl StreamError {
     }
 
     /// Whether there is no such stream or group.
-    fn is_absence(&self) -> bool {
+    pub(super) fn is_absence(&self) -> bool {
         matches!(self, Self::Missing { .. } | Self::GroupMissing { .. })
     }
 

@@ -258,7 +258,7 @@ impl Group {
 
     /// Creates the group unless it exists; true if it was created, in any partition. A group that was lost before
     /// continues at its durable floor. In partitions that were added to the stream of an existing group, it begins
-    /// as `docs/partitions.md` says.
+    /// as `docs/partitions.md` says; for that, a handle of such a partition also asks the first one.
     ///
     /// # Errors
     ///
@@ -269,14 +269,14 @@ impl Group {
     /// If the future is dropped, the group may or may not be created.
     pub async fn create(&self, start: Start) -> Result<bool, StreamError> {
         let parts = &self.stream.parts;
-        let first = Queue { stream: parts.whole().clone(), group: self.name.clone() };
-        let is_first = |part: &GroupPart| part.queue == first;
-        let (of_first, others) = self.parts().into_iter().partition::<Vec<_>, _>(is_first);
+        let (first, of_first, others) = self.first_and_others();
         let mut created = Vec::with_capacity(others.len() + 1);
         for part in of_first {
             created.push(part.create(BeginAt::Start(start), Some(parts.told())).await?);
         }
-        let made = if others.is_empty() || created.contains(&Prepared::Created) {
+        let is_new = created.contains(&Prepared::Created);
+        // A group that begins at the beginning does so everywhere.
+        let made = if others.is_empty() || is_new || start == Start::Beginning {
             GroupMade::New
         } else {
             let made = self.stream.store.group_made(&first).await;
@@ -335,7 +335,7 @@ impl Group {
     }
 
     /// Removes the group with its retries; its dead letters stay. It is removed from no partition if one
-    /// of them refuses.
+    /// of them refuses, and from the first one before the others: a group that is new there is new everywhere.
     ///
     /// # Errors
     ///
@@ -345,12 +345,31 @@ impl Group {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the group may or may not be removed.
+    /// If the future is dropped, the group may or may not be removed, in each partition. Calling again continues.
     pub async fn destroy(&self, unfinished: Unfinished) -> Result<(), StreamError> {
         if self.stream.parts.count() > 1 {
             self.check_destroy(unfinished).await?;
         }
-        self.each(|part| async move { part.destroy(unfinished).await }).await.map(drop)
+        let (_, of_first, others) = self.first_and_others();
+        let mut destroyed = Vec::with_capacity(others.len() + 1);
+        for part in of_first {
+            match part.destroy(unfinished).await {
+                Err(error) if !error.is_absence() => return Err(error),
+                answer => destroyed.push(answer),
+            }
+        }
+        let others = others.into_iter().map(|part| async move { part.destroy(unfinished).await });
+        destroyed.extend(together(others.collect()).await);
+        present(destroyed).map(drop)
+    }
+
+    /// The group's place in the first partition of the stream, which may not be among those of this handle, that
+    /// partition if it is, and the other partitions.
+    fn first_and_others(&self) -> (Queue, Vec<GroupPart>, Vec<GroupPart>) {
+        let first = Queue { stream: self.stream.parts.whole().clone(), group: self.name.clone() };
+        let is_first = |part: &GroupPart| part.queue == first;
+        let (of_first, others) = self.parts().into_iter().partition(is_first);
+        (first, of_first, others)
     }
 
     /// Whether [`destroy`](Self::destroy) would be refused now; nothing is changed.

@@ -90,15 +90,18 @@ async fn groups_made(
     let created = created.map(|queue| (queue.handle.context.queue().clone(), GroupMade::New));
     let mut made = created.collect::<HashMap<_, _>>();
     // A group that begins at the beginning does so everywhere.
-    for handle in others.iter().filter(|handle| handle.context.config.start != Start::Beginning) {
-        let first = first_of(&handle.context);
-        if !made.contains_key(&first) {
-            let answer = handle.context.store.group_made(&first).await;
-            let failed =
-                |error: StoreError| Unprepared { queue: first.clone(), source: error.into() };
-            made.insert(first.clone(), answer.map_err(failed)?);
+    let asked = others.iter().filter(|handle| handle.context.config.start != Start::Beginning);
+    let asked = asked.map(|handle| (first_of(&handle.context), Arc::clone(handle)));
+    let asked = asked.filter(|(first, _)| !made.contains_key(first)).collect::<HashMap<_, _>>();
+    let asking = stream::iter(asked).map(async |(first, handle)| {
+        let answer = handle.context.store.group_made(&first).await;
+        match answer {
+            Ok(made) => Ok((first, made)),
+            Err(error) => Err(Unprepared { queue: first, source: error.into() }),
         }
-    }
+    });
+    let asked = asking.buffer_unordered(PREPARED_AT_ONCE).try_collect::<Vec<_>>().await?;
+    made.extend(asked);
     Ok(made)
 }
 
@@ -120,8 +123,10 @@ async fn prepare_one(
     if prepared == Prepared::Recreated {
         context.report.queue(QueueEvent::GroupRecreated);
     }
-    let old = match (prepared, context.config.start) {
-        (Prepared::Created, Start::Beginning) => entries_before(context).await.map_err(failed)?,
+    let old = match (prepared, at) {
+        (Prepared::Created, BeginAt::Start(Start::Beginning)) => {
+            entries_before(context).await.map_err(failed)?
+        }
         _ => 0,
     };
     let rights = context.store.rights(std::slice::from_ref(queue)).await;

@@ -6,9 +6,11 @@
 -- and how many were stored for the stream then.
 --
 -- Before, after: nothing is changed. The script that creates the group writes this, if the stream has several
--- partitions. Older versions write nothing.
-local made = redis.call('HGET', KEYS[2], 'made')
+-- partitions. Older versions write nothing. What cannot be read counts as not known: a missing right to the hash
+-- does not prevent a start.
+local made = redis.pcall('HGET', KEYS[2], 'made')
+if type(made) ~= 'string' then made = nil end
 local time, told, stored = string.match(made or '', '^(%d+) (%d+) (%d+)$')
 if time and #time <= 15 and #told <= 4 and #stored <= 4 then return {2, time, told, stored} end
-local existed = made or redis.call('HEXISTS', KEYS[2], 'floor') == 1 or pending_of(KEYS[1], ARGV[1])
+local existed = made or pending_of(KEYS[1], ARGV[1]) or redis.pcall('HEXISTS', KEYS[2], 'floor') ~= 0
 return {existed and 1 or 0, 0, 0, 0}
