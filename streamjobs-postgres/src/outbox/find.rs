@@ -38,18 +38,24 @@ pub(super) const FIND_ALL: &str = concat!(
 /// The oldest rows from an id on, and the rows below it of some streams. Rows of streams in
 /// back-off are passed over once: the next look starts behind them.
 ///
-/// The id is `$4`, or the lowest of the ids `$6` whose transaction `$5` has ended. The streams are
-/// in `$7`, with the lowest id of each in `$8`. The server reads no row below these ids, because it
-/// may still hold all rows that were ever moved, as long as a transaction with an old snapshot is
-/// open. The condition on `refused` is written so that the index of streams does not serve it: that
-/// index would be read from end to end.
+/// The id is `$4`, or the lowest of the ids `$6` whose transaction `$5` has ended, and of the ids
+/// `$8` if a transaction with the number `$7` or a higher one has. The streams are in `$9`, with the
+/// lowest id of each in `$10`. The server reads no row below these ids, because it may still hold all
+/// rows that were ever moved, as long as a transaction with an old snapshot is open. The condition on
+/// `refused` is written so that the index of streams does not serve it: that index would be read from
+/// end to end.
 pub(super) const FIND_FROM: &str = concat!(
     "WITH base (id) AS MATERIALIZED (
-        SELECT least($4::bigint, min(t.id)) FROM unnest($5::text[], $6::bigint[]) AS t (number, id)
-        WHERE pg_visible_in_snapshot(t.number::xid8, pg_current_snapshot())
+        SELECT least($4::bigint, (
+            SELECT min(t.id) FROM unnest($5::text[], $6::bigint[]) AS t (number, id)
+            WHERE pg_visible_in_snapshot(t.number::xid8, pg_current_snapshot())
+        ), (
+            SELECT min(t.id) FROM unnest($7::text[], $8::bigint[]) AS t (number, id)
+            WHERE t.number::xid8 < pg_snapshot_xmax(pg_current_snapshot())
+        ))
     ), due (id) AS (
         (SELECT o.id
-         FROM unnest($7::text[], $8::bigint[]) AS s (stream, id) CROSS JOIN LATERAL (
+         FROM unnest($9::text[], $10::bigint[]) AS s (stream, id) CROSS JOIN LATERAL (
             SELECT o.id FROM streamjobs.outbox o
             WHERE o.refused IS NULL AND o.stream = s.stream
                 AND o.id >= s.id AND o.id < (SELECT id FROM base)

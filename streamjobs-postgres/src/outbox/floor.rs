@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 /// The state of the database right before a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
-    /// Transactions from this number on had not begun to write.
+    /// The number after the highest one whose transaction has ended.
     next: u64,
     /// Transactions below it that had not ended.
     running: Vec<u64>,
+    /// Transactions from this number on had not begun to write. Those from `next` on had, and run: a snapshot does
+    /// not list them.
+    begun: u64,
     /// The last id that was given to a row, if this role may know it.
     last_id: Option<i64>,
     /// When the database was asked, and when it had answered.
@@ -25,6 +28,10 @@ pub(super) struct Start {
     /// starts there.
     pub(super) transactions: Vec<String>,
     pub(super) ids: Vec<i64>,
+    /// Transactions from these numbers on are not known one by one. If one of them has ended, the look starts at the
+    /// id.
+    pub(super) unlisted: Vec<String>,
+    pub(super) unlisted_ids: Vec<i64>,
     /// Streams that have rows below the base, and the lowest id of these.
     pub(super) streams: Vec<String>,
     pub(super) stream_ids: Vec<i64>,
@@ -49,7 +56,9 @@ pub(super) struct Look {
 ///
 /// Rows of a transaction that commits late are below rows that were already moved. So for each
 /// transaction that ran at the last look, this keeps the lowest id that its rows may have; once the
-/// transaction has ended, the next look starts there. Three kinds of rows escape this: a refused
+/// transaction has ended, the next look starts there. A snapshot lists only the transactions below the highest number
+/// that has ended. Of those above it, which run or began to write just now, this keeps the lowest id of all from a
+/// number on, and looks there once one of them has ended. Three kinds of rows escape this: a refused
 /// one that is to be tried again, one whose id the writer chose, and one whose id was drawn more
 /// than a second before its transaction had a number. A look at everything, which is made [now and
 /// then](Self::start), finds those.
@@ -61,9 +70,12 @@ pub(super) struct Floor {
     behind: HashMap<String, i64>,
     /// The transactions that ran at the last look, and the lowest id of their rows.
     running: BTreeMap<u64, i64>,
+    /// From which transaction on, up to the next entry, rows have at least this id. It is kept for transactions that no
+    /// snapshot has listed yet.
+    unlisted: BTreeMap<u64, i64>,
     /// The lowest id of a row of a transaction that began after the last look.
     settled: i64,
-    /// The transaction that came next at the last look.
+    /// The number after the highest one whose transaction had ended at the last look.
     next: u64,
     /// The last id, as it was read a while ago, and when.
     last_id: Option<(i64, Instant)>,
@@ -74,14 +86,21 @@ pub(super) struct Floor {
 }
 
 impl Moment {
-    /// From a snapshot as the server writes it: `xmin:xmax:running,running`.
-    pub(super) fn new(snapshot: &str, last_id: Option<i64>, asked: Instant) -> Option<Self> {
+    /// From a snapshot as the server writes it: `xmin:xmax:running,running`, and from how many numbers the server has
+    /// given to transactions from `xmax` on.
+    pub(super) fn new(
+        snapshot: &str,
+        unlisted: i32,
+        last_id: Option<i64>,
+        asked: Instant,
+    ) -> Option<Self> {
         let (_, rest) = snapshot.split_once(':')?;
         let (next, running) = rest.split_once(':')?;
         let running = running.split(',').filter(|number| !number.is_empty());
         let running = running.map(|number| number.parse().ok()).collect::<Option<_>>()?;
-        let (next, answered) = (next.parse().ok()?, Instant::now());
-        Some(Self { next, running, last_id, asked, answered })
+        let (next, answered) = (next.parse::<u64>().ok()?, Instant::now());
+        let begun = next.saturating_add(u64::try_from(unlisted).ok()?);
+        Some(Self { next, running, begun, last_id, asked, answered })
     }
 }
 
@@ -105,8 +124,11 @@ impl Floor {
         }
         let below = self.running.iter().filter(|(_, id)| **id < self.base);
         let (transactions, ids) = below.map(|(number, id)| (number.to_string(), *id)).unzip();
+        let below = self.unlisted.iter().filter(|(_, id)| **id < self.base);
+        let (unlisted, unlisted_ids) = below.map(|(from, id)| (from.to_string(), *id)).unzip();
         let (streams, stream_ids) = self.behind.clone().into_iter().unzip();
-        Some(Start { base: self.base, transactions, ids, streams, stream_ids })
+        let base = self.base;
+        Some(Start { base, transactions, ids, unlisted, unlisted_ids, streams, stream_ids })
     }
 
     /// The lowest id that may wait.
@@ -134,7 +156,8 @@ impl Floor {
         let Look { moment, whole, reached, blocked, left } = look;
         // Rows that the look passed over may be as low as where it started.
         let ended = self.running.iter().filter(|(number, _)| !moment.running.contains(number));
-        let from = ended.map(|(_, id)| *id).chain([self.base]).min().unwrap_or_default();
+        let ended = ended.chain(self.unlisted.range(..moment.next)).map(|(_, id)| *id);
+        let from = ended.chain([self.base]).min().unwrap_or_default();
         // The look did not get beyond the rows of these streams.
         let within = reached.filter(|id| *id < self.base && from == self.base && whole.is_none());
         let mut behind = HashMap::new();
@@ -151,11 +174,16 @@ impl Floor {
             *lowest = id.min(*lowest);
         }
         self.behind = behind;
-        // A transaction that is new here began after the last look.
-        let lowest = |number: &u64| self.running.get(number).copied().unwrap_or(self.settled);
-        self.running = moment.running.iter().map(|number| (*number, lowest(number))).collect();
+        let lowest = |number: &u64| (*number, self.lowest_of(*number));
+        self.running = moment.running.iter().map(lowest).collect();
         self.next = moment.next;
+        self.forget_listed(&moment);
         self.settle(&moment);
+        // Of the transactions that begin from now on.
+        let is_known = self.unlisted.values().next_back() == Some(&self.settled);
+        if !is_known && self.unlisted.len() < UNLISTED_MAX {
+            self.unlisted.insert(moment.begun, self.settled);
+        }
         self.base = match (within, reached) {
             (Some(_), _) => self.base,
             (None, Some(id)) => self.settled.min(id.saturating_add(1)),
@@ -167,6 +195,19 @@ impl Floor {
         if let Some(took) = whole {
             self.whole_at = Some(moment.answered + WHOLE_EVERY.max(took * WHOLE_SHARE));
         }
+    }
+
+    /// The lowest id of the rows of a transaction.
+    fn lowest_of(&self, number: u64) -> i64 {
+        let unlisted = || self.unlisted.range(..=number).next_back().map(|(_, id)| *id);
+        self.running.get(&number).copied().or_else(unlisted).unwrap_or_default()
+    }
+
+    /// All transactions below the highest number that has ended are listed.
+    fn forget_listed(&mut self, moment: &Moment) {
+        let lowest = self.lowest_of(moment.next);
+        self.unlisted = self.unlisted.split_off(&moment.next);
+        self.unlisted.entry(moment.next).or_insert(lowest);
     }
 
     /// A transaction has a number from its first write on, but a row may have its id shortly before
@@ -192,6 +233,8 @@ const DOUBLED_MAX: u32 = 6;
 const WHOLE_EVERY: Duration = Duration::from_secs(60);
 /// Looks at everything may take a twentieth of the time.
 const WHOLE_SHARE: u32 = 20;
+/// The most ids that are remembered of transactions that no snapshot lists. Those that begin after that count as older.
+const UNLISTED_MAX: usize = 1_000;
 /// The most streams with rows below the base that are remembered.
 const STREAMS_MAX: usize = 1_000;
 
@@ -201,11 +244,16 @@ mod tests {
 
     /// A look at this second of a clock, with the transactions that ran.
     fn look(start: Instant, second: u64, running: &str, last_id: i64) -> Look {
+        look_at(start, second, (100 + second, running, 0), last_id)
+    }
+
+    /// A look with this snapshot: the number after the highest one that ended, what ran below it, and how many
+    /// numbers were given from it on.
+    fn look_at(start: Instant, second: u64, snapshot: (u64, &str, i32), last_id: i64) -> Look {
+        let (next, running, unlisted) = snapshot;
         let asked = start + Duration::from_secs(second);
-        let mut moment =
-            Moment::new(&format!("1:{}:{running}", 100 + second), Some(last_id), asked);
-        moment.as_mut().unwrap().answered = asked;
-        let moment = moment.unwrap();
+        let moment = Moment::new(&format!("1:{next}:{running}"), unlisted, Some(last_id), asked);
+        let moment = Moment { answered: asked, ..moment.unwrap() };
         Look { moment, whole: None, reached: None, blocked: Vec::new(), left: Vec::new() }
     }
 
@@ -255,6 +303,50 @@ mod tests {
         assert_eq!((base, transactions, ids), (91, vec!["101".into(), "103".into()], vec![51, 71]));
         floor.apply(look(start, 5, "103", 90));
         assert_eq!(floor.start(start).unwrap().transactions, ["103"]);
+    }
+
+    #[test]
+    fn a_transaction_that_no_snapshot_lists_is_looked_for_from_where_it_began() {
+        let start = Instant::now();
+        let mut floor = Floor::default();
+        for second in 0..2 {
+            let whole = Some(Duration::ZERO);
+            floor.apply(Look { whole, ..look_at(start, second, (200, "", 0), 50) });
+        }
+        floor.apply(look_at(start, 2, (200, "", 1), 70));
+        floor.apply(look_at(start, 3, (200, "", 1), 90));
+        floor.apply(look_at(start, 4, (200, "", 2), 90));
+        let unlisted = |floor: &Floor| {
+            let Start { base, unlisted, unlisted_ids, transactions, .. } =
+                floor.start(start).unwrap();
+            assert_eq!((base, transactions), (91, Vec::<String>::new()));
+            unlisted.into_iter().zip(unlisted_ids).collect::<Vec<_>>()
+        };
+        assert_eq!(unlisted(&floor), [("200".into(), 51), ("201".into(), 71)]);
+        // 202 has begun meanwhile and ends first: the look starts where 200 began, and both are listed now.
+        floor.apply(Look {
+            blocked: vec!["a".into()],
+            ..look_at(start, 5, (203, "200,201", 1), 90)
+        });
+        let Start { transactions, ids, unlisted, stream_ids, .. } = floor.start(start).unwrap();
+        assert_eq!((transactions, ids), (vec!["200".into(), "201".into()], vec![51, 71]));
+        assert_eq!((unlisted, stream_ids), (vec![], vec![51]));
+    }
+
+    #[test]
+    fn many_transactions_that_no_snapshot_lists_take_little_memory() {
+        let start = Instant::now();
+        let mut floor = looked(start);
+        for second in 2..5_000 {
+            let begun = i32::try_from(second).unwrap();
+            floor.apply(look_at(start, second, (102, "", begun), 50 + i64::from(begun)));
+        }
+        assert_eq!(floor.unlisted.len(), UNLISTED_MAX);
+        assert_eq!((floor.lowest_of(102), floor.lowest_of(200)), (51, 148));
+        let last = floor.unlisted.values().next_back().copied();
+        assert_eq!(Some(floor.lowest_of(4_000)), last);
+        floor.apply(look_at(start, 5_000, (5_200, "4000", 0), 6_000));
+        assert_eq!((Some(floor.lowest_of(4_000)), floor.unlisted.len()), (last, 1));
     }
 
     #[test]
@@ -352,14 +444,16 @@ mod tests {
         let start = Instant::now();
         for (number, id) in [(90, Some(50)), (200, Some(49)), (200, None)] {
             let mut floor = looked(start);
-            let moment = Moment::new(&format!("1:{number}:"), id, start).unwrap();
+            let moment = Moment::new(&format!("1:{number}:"), 0, id, start).unwrap();
             floor.check(&moment);
             assert_eq!(floor.start(start), None, "{number} {id:?}");
         }
         let mut floor = looked(start);
         floor.check(&look(start, 2, "", 50).moment);
         assert!(floor.start(start).is_some());
-        assert_eq!(Moment::new("1:x:", None, start), None);
-        assert_eq!(Moment::new("1:9:3,4", None, start).unwrap().running, [3, 4]);
+        assert_eq!(Moment::new("1:x:", 0, None, start), None);
+        assert_eq!(Moment::new("1:9:", -1, None, start), None);
+        let moment = Moment::new("1:9:3,4", 2, None, start).unwrap();
+        assert_eq!((moment.running, moment.next, moment.begun), (vec![3, 4], 9, 11));
     }
 }

@@ -166,9 +166,9 @@ impl OutboxMover {
     /// The present moment if this relay is elected, until the transaction ends.
     async fn elect(&self, transaction: &mut PgConnection) -> Result<Option<Moment>, sqlx::Error> {
         let asked = Instant::now();
-        let (is_elected, are_rows_hidden, snapshot, last_id) = self
+        let (is_elected, are_rows_hidden, snapshot, unlisted, last_id) = self
             .postgres
-            .query_as::<(bool, bool, String, Option<i64>)>(ELECT)
+            .query_as::<(bool, bool, String, i32, Option<i64>)>(ELECT)
             .bind(["streamjobs:outbox:", self.postgres.schema().as_str()].concat())
             .fetch_one(transaction)
             .await?;
@@ -178,8 +178,9 @@ impl OutboxMover {
         if !is_elected {
             return Ok(None);
         }
-        let moment = Moment::new(&snapshot, last_id, asked);
-        moment.map(Some).ok_or_else(|| sqlx::Error::Protocol(format!("snapshot {snapshot:?}")))
+        let moment = Moment::new(&snapshot, unlisted, last_id, asked);
+        let unknown = || format!("snapshot {snapshot:?} and {unlisted} numbers from its end on");
+        moment.map(Some).ok_or_else(|| sqlx::Error::Protocol(unknown()))
     }
 
     /// Whether there is time to publish: a relay that hangs loses the election. After a long look,
@@ -221,6 +222,7 @@ impl OutboxMover {
         let is_whole = start.is_none();
         if let Some(start) = start {
             find = find.bind(start.base).bind(start.transactions).bind(start.ids);
+            find = find.bind(start.unlisted).bind(start.unlisted_ids);
             find = find.bind(start.streams).bind(start.stream_ids);
         }
         if is_whole {
@@ -393,10 +395,13 @@ const ROWS_HIDDEN: &str = "row-level security of the table outbox hides events f
 /// statistics: the statistics of a queue are always outdated, and a scan of the whole table is
 /// never right. An outbox whose rows are hidden would look empty.
 ///
-/// The snapshot is older than the one of the statement that finds rows, and the last id is `NULL`
-/// for a role that may not read it.
+/// The snapshot is older than the one of the statement that finds rows. It lists no transaction whose number is above
+/// all that have ended, so `age` says how many numbers were given from there on; it reads the server's counter after
+/// the snapshot was taken, as this transaction has no number of its own. The last id is `NULL` for a role that may not
+/// read it.
 const ELECT: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)),
     row_security_active('streamjobs.outbox'), pg_current_snapshot()::text,
+    age(pg_snapshot_xmax(pg_current_snapshot())::xid),
     (SELECT CASE WHEN has_sequence_privilege(s.ids, 'SELECT')
                  THEN pg_sequence_last_value(s.ids) END
      FROM (SELECT to_regclass('streamjobs.outbox_id_seq')::oid) AS s (ids)),

@@ -6,6 +6,7 @@ use sqlx::{Executor, PgPool, Postgres as Pg, Transaction};
 use streamjobs::Runtime;
 use streamjobs_postgres::Postgres;
 use streamjobs_tests::eventually::eventually_async;
+use streamjobs_tests::postgres::PgServer;
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 
 use crate::app::{App, DEADLINE, Order, quick};
@@ -101,6 +102,64 @@ async fn an_event_that_commits_late_is_moved_before_later_ones_of_its_key() {
     old.commit().await.unwrap();
     publish(&app, &of("alice", "2")).await;
     assert_eq!(stored(&app), ["1", "late", "2"]);
+    let _ = runtime.shutdown().await;
+}
+
+/// A relay that has moved an event and is idle, on a server of its own: transactions of other tests would show in its snapshots.
+async fn idle_relay() -> (App, PgServer, Runtime) {
+    let server = PgServer::start().unwrap();
+    let app = App::on(server.database().await).await;
+    let relay = app.postgres.relay().poll(Duration::from_millis(20));
+    let runtime = quick(Runtime::builder(&app.client).handlers([])).service(relay);
+    let runtime = runtime.start().await.unwrap();
+    publish(&app, &of("bob", "1")).await;
+    // Meanwhile it notifies itself, once.
+    settled(&app).await;
+    (app, server, runtime)
+}
+
+/// An event in a transaction that stays open.
+async fn open(app: &App, order: &Order) -> Transaction<'static, Pg> {
+    let mut transaction = app.pool.begin().await.unwrap();
+    app.postgres.publisher().publish_in(&mut transaction, order).await.unwrap();
+    transaction
+}
+
+/// Waits until ids that were drawn before count as given out, which takes two looks with a second in between.
+async fn settled(app: &App) {
+    let (began, (scans, _)) = (Instant::now(), read(app).await);
+    eventually_async(DEADLINE, "the relay looks for a while", async || {
+        began.elapsed() > Duration::from_secs(3) && read(app).await.0 > scans + 10
+    })
+    .await;
+}
+
+/// A snapshot lists no transaction whose number is above all numbers that have ended.
+#[tokio::test]
+async fn an_event_that_commits_late_and_alone_is_moved_before_later_ones_of_its_key() {
+    let (app, _server, runtime) = idle_relay().await;
+    let late = open(&app, &of("alice", "late")).await;
+    settled(&app).await;
+    late.commit().await.unwrap();
+    publish(&app, &of("alice", "2")).await;
+    assert_eq!(stored(&app), ["1", "late", "2"]);
+    let _ = runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn of_transactions_at_once_the_last_to_begin_is_waited_for_as_the_first() {
+    let (app, _server, runtime) = idle_relay().await;
+    let first = open(&app, &of("alice", "late")).await;
+    let between = open(&app, &of("bob", "2")).await;
+    let last = open(&app, &of("carol", "late")).await;
+    settled(&app).await;
+    between.commit().await.unwrap();
+    settled(&app).await;
+    last.commit().await.unwrap();
+    publish(&app, &of("carol", "3")).await;
+    first.commit().await.unwrap();
+    publish(&app, &of("alice", "4")).await;
+    assert_eq!(stored(&app), ["1", "2", "late", "3", "late", "4"]);
     let _ = runtime.shutdown().await;
 }
 
