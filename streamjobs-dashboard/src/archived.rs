@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use crate::fault::Fault;
 use crate::format::Counted;
 
-/// The archive of dead letters.
+/// The archive of dead letters, of the streams that are shown.
 #[cfg(feature = "postgres")]
-pub(crate) type Archive = streamjobs_postgres::Postgres;
+pub(crate) type Archive = streamjobs_postgres::letters::DeadLetters;
 /// Uninhabited: without the feature there is no archive.
 #[cfg(not(feature = "postgres"))]
 #[derive(Clone, Debug)]
@@ -60,9 +60,26 @@ impl Archived {
     }
 }
 
+/// The archive with the letters of these streams alone.
+#[cfg(feature = "postgres")]
+pub(crate) fn of_streams(
+    archive: Archive,
+    streams: impl IntoIterator<Item = StreamName>,
+) -> Archive {
+    archive.of_streams(streams)
+}
+
+#[cfg(not(feature = "postgres"))]
+pub(crate) fn of_streams(
+    archive: Archive,
+    _streams: impl IntoIterator<Item = StreamName>,
+) -> Archive {
+    match archive {}
+}
+
 #[cfg(feature = "postgres")]
 async fn count(archive: &Archive) -> Counts {
-    let view = archive.dead_letters().view();
+    let view = archive.view();
     match tokio::time::timeout(ANSWER_MAX, view.open()).await {
         Ok(Ok(open)) => {
             let counted = open.by_group.into_iter().map(|open| {

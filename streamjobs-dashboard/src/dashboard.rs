@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::access::Authorizer;
 use crate::alerts::AlertLog;
-use crate::archived::Archive;
+use crate::archived::{self, Archive};
 use crate::audit::{Audit, Audited};
 use crate::payload::{Redactor, Shown};
 use crate::routes;
@@ -123,18 +123,25 @@ pub struct DashboardBuilder {
 }
 
 impl DashboardBuilder {
-    /// The streams to show, and no others. By default, those of all handlers that are linked into this
-    /// program. Streams whose name is set at run time have to be listed here.
+    /// The streams to show, and no others: their partitions, as far as the client knows them, the letters that the
+    /// archive has of these, and alerts about them. Actions reach nothing else.
+    ///
+    /// By default, the streams of all handlers that are linked into this program, and the whole archive and all
+    /// alerts. Streams whose name is set at run time have to be listed here.
     pub fn streams(mut self, streams: impl IntoIterator<Item = StreamName>) -> Self {
         self.streams = Some(streams.into_iter().collect());
         self
     }
 
     /// The archive whose dead letters are shown as well. None by default.
+    ///
+    /// With [`streams`](Self::streams), only their letters are shown, redriven and deleted, and only redrives whose
+    /// selection names no other streams are shown and continued: those that were requested through such a dashboard,
+    /// or for one of the streams.
     #[cfg(feature = "postgres")]
     #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
     pub fn archive(mut self, postgres: &streamjobs_postgres::Postgres) -> Self {
-        self.archive = Some(postgres.clone());
+        self.archive = Some(postgres.dead_letters());
         self
     }
 
@@ -177,14 +184,23 @@ impl DashboardBuilder {
 
     /// Builds the dashboard.
     pub fn build(self) -> Dashboard {
+        let parts = |stream: &StreamName| self.client.partitions(stream);
+        let only = self.streams.as_ref().map(|streams| streams.iter().flat_map(parts).collect());
+        let archive = match (self.archive, &only) {
+            (Some(archive), Some(only)) => {
+                Some(archived::of_streams(archive, BTreeSet::iter(only).cloned()))
+            }
+            (archive, _) => archive,
+        };
         let streams = self.streams.unwrap_or_else(linked).into_iter().collect::<Vec<_>>();
         let sampler =
-            Sampler::new(self.client.clone(), streams.clone(), self.refresh, self.archive.clone());
+            Sampler::new(self.client.clone(), streams.clone(), self.refresh, archive.clone());
         let state = State {
             client: self.client,
             streams,
+            only,
             authorizer: self.authorizer,
-            archive: self.archive,
+            archive,
             alerts: self.alerts,
             audit: self.audit,
             redactor: self.redactor,

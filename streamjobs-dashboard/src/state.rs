@@ -1,5 +1,6 @@
 //! State that all pages share.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ use crate::trends::TrendCache;
 pub(crate) struct State {
     pub(crate) client: Client,
     pub(crate) streams: Vec<StreamName>,
+    /// The streams to which the application has limited this dashboard, and their partitions, if it has.
+    pub(crate) only: Option<BTreeSet<StreamName>>,
     pub(crate) authorizer: Box<dyn AnyAuthorizer>,
     pub(crate) archive: Option<Archive>,
     pub(crate) alerts: AlertLog,
@@ -48,6 +51,13 @@ impl State {
         let stream = self.client.stream(name).ok().filter(|_| shown);
         stream
             .ok_or_else(|| Fault::not_found("This dashboard does not show a stream of that name."))
+    }
+
+    /// Whether something about a stream that comes from elsewhere, such as an alert, may be shown.
+    pub(crate) fn may_show(&self, stream: &str) -> bool {
+        let is_shown =
+            |only: &BTreeSet<StreamName>| only.iter().any(|name| name.as_str() == stream);
+        self.only.as_ref().is_none_or(is_shown)
     }
 
     /// The scheduled events of a stream that this dashboard shows. It need not exist.

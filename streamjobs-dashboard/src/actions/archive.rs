@@ -4,7 +4,8 @@ use axum::response::Response;
 use maud::html;
 use streamjobs::EventId;
 use streamjobs_postgres::letters::{
-    LetterId, PlanView, Redrive, RedriveError, RedriveId, Request, Selection,
+    DeadLetters, LetterId, LetterState, PlanView, Redrive, RedriveError, RedriveId, Request,
+    Selection,
 };
 
 use super::{ActionRequest, act};
@@ -53,18 +54,27 @@ pub(crate) async fn redrive(form: PostedForm) -> Response {
         _ => "archived letters, with an invalid reason".to_owned(),
     };
     let work = async {
+        let letters = archive::letters(&form.ctx.state)?;
         let ids = ids(&form)?;
         let selection = match ids.is_empty() {
-            false => Selection::new().ids(ids),
+            false => named(&letters, Selection::new().ids(ids)).await?,
             true if form.get("all") == Some("1") => archive::selection(&form),
             true => return Err(Fault::bad_request("No letter is selected.")),
         };
         let request = Request::new(form.ctx.access.who(), why);
-        let redriving = archive::letters(&form.ctx.state)?.redrive(selection, request);
+        let redriving = letters.redrive(selection, request);
         // The redrive is stored from here on, and can be resumed if this request is cancelled.
         Ok(summary(&redriving.start(&form.ctx.state.client).await?))
     };
     act(&form.ctx, action_request(&form, Action::Redrive, target), Box::pin(work)).await
+}
+
+/// The selection, if the archive has any of its letters, in whatever state.
+async fn named(letters: &DeadLetters, selection: Selection) -> Result<Selection, Fault> {
+    match in_time(letters.count(&selection.clone().state(LetterState::All))).await? {
+        0 => Err(Fault::not_found("The archive does not have these letters.")),
+        _ => Ok(selection),
+    }
 }
 
 /// Resumes an interrupted redrive.
@@ -82,7 +92,7 @@ pub(crate) async fn resume(form: PostedForm) -> Response {
     act(&form.ctx, action_request(&form, Action::Redrive, target), Box::pin(work)).await
 }
 
-/// Deletes all letters of a letter's event.
+/// Deletes all letters of a letter's event, on the streams that are shown.
 pub(crate) async fn forget(form: PostedForm) -> Response {
     let target = match ids(&form).as_deref() {
         Ok([id]) => format!("the event of letter {id}"),

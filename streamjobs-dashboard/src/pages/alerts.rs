@@ -20,12 +20,14 @@ pub(crate) async fn show(ctx: RequestContext) -> Response {
 async fn view(ctx: &RequestContext) -> Result<View, Fault> {
     let snapshot = ctx.state.sampler.sample().await;
     let trail = vec![("Overview".to_owned(), ctx.base.root())];
+    let mut recent = ctx.state.alerts.latest();
+    recent.retain(|recorded| ctx.state.may_show(&recorded.alert.stream));
     let body = html! {
         h1 { "Alerts" }
         h2 { "Problems now" }
         (overview::banner(ctx, &snapshot))
         h2 { "Recent alerts of this process" }
-        (alerts(ctx, &ctx.state.alerts.latest()))
+        (alerts(ctx, &recent))
         h2 { "Recent actions in this dashboard" }
         (actions(&ctx.state.audit.latest()))
     };

@@ -50,8 +50,10 @@ pub(crate) fn archive_view(state: &State) -> Result<ArchiveView, Fault> {
 
 /// The archive for actions.
 pub(crate) fn letters(state: &State) -> Result<DeadLetters, Fault> {
-    let archive = state.archive.as_ref().map(streamjobs_postgres::Postgres::dead_letters);
-    archive.ok_or_else(|| Fault::not_found("This dashboard is not connected to an archive."))
+    state
+        .archive
+        .clone()
+        .ok_or_else(|| Fault::not_found("This dashboard is not connected to an archive."))
 }
 
 impl From<QueryError> for Fault {

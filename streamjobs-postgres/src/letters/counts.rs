@@ -61,6 +61,7 @@ impl DeadLetters {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn count(&self, selection: &Selection) -> Result<u64, QueryError> {
+        let selection = &self.scope.of(selection);
         self.check(selection).await?;
         let failed = |source| QueryError::database("count", source);
         let mut reading = self.postgres.begin_reading().await.map_err(failed)?;
@@ -107,6 +108,7 @@ impl DeadLetters {
         statement: &'static str,
         read: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
     ) -> Result<Vec<T>, QueryError> {
+        let selection = &self.scope.of(selection);
         self.check(selection).await?;
         let failed = |source| QueryError::database("count", source);
         let mut reading = self.postgres.begin_reading().await.map_err(failed)?;

@@ -5,10 +5,10 @@ use super::letter::columns;
 use super::selection::{Path, matching};
 
 /// The statements for selections that one index serves. Each has the parameters of [`matching!`] and
-/// then $14, the letter to begin behind.
+/// then $15, the letter to begin behind.
 #[derive(Debug)]
 pub(super) struct Statements {
-    /// Dead letters, at most $15.
+    /// Dead letters, at most $16.
     pub(super) list: &'static str,
     /// The last dead letter that is examined, if there are at least as many as the limit.
     pub(super) end: &'static str,
@@ -58,7 +58,7 @@ macro_rules! statements {
                 matching!(),
                 " ",
                 $shown,
-                " LIMIT $15",
+                " LIMIT $16",
             ),
             end: concat!("SELECT id FROM ", examined!("l.id", $where, $order), " OFFSET 9999"),
             kinds: concat!(
@@ -104,7 +104,7 @@ macro_rules! if_open {
 /// Few by themselves, so they are sorted after they are found.
 const NAMED: Statements = statements!(
     "($13::bigint[] IS NULL OR l.id = ANY ($13)) AND ($6::text IS NULL OR l.event_id = $6)
-     AND ($14::bigint IS NULL OR l.id < $14)",
+     AND ($15::bigint IS NULL OR l.id < $15)",
     "",
     "ORDER BY l.id DESC"
 );
@@ -112,7 +112,7 @@ const NAMED: Statements = statements!(
 /// With an equality instead of the ranges, the server might scan the table in the order of the ids,
 /// for one fingerprint among thousands.
 const OF_FINGERPRINT: Statements = statements!(
-    "(l.fingerprint, l.id) < ($5::text, coalesce($14::bigint, 9223372036854775807))
+    "(l.fingerprint, l.id) < ($5::text, coalesce($15::bigint, 9223372036854775807))
      AND l.fingerprint >= $5::text",
     "ORDER BY l.fingerprint DESC, l.id DESC"
 );
@@ -123,7 +123,7 @@ const OF_FINGERPRINT: Statements = statements!(
 const OF_GROUP: Statements = statements!(
     concat!(
         "l.stream = $1::text
-         AND (l.group_name, l.id) < ($2::text, coalesce($14::bigint, 9223372036854775807))
+         AND (l.group_name, l.id) < ($2::text, coalesce($15::bigint, 9223372036854775807))
          AND l.group_name >= $2::text",
         if_open!()
     ),
@@ -131,9 +131,9 @@ const OF_GROUP: Statements = statements!(
 );
 
 const NEWEST: Statements =
-    statements!(concat!("($14::bigint IS NULL OR l.id < $14)", if_open!()), "ORDER BY l.id DESC");
+    statements!(concat!("($15::bigint IS NULL OR l.id < $15)", if_open!()), "ORDER BY l.id DESC");
 
-/// The groups are found by skipping through the index of open letters, and counted in it.
+/// The groups are found by skipping through the index of open letters, and counted in it. The streams are in $1.
 pub(super) const OPEN: &str = "WITH RECURSIVE queues (stream, group_name) AS (
          (SELECT l.stream, l.group_name FROM streamjobs.dead_letters l
           WHERE l.redriven_at IS NULL AND NOT l.known_done
@@ -146,7 +146,7 @@ pub(super) const OPEN: &str = "WITH RECURSIVE queues (stream, group_name) AS (
              ORDER BY l.stream, l.group_name LIMIT 1) AS next
      )
      SELECT q.stream, q.group_name, counted.letters
-     FROM (SELECT * FROM queues LIMIT 201) q CROSS JOIN LATERAL (
+     FROM (SELECT * FROM queues WHERE $1::text[] IS NULL OR stream = ANY ($1) LIMIT 201) q CROSS JOIN LATERAL (
          SELECT count(*) AS letters FROM (
              SELECT FROM streamjobs.dead_letters l
              WHERE l.stream = q.stream

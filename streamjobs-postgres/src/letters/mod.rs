@@ -29,9 +29,12 @@ mod examined;
 mod id;
 mod letter;
 mod redrive;
+mod scope;
 mod selection;
 mod upkeep;
 mod view;
+
+use streamjobs::StreamName;
 
 use crate::postgres::Postgres;
 
@@ -46,21 +49,23 @@ pub use self::selection::{LetterState, Selection, SelectionError};
 pub use self::view::{KindsView, OpenCount, OpenView, PlanView, View};
 
 use self::letter::columns;
+use self::scope::Scope;
 use self::selection::matching;
 
 impl Postgres {
     /// The dead letters that are archived in this database.
     pub fn dead_letters(&self) -> DeadLetters {
-        DeadLetters { postgres: self.clone() }
+        DeadLetters { postgres: self.clone(), scope: Scope::all() }
     }
 }
 
-/// The archived dead letters of all groups on all streams.
+/// The archived dead letters of all groups on all streams, or on [some](Self::of_streams).
 ///
 /// Cheap to clone. Each call uses a connection of the pool for as long as it runs.
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
     postgres: Postgres,
+    scope: Scope,
 }
 
 /// A page of dead letters, newest first.
@@ -74,6 +79,19 @@ pub struct Page {
 }
 
 impl DeadLetters {
+    /// A handle that has only the dead letters of these streams: it neither returns, counts, redrives nor deletes
+    /// others. It has the redrives whose selection names only these streams, as those do that were requested through
+    /// such a handle.
+    ///
+    /// The partitions of a stream are streams of their own here: see [`Client::partitions`].
+    ///
+    /// [`Client::partitions`]: streamjobs::Client::partitions
+    pub fn of_streams(mut self, streams: impl IntoIterator<Item = StreamName>) -> Self {
+        let streams = streams.into_iter().map(|stream| stream.as_str().to_owned());
+        self.scope = self.scope.and(streams);
+        self
+    }
+
     /// Dead letters with their payloads, newest first: those archived before `after`, at most
     /// `limit` and at most 1,000.
     ///
@@ -93,6 +111,7 @@ impl DeadLetters {
         after: Option<LetterId>,
         limit: usize,
     ) -> Result<Page, QueryError> {
+        let selection = &self.scope.of(selection);
         self.check(selection).await?;
         let limit = limit.clamp(1, PAGE_MAX);
         let failed = |source| QueryError::database("list", source);
@@ -125,7 +144,8 @@ impl DeadLetters {
         let mut reading = self.postgres.begin_reading().await.map_err(failed)?;
         let query = self.postgres.query(GET).bind(id.get());
         let row = query.fetch_optional(&mut *reading).await.map_err(failed)?;
-        row.as_ref().map(ArchivedLetter::of).transpose().map_err(failed)
+        let letter = row.as_ref().map(ArchivedLetter::of).transpose().map_err(failed)?;
+        Ok(letter.filter(|letter| self.scope.includes(&letter.stream)))
     }
 
     /// Whether a selection is valid: first its values, then its paths, which the database parses.
@@ -167,7 +187,7 @@ const LIST: &str = concat!(
     columns!(),
     " FROM streamjobs.dead_letters l WHERE ",
     matching!(),
-    " AND ($14::bigint IS NULL OR l.id < $14) ORDER BY l.id DESC LIMIT $15",
+    " AND ($15::bigint IS NULL OR l.id < $15) ORDER BY l.id DESC LIMIT $16",
 );
 const GET: &str = concat!("SELECT ", columns!(), " FROM streamjobs.dead_letters l WHERE l.id = $1");
 const PAGE_MAX: usize = 1_000;

@@ -38,6 +38,8 @@ pub struct Selection {
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    streams: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     event_type: Option<String>,
@@ -129,6 +131,21 @@ impl Selection {
     /// Only those of one stream.
     pub fn stream(mut self, stream: impl Into<String>) -> Self {
         self.stream = Some(stream.into());
+        self
+    }
+
+    /// Only those of these streams. Without streams, none match.
+    pub fn streams<S: Into<String>>(mut self, streams: impl IntoIterator<Item = S>) -> Self {
+        self.streams = Some(streams.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Only those of these streams, in addition to the other filters.
+    pub(super) fn within(mut self, streams: &[String]) -> Self {
+        match &mut self.streams {
+            None => self.streams = Some(streams.to_vec()),
+            Some(own) => own.retain(|stream| streams.contains(stream)),
+        }
         self
     }
 
@@ -256,6 +273,9 @@ impl Selection {
             ("payload_matches", &self.payload_matches),
             ("payload_has", &self.payload_has),
         ];
+        if self.streams.iter().flatten().any(|stream| stream.contains('\0')) {
+            return Err(SelectionError::Nul { filter: "streams" });
+        }
         for (filter, text) in texts {
             if text.as_ref().is_some_and(|text| text.contains('\0')) {
                 return Err(SelectionError::Nul { filter });
@@ -291,6 +311,7 @@ impl Selection {
             .bind(self.payload_has.clone())
             .bind(self.state.as_str())
             .bind(ids)
+            .bind(self.streams.clone())
     }
 }
 
@@ -309,7 +330,7 @@ impl LetterState {
 /// A statement with its parameters.
 pub(super) type Select<'q> = Query<'q, Postgres, PgArguments>;
 
-/// The condition of a selection on the table `l`, with the parameters $1 to $13.
+/// The condition of a selection on the table `l`, with the parameters $1 to $14.
 ///
 /// The paths are parsed once, in a sub-query, rather than once for each row.
 macro_rules! matching {
@@ -328,7 +349,8 @@ macro_rules! matching {
      AND ($12::text <> 'open' OR (l.redriven_at IS NULL AND NOT l.known_done))
      AND ($12::text <> 'redriven' OR l.redriven_at IS NOT NULL)
      AND ($12::text <> 'known_done' OR l.known_done)
-     AND ($13::bigint[] IS NULL OR l.id = ANY ($13))"
+     AND ($13::bigint[] IS NULL OR l.id = ANY ($13))
+     AND ($14::text[] IS NULL OR l.stream = ANY ($14))"
     };
 }
 pub(super) use matching;
@@ -386,6 +408,16 @@ mod tests {
     }
 
     #[test]
+    fn a_selection_within_streams_has_those_of_them_that_it_names() {
+        let within = |selection: Selection| selection.within(&["a".to_owned(), "b".to_owned()]);
+        let stored =
+            |selection| serde_json::to_value(within(selection)).unwrap()["streams"].clone();
+        assert_eq!(stored(Selection::new()), serde_json::json!(["a", "b"]));
+        assert_eq!(stored(Selection::new().streams(["b", "c"])), serde_json::json!(["b"]));
+        assert_eq!(stored(Selection::new().streams(["c"])), serde_json::json!([]));
+    }
+
+    #[test]
     fn a_filter_that_is_unknown_does_not_select_everything() {
         let misspelt = serde_json::from_str::<Selection>(r#"{"gruop": "billing"}"#);
         assert!(misspelt.is_err_and(|error| error.to_string().contains("gruop")));
@@ -404,6 +436,8 @@ mod tests {
     fn the_error_of_an_invalid_selection_names_the_filter() {
         let nul = Selection::new().error_contains("a\0b").check();
         assert_eq!(nul, Err(SelectionError::Nul { filter: "error_contains" }));
+        let nul = Selection::new().streams(["a", "b\0"]).check();
+        assert_eq!(nul, Err(SelectionError::Nul { filter: "streams" }));
         let ids = (0..=10_000).map(LetterId::new);
         let count = Selection::new().ids(ids).check();
         assert_eq!(count, Err(SelectionError::TooMany { count: 10_001, max: 10_000 }));

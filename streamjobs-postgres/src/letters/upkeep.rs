@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use sqlx::Row;
 use streamjobs::EventId;
 
+use super::scope::redrive_in_scope;
 use super::{DeadLetters, QueryError};
 use crate::time::seconds;
 
@@ -27,18 +29,20 @@ impl DeadLetters {
     pub async fn forget(&self, event_id: &EventId) -> Result<u64, QueryError> {
         let deleted = async {
             let mut transaction = self.postgres.begin_limited().await?;
-            let mut letters = 0;
             // In the order in which a batch of a redrive takes its locks, so that they cannot
             // deadlock.
-            for statement in [FORGET_SELECTIONS, FORGET_LETTERS, FORGET_OUTCOMES] {
-                let query = self.postgres.query(statement).bind(event_id.as_str());
-                let changed = query.execute(&mut *transaction).await?.rows_affected();
-                if statement == FORGET_LETTERS {
-                    letters = changed;
-                }
-            }
+            let of_event =
+                |statement| self.postgres.query(statement).bind(event_id.as_str().to_owned());
+            let selections = of_event(FORGET_SELECTIONS).bind(self.scope.streams());
+            selections.execute(&mut *transaction).await?;
+            let letters = of_event(FORGET_LETTERS).bind(self.scope.streams());
+            let letters = letters.fetch_all(&mut *transaction).await?;
+            let ids = letters.iter().map(|row| row.try_get::<i64, _>(0));
+            let ids = ids.collect::<Result<Vec<_>, sqlx::Error>>()?;
+            let outcomes = of_event(FORGET_OUTCOMES).bind((!self.scope.is_all()).then_some(&ids));
+            outcomes.execute(&mut *transaction).await?;
             transaction.commit().await?;
-            Ok(letters)
+            Ok(ids.len() as u64)
         };
         deleted.await.map_err(|source| QueryError::database("forget an event in", source))
     }
@@ -71,20 +75,25 @@ impl DeadLetters {
     ) -> Result<u64, sqlx::Error> {
         let mut transaction = self.postgres.begin_own().await?;
         let delete = self.postgres.query(PRUNE).bind(seconds(than)).bind(i64::from(batch));
+        let delete = delete.bind(self.scope.streams());
         let deleted = delete.execute(&mut *transaction).await?.rows_affected();
         transaction.commit().await?;
         Ok(deleted)
     }
 }
 
-const FORGET_LETTERS: &str = "DELETE FROM streamjobs.dead_letters WHERE event_id = $1";
+const FORGET_LETTERS: &str = "DELETE FROM streamjobs.dead_letters
+     WHERE event_id = $1 AND ($2::text[] IS NULL OR stream = ANY ($2)) RETURNING id";
 
-const FORGET_OUTCOMES: &str =
-    "UPDATE streamjobs.redrive_letters SET event_id = NULL, error = NULL WHERE event_id = $1";
+/// Those of the letters $2, or all, also of letters that were pruned.
+const FORGET_OUTCOMES: &str = "UPDATE streamjobs.redrive_letters SET event_id = NULL, error = NULL
+     WHERE event_id = $1 AND ($2::bigint[] IS NULL OR letter_id = ANY ($2))";
 
-const FORGET_SELECTIONS: &str =
+const FORGET_SELECTIONS: &str = concat!(
     "UPDATE streamjobs.redrives SET selection = jsonb_set(selection, '{event_id}', '\"forgotten\"')
-     WHERE selection ->> 'event_id' = $1";
+     WHERE selection ->> 'event_id' = $1 AND ",
+    redrive_in_scope!("$2"),
+);
 
 /// Both times count: a dead letter that was archived late, for example after a long outage, stays
 /// visible for the whole time.
@@ -92,6 +101,7 @@ const PRUNE: &str = "DELETE FROM streamjobs.dead_letters WHERE id IN (
          SELECT id FROM streamjobs.dead_letters
          WHERE buried_at < now() - make_interval(secs => $1)
            AND archived_at < now() - make_interval(secs => $1)
+           AND ($3::text[] IS NULL OR stream = ANY ($3))
          ORDER BY buried_at
          LIMIT $2
          FOR UPDATE SKIP LOCKED

@@ -11,6 +11,7 @@ use super::counts::{GroupCount, KindCount, number};
 use super::examined::{OPEN, Statements};
 use super::letter::ArchivedLetter;
 use super::redrive::{REDRIVES, Redrive};
+use super::scope::Scope;
 use super::{DeadLetters, GET, LetterId, PARSE, Page, QueryError, Selection, path_error};
 use crate::postgres::Postgres;
 use crate::statement::BoundedReading;
@@ -35,6 +36,7 @@ use crate::turns::Turn;
 #[derive(Clone, Debug)]
 pub struct View {
     postgres: Postgres,
+    scope: Scope,
 }
 
 /// The kinds of failure among the dead letters that a [`View`] examined.
@@ -91,7 +93,7 @@ pub struct PlanView {
 impl DeadLetters {
     /// A view for pages: bounded in connections, time and rows.
     pub fn view(&self) -> View {
-        View { postgres: self.postgres.clone() }
+        View { postgres: self.postgres.clone(), scope: self.scope.clone() }
     }
 }
 
@@ -117,7 +119,8 @@ impl View {
         limit: usize,
     ) -> Result<Page, QueryError> {
         let mut glance = self.begin("list").await?;
-        let page = self.page(selection, after, limit, glance.reading.connection()).await;
+        let page =
+            self.page(&self.scope.of(selection), after, limit, glance.reading.connection()).await;
         glance.end("list", page).await
     }
 
@@ -136,7 +139,8 @@ impl View {
         let get = self.postgres.query(GET).bind(id.get());
         let row = get.fetch_optional(glance.reading.connection()).await;
         let letter = row.and_then(|row| row.as_ref().map(ArchivedLetter::of).transpose());
-        glance.end("read", letter.map_err(failed("read"))).await
+        let letter = glance.end("read", letter.map_err(failed("read"))).await?;
+        Ok(letter.filter(|letter| self.scope.includes(&letter.stream)))
     }
 
     /// The kinds of failure among the selected dead letters.
@@ -149,6 +153,7 @@ impl View {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn kinds(&self, selection: &Selection) -> Result<KindsView, QueryError> {
+        let selection = &self.scope.of(selection);
         let mut glance = self.begin("count").await?;
         let counted = self
             .count(Statements::of(selection).kinds, selection, glance.reading.connection())
@@ -171,7 +176,8 @@ impl View {
     /// Cancel safe: nothing is changed.
     pub async fn open(&self) -> Result<OpenView, QueryError> {
         let mut glance = self.begin("count").await?;
-        let open = self.postgres.query(OPEN).fetch_all(glance.reading.connection()).await;
+        let open = self.postgres.query(OPEN).bind(self.scope.streams());
+        let open = open.fetch_all(glance.reading.connection()).await;
         let counts = open.and_then(|rows| rows.iter().map(OpenCount::of).collect());
         let mut by_group: Vec<_> = glance.end("count", counts.map_err(failed("count"))).await?;
         let more = by_group.len() > GROUPS_MAX;
@@ -192,6 +198,7 @@ impl View {
         let mut glance = self.begin("list the redrives of").await?;
         let limit = i64::try_from(limit.clamp(1, PAGE_MAX)).unwrap_or(i64::MAX);
         let redrives = self.postgres.query(REDRIVES).bind(i64::MAX).bind(limit);
+        let redrives = redrives.bind(self.scope.streams());
         let rows = redrives.fetch_all(glance.reading.connection()).await;
         let redrives = rows.and_then(|rows| rows.iter().map(Redrive::of).collect());
         glance.end("list", redrives.map_err(failed("list the redrives of"))).await
@@ -207,6 +214,7 @@ impl View {
     ///
     /// Cancel safe: nothing is changed.
     pub async fn plan(&self, selection: &Selection) -> Result<PlanView, QueryError> {
+        let selection = &self.scope.of(selection);
         let mut glance = self.begin("count").await?;
         let counted = self
             .count(Statements::of(selection).plan, selection, glance.reading.connection())

@@ -8,6 +8,7 @@ use sqlx::Executor;
 use streamjobs::{Client, GroupName, Runtime, StreamName};
 use streamjobs_dashboard::Dashboard;
 use streamjobs_postgres::Postgres;
+use streamjobs_postgres::letters::{Request, Selection};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::postgres::{Database, PgServer};
 
@@ -40,6 +41,40 @@ async fn archived(errors: &[&str]) -> (Site, Database, PgServer) {
         .build();
     let site = Site { app: Router::new().nest("/jobs", dashboard.router()), ..site };
     (site, database, server)
+}
+
+/// Stores a letter of the group `work` on a stream, and returns its number.
+async fn letter(database: &Database, stream: &str, event: &str, error: &str) -> String {
+    let insert = "INSERT INTO streamjobs.dead_letters
+        (stream, group_name, letter_id, digest, reason, error, fingerprint, attempts, deliveries,
+         buried_at, event_id, field_names, field_values)
+        VALUES ($1, 'work', '1-' || (SELECT count(*) FROM streamjobs.dead_letters), '', 'exhausted',
+                $3, 'f', 5, 5, now(), $2, '{type,data,sj-id}', '{order.placed,1,e}') RETURNING id";
+    let insert = sqlx::query_scalar::<_, i64>(insert).bind(stream).bind(event).bind(error);
+    insert.fetch_one(&database.pool()).await.unwrap().to_string()
+}
+
+/// The same site without a limit on its streams.
+async fn unlimited(site: &Site, database: &Database) -> Router {
+    let postgres = Postgres::open(database.pool()).await.unwrap();
+    let dashboard = Dashboard::builder(client(site).await, by_name).archive(&postgres).build();
+    Router::new().nest("/jobs", dashboard.router())
+}
+
+/// Asserts that nothing was done to the letters: they are open, and in no redrive.
+async fn untouched(site: &Site, database: &Database, ids: &[&str]) {
+    let ids = ids.iter().map(|id| id.parse().unwrap()).collect::<Vec<i64>>();
+    let open = "SELECT count(*) FROM streamjobs.dead_letters
+        WHERE id = ANY ($1) AND redriven_at IS NULL";
+    let open = sqlx::query_scalar::<_, i64>(open).bind(&ids).fetch_one(&database.pool()).await;
+    assert_eq!(open.unwrap(), ids.len() as i64);
+    let redriven = "SELECT count(*) FROM streamjobs.redrive_letters
+        WHERE letter_id = ANY ($1) AND state <> 'waiting'";
+    let redriven = sqlx::query_scalar::<_, i64>(redriven).bind(&ids);
+    assert_eq!(redriven.fetch_one(&database.pool()).await.unwrap(), 0);
+    for lane in ["{payments}:lane:work", "{orders:p1}:lane:work"] {
+        assert_eq!(site.server.length(lane), 0);
+    }
 }
 
 async fn client(site: &Site) -> Client {
@@ -178,4 +213,68 @@ async fn pages_of_a_locked_archive_fail_in_time_and_of_a_huge_one_show_lower_bou
     let shown =
         async || site.get("/jobs").await.text.contains("<dd id=\"dead\">≥ 1\u{2009}000</dd>");
     eventually_async(2 * DEADLINE, "the overview shows a lower bound", shown).await;
+}
+
+#[tokio::test]
+async fn letters_of_other_streams_are_neither_shown_nor_redriven_nor_deleted() {
+    let (site, database, _server) = archived(&NOT_FOUND).await;
+    // One of the event of which `orders` has letters too.
+    let same = letter(&database, "payments", "event-1", "canary one").await;
+    let other = letter(&database, "payments", "event-2", "canary two").await;
+    // No partition of `orders`.
+    let alike = letter(&database, "orders:p1", "event-3", "canary three").await;
+    let all = [same.as_str(), &other, &alike];
+    for path in ["/jobs/archive", "/jobs/archive?state=all", "/jobs/archive?stream=payments"] {
+        let page = site.get(path).await;
+        page.is(200).says_not("canary");
+        for id in all {
+            page.says_not(&format!("data-letter=\"{id}\""));
+        }
+    }
+    site.get("/jobs/archive").await.says("<span id=\"open\">3</span>");
+    for id in all {
+        site.get(&format!("/jobs/archive/{id}")).await.is(404).says_not("canary");
+        site.post("/jobs/archive/redrive", &[("id", id)]).await.is(404);
+        site.post("/jobs/archive/forget", &[("id", id)]).await.is(404);
+    }
+    let dry = site.post("/jobs/archive/redrive", &[("dry_run", "1")]).await;
+    dry.is(200).says("This redrives 3 letters").says_not("payments");
+    untouched(&site, &database, &all).await;
+    // A redrive that somebody else requested, of letters of all streams.
+    let letters = Postgres::open(database.pool()).await.unwrap().dead_letters();
+    let request = Request::new("alice", "of all streams");
+    let wide = letters.redrive(Selection::new(), request).record().await.unwrap().to_string();
+    site.get("/jobs/archive").await.says_not("of all streams");
+    site.post("/jobs/archive/resume", &[("redrive", &wide)]).await.is(404);
+    untouched(&site, &database, &all).await;
+    // All that match, and one of each stream by number.
+    let done = site.post("/jobs/archive/redrive", &[("all", "1"), ("why", "of orders")]).await;
+    assert_eq!(done.is(303).notice(), "Redrove 3 jobs.");
+    site.get("/jobs/archive").await.says("of orders");
+    let own = site.get("/jobs/archive?state=redriven").await;
+    let own = own.text.split("data-letter=\"").nth(1).unwrap().split('"').next().unwrap();
+    site.post("/jobs/archive/redrive", &[("id", own), ("id", &other)]).await.is(303);
+    untouched(&site, &database, &all).await;
+    let gone = site.post("/jobs/archive/forget", &[("id", own)]).await;
+    assert_eq!(gone.is(303).notice(), "Deleted 3 letters of the event.");
+    untouched(&site, &database, &all).await;
+    let site = Site { app: unlimited(&site, &database).await, ..site };
+    site.get("/jobs/archive").await.says("canary one").says("canary two").says("of all streams");
+    site.get(&format!("/jobs/archive/{other}")).await.is(200).says("canary two");
+}
+
+#[tokio::test]
+async fn letters_of_all_partitions_of_a_shown_stream_are_shown() {
+    let (site, database, _server) = archived(&[]).await;
+    let id = letter(&database, "orders:p1:{1801}", "event-1", "the bank is closed").await;
+    letter(&database, "payments", "event-2", "canary").await;
+    let builder = Client::builder(&site.server.url()).partitions("orders", 3);
+    let postgres = Postgres::open(database.pool()).await.unwrap();
+    let dashboard = Dashboard::builder(builder.connect().await.unwrap(), by_name)
+        .streams([StreamName::new("orders").unwrap()])
+        .archive(&postgres)
+        .build();
+    let site = Site { app: Router::new().nest("/jobs", dashboard.router()), ..site };
+    site.get("/jobs/archive").await.says("the bank is closed").says_not("canary");
+    site.get(&format!("/jobs/archive/{id}")).await.is(200);
 }

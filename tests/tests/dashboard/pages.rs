@@ -266,6 +266,10 @@ async fn alerts_of_the_runtime_and_its_process_are_shown() {
     site.append("order.placed", "{}");
     let said = async || site.get("/jobs/alerts").await.text.contains("data-alert=\"dead_letters\"");
     eventually_async(DEADLINE, "the alert is shown", said).await;
+    let other = Dashboard::builder(site.client.clone(), by_name).alerts(&alerts);
+    let other = other.streams([StreamName::new("missing").unwrap()]).build();
+    let other = Site { app: Router::new().nest("/jobs", other.router()), ..Site::start().await };
+    other.get("/jobs/alerts").await.is(200).says("No alerts since").says_not("orders");
     let process = format!("data-process=\"{}\"", std::process::id());
     let known = async || {
         let page = site.get("/jobs/processes").await;

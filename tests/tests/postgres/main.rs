@@ -38,6 +38,7 @@ mod redrive;
 mod relay;
 mod rights;
 mod rows;
+mod scope;
 mod slow_link;
 mod standby;
 mod view;

@@ -61,7 +61,7 @@ impl DeadLetters {
     /// A builder for a redrive of the selected dead letters: one (by its id), some, or all open
     /// ones ([`Selection::new`]).
     pub fn redrive(&self, selection: Selection, request: Request) -> Redriving {
-        let letters = self.clone();
+        let (letters, selection) = (self.clone(), self.scope.of(&selection));
         Redriving { letters, selection, request, again: false, rate: None, stop_after: None }
     }
 }
@@ -188,7 +188,7 @@ const RECORD: &str = "INSERT INTO streamjobs.redrives
 
 const RECORD_LETTERS: &str = concat!(
     "INSERT INTO streamjobs.redrive_letters (redrive_id, letter_id, event_id)
-     SELECT $14, l.id, l.event_id FROM streamjobs.dead_letters l WHERE ",
+     SELECT $15, l.id, l.event_id FROM streamjobs.dead_letters l WHERE ",
     matching!(),
 );
 

@@ -9,6 +9,7 @@ use sqlx::postgres::PgRow;
 use streamjobs::EntryId;
 
 use crate::letters::counts::number;
+use crate::letters::scope::redrive_in_scope;
 use crate::letters::{DeadLetters, LetterId, QueryError, RedriveId};
 use crate::time::Timestamp;
 
@@ -169,6 +170,7 @@ impl DeadLetters {
         let mut reading = self.postgres.begin_reading().await.map_err(failed)?;
         let query = self.postgres.query(REDRIVES);
         let query = query.bind(before.map_or(i64::MAX, RedriveId::get)).bind(page(limit));
+        let query = query.bind(self.scope.streams());
         let rows = query.fetch_all(&mut *reading).await.map_err(failed)?;
         rows.iter().map(Redrive::of).collect::<Result<_, _>>().map_err(failed)
     }
@@ -193,6 +195,7 @@ impl DeadLetters {
         let mut reading = self.postgres.begin_reading().await.map_err(failed)?;
         let query = self.postgres.query(OUTCOMES).bind(redrive.get());
         let query = query.bind(after.map_or(i64::MIN, LetterId::get)).bind(page(limit));
+        let query = query.bind(self.scope.streams());
         let rows = query.fetch_all(&mut *reading).await.map_err(failed)?;
         rows.iter().map(LetterOutcome::of).collect::<Result<_, _>>().map_err(failed)
     }
@@ -214,11 +217,18 @@ pub(super) use redrive_columns;
 pub(in crate::letters) const REDRIVES: &str = concat!(
     "SELECT ",
     redrive_columns!(),
-    " FROM streamjobs.redrives WHERE id < $1 ORDER BY id DESC LIMIT $2",
+    " FROM streamjobs.redrives WHERE id < $1 AND ",
+    redrive_in_scope!("$3"),
+    " ORDER BY id DESC LIMIT $2",
 );
-const OUTCOMES: &str = "SELECT letter_id, event_id, state, entry_id, error, changed_at
+const OUTCOMES: &str = concat!(
+    "SELECT letter_id, event_id, state, entry_id, error, changed_at
      FROM streamjobs.redrive_letters
      WHERE redrive_id = $1 AND letter_id > $2
+         AND EXISTS (SELECT FROM streamjobs.redrives WHERE id = $1 AND ",
+    redrive_in_scope!("$4"),
+    ")
      ORDER BY letter_id
-     LIMIT $3";
+     LIMIT $3",
+);
 const PAGE_MAX: usize = 1_000;

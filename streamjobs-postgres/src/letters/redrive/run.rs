@@ -10,6 +10,7 @@ use super::pace::RetryBudget;
 use super::report::redrive_columns;
 use crate::fault;
 use crate::letters::error::Interruption;
+use crate::letters::scope::redrive_in_scope;
 use crate::letters::{DeadLetters, QueryError, RedriveError, RedriveId};
 
 impl DeadLetters {
@@ -33,7 +34,11 @@ impl DeadLetters {
     ///
     /// As [`Redriving::start`](super::Redriving::start).
     pub async fn resume(&self, id: RedriveId, client: &Client) -> Result<Redrive, RedriveError> {
-        self.change(id, RESUME, "resume a redrive of").await?;
+        if self.change(id, RESUME, "resume a redrive of").await?.is_none()
+            && self.change(id, LOAD, "read a redrive of").await?.is_none()
+        {
+            return Err(RedriveError::Unknown { id });
+        }
         let batch = Batch { postgres: &self.postgres, client, id };
         let mut budget = RetryBudget::default();
         loop {
@@ -94,7 +99,7 @@ impl DeadLetters {
         let failed = |source| QueryError::database(action, source);
         let row = async {
             let mut transaction = self.postgres.begin_own().await?;
-            let query = self.postgres.query(statement).bind(id.get());
+            let query = self.postgres.query(statement).bind(id.get()).bind(self.scope.streams());
             let row = query.fetch_optional(&mut *transaction).await?;
             transaction.commit().await?;
             Ok(row)
@@ -107,20 +112,28 @@ impl DeadLetters {
 /// The longest time for one batch.
 const STEP_MAX: Duration = Duration::from_secs(90);
 
-const LOAD: &str =
-    concat!("SELECT ", redrive_columns!(), " FROM streamjobs.redrives WHERE id = $1");
+const LOAD: &str = concat!(
+    "SELECT ",
+    redrive_columns!(),
+    " FROM streamjobs.redrives WHERE id = $1 AND ",
+    redrive_in_scope!("$2")
+);
 
 /// Before: the redrive may be in any state. After: a stopped one runs again. A running batch has
 /// the row locked, so this waits for the batch to end.
 const RESUME: &str = concat!(
     "UPDATE streamjobs.redrives SET state = 'running', finished_at = NULL, failures = 0
-     WHERE id = $1 AND state = 'stopped' RETURNING ",
+     WHERE id = $1 AND state = 'stopped' AND ",
+    redrive_in_scope!("$2"),
+    " RETURNING ",
     redrive_columns!(),
 );
 
 /// As [`RESUME`], for a cancel.
 const CANCEL: &str = concat!(
     "UPDATE streamjobs.redrives SET state = 'cancelled', finished_at = now()
-     WHERE id = $1 AND state IN ('running', 'stopped') RETURNING ",
+     WHERE id = $1 AND state IN ('running', 'stopped') AND ",
+    redrive_in_scope!("$2"),
+    " RETURNING ",
     redrive_columns!(),
 );
