@@ -8,7 +8,7 @@ use streamjobs::{EntryId, GroupName, StreamName};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::insert::{self, Stored};
 use super::report::{ArchiveError, ArchiveReport};
@@ -20,15 +20,19 @@ use crate::postgres::Postgres;
 ///
 /// It keeps the dead letters that were taken and are not in the table yet, and those that are in
 /// the table and not removed from their stream yet. After a failure, the next round continues
-/// there.
+/// there. Before it stores what it took a while ago, it asks which of it still exist.
 pub(super) struct LetterMover {
     pub(super) queue: LetterQueue,
     sizer: BatchSizer,
     waiting: Vec<LetterRow>,
     taken_at: Instant,
+    /// When the waiting dead letters were known to exist.
+    known_at: Instant,
     /// Whether there may be more dead letters than were taken.
     more: bool,
     stored: Vec<EntryId>,
+    /// Whether the stored ones may have been removed, by a call that failed.
+    is_settling: bool,
     /// Dead letters that the database refused, so that each is logged once.
     refused: BTreeSet<EntryId>,
 }
@@ -53,8 +57,10 @@ impl LetterMover {
             sizer: BatchSizer::new(batch),
             waiting: Vec::new(),
             taken_at: Instant::now(),
+            known_at: Instant::now(),
             more: false,
             stored: Vec::new(),
+            is_settling: false,
             refused: BTreeSet::new(),
         }
     }
@@ -80,6 +86,7 @@ impl LetterMover {
     async fn take(&mut self, report: &mut ArchiveReport) -> Result<(), ArchiveError> {
         self.waiting.clear();
         self.taken_at = Instant::now();
+        self.known_at = self.taken_at;
         let taken = self.queue.letters.take(&self.queue.taker, self.sizer.next).await?;
         report.gone += taken.missing as u64;
         self.more = taken.has_more;
@@ -104,10 +111,11 @@ impl LetterMover {
         report: &mut ArchiveReport,
     ) -> Result<(), ArchiveError> {
         while !self.waiting.is_empty() {
-            let count = insert::first_chunk(&self.waiting);
-            let chunk = self.waiting.get(..count).unwrap_or_default();
             // The semaphore is never closed. It only limits how many connections are used.
             let _permit = turn.acquire().await;
+            self.drop_missing(report).await?;
+            let count = insert::first_chunk(&self.waiting);
+            let chunk = self.waiting.get(..count).unwrap_or_default();
             match self.insert(chunk).await {
                 Ok(stored) => self.record_stored(count, stored, report),
                 Err(error) if insert::is_about_rows(&error) => {
@@ -125,6 +133,7 @@ impl LetterMover {
     /// optional columns. If that is refused as well, it stays in its stream and is retried after
     /// the lease.
     async fn store_first(&mut self, report: &mut ArchiveReport) -> Result<(), ArchiveError> {
+        self.drop_missing(report).await?;
         let Some(row) = self.waiting.first() else { return Ok(()) };
         let mut result = self.insert(std::slice::from_ref(row)).await;
         if result.as_ref().is_err_and(insert::is_about_rows) {
@@ -135,6 +144,24 @@ impl LetterMover {
             Err(error) if insert::is_about_rows(&error) => self.refuse(&error, report),
             Err(error) => return Err(self.failed(error)),
         }
+        Ok(())
+    }
+
+    /// Drops waiting dead letters that were redriven or purged, or that another process took, while the database was
+    /// slow or unavailable: a row for one that was redriven would be open, and a redrive from the archive would run its
+    /// job again.
+    async fn drop_missing(&mut self, report: &mut ArchiveReport) -> Result<(), ArchiveError> {
+        if self.waiting.is_empty() || self.known_at.elapsed() < KNOWN {
+            return Ok(());
+        }
+        let asked_at = Instant::now();
+        let ids = self.waiting.iter().map(|row| row.id);
+        let found = self.queue.letters.still_taken(&self.queue.taker, ids).await?;
+        let found = found.into_iter().map(|letter| letter.id).collect::<BTreeSet<_>>();
+        let before = self.waiting.len();
+        self.waiting.retain(|row| found.contains(&row.id));
+        report.gone += before.saturating_sub(self.waiting.len()) as u64;
+        self.known_at = asked_at;
         Ok(())
     }
 
@@ -179,10 +206,22 @@ impl LetterMover {
     }
 
     async fn remove_stored(&mut self) -> Result<(), ArchiveError> {
-        if !self.stored.is_empty() {
-            self.queue.letters.settle(&self.queue.taker, &self.stored).await?;
-            self.stored.clear();
+        if self.stored.is_empty() {
+            return Ok(());
         }
+        // If the answer is lost, the next one says nothing about what the first call removed.
+        let is_first = !std::mem::replace(&mut self.is_settling, true);
+        let removed = self.queue.letters.settle(&self.queue.taker, &self.stored).await?;
+        let missing = self.stored.len().saturating_sub(removed);
+        if missing > 0 && is_first && self.taken_at.elapsed() < self.queue.lease {
+            let LetterQueue { stream, group, .. } = &self.queue;
+            warn!(
+                %stream, %group, missing,
+                "dead letters were redriven or purged while they were archived; their rows are open"
+            );
+        }
+        self.stored.clear();
+        self.is_settling = false;
         Ok(())
     }
 
@@ -217,6 +256,8 @@ const FIRST: usize = 32;
 const GROWTH: usize = 4;
 const TAKEN_BYTES: usize = 16 << 20;
 const YIELD_BYTES: usize = 1 << 20;
+/// How long a dead letter counts as there after Redis has said so.
+const KNOWN: Duration = Duration::from_secs(1);
 /// How many refused dead letters are remembered, so that each is logged once.
 const REFUSED_MAX: usize = 1_000;
 

@@ -128,6 +128,10 @@ pub trait DeadLetters: Send + Sync {
     /// consumer may still have the job in flight and replace the letter.
     async fn take_letters(&self, queue: &Queue, by: &Taker, limit: usize) -> Result<TakenLetters>;
 
+    /// Those of the letters that exist and that this taker has taken, in the order asked for.
+    async fn still_taken(&self, queue: &Queue, by: &Taker, ids: &[EntryId])
+    -> Result<Vec<EntryId>>;
+
     /// Removes letters that are stored elsewhere. Returns how many there were. Letters that the taker's
     /// group has not taken stay.
     async fn settle_letters(&self, queue: &Queue, by: &Taker, ids: &[EntryId]) -> Result<usize>;

@@ -16,6 +16,7 @@ macro_rules! dead_letters_cases {
         $crate::conformance_tests! { @each $test, $stage, dead_letters:
             letters_are_taken_by_one_taker_each_in_order_and_settled,
             a_letter_that_was_not_taken_is_not_removed,
+            letters_are_still_taken_until_they_are_redriven_purged_or_taken_by_another,
             letters_whose_lease_is_over_are_taken_again_before_new_ones,
             taken_letters_that_are_missing_are_reported_once,
             taking_without_letters_creates_nothing,
@@ -80,6 +81,33 @@ pub async fn a_letter_that_was_not_taken_is_not_removed(stage: &Stage) -> Case {
     let left = ids(&store.dead_letters(queue, EntryId::ZERO, 9).await?);
     assert_eq!([taken, left].concat(), dead_lettered);
     assert_eq!(store.take_letters(queue, &one, 9).await?.letters.len(), 1);
+    Ok(())
+}
+
+/// An archive that could not store its letters for a while asks which of them it still has.
+pub async fn letters_are_still_taken_until_they_are_redriven_purged_or_taken_by_another(
+    stage: &Stage,
+) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let (one, two) = (taker("one")?, taker("two")?);
+    assert!(store.still_taken(queue, &one, &[EntryId::new(1, 0)]).await?.is_empty());
+    let dead_lettered = dead_letter(stage, 6).await?;
+    assert!(store.still_taken(queue, &one, &dead_lettered).await?.is_empty(), "no group yet");
+    let taken = ids(&store.take_letters(queue, &one, 5).await?.letters);
+    assert_eq!(store.still_taken(queue, &one, &dead_lettered).await?, taken, "one is not taken");
+    assert!(store.still_taken(queue, &two, &dead_lettered).await?.is_empty());
+    let [purged, redriven, settled, moved, kept] = taken.as_slice() else {
+        return Err("five".into());
+    };
+    assert_eq!(store.purge(queue, &[*purged]).await?, 1);
+    assert!(store.redrive(queue, *redriven, &fields("back")).await?.is_some());
+    assert_eq!(store.settle_letters(queue, &one, &[*settled]).await?, 1);
+    stage.raw.age(&stage.dead_key(), ARCHIVE, *moved, LEASE * 2);
+    assert_eq!(ids(&store.take_letters(queue, &two, 1).await?.letters), [*moved]);
+    let asked = [*kept, *moved, *purged, *redriven, *settled];
+    assert_eq!(store.still_taken(queue, &one, &asked).await?, [*kept]);
+    assert_eq!(store.still_taken(queue, &two, &asked).await?, [*moved]);
+    assert!(store.still_taken(queue, &one, &[]).await?.is_empty());
     Ok(())
 }
 

@@ -30,16 +30,16 @@ async fn reject(order: Placed) -> Result<(), JobError> {
 }
 
 /// A private Redis, a private database with the schema, and the archive between them.
-struct Desk {
-    redis: RedisServer,
-    client: Client,
-    database: Database,
-    pool: PgPool,
-    postgres: Postgres,
+pub struct Desk {
+    pub redis: RedisServer,
+    pub client: Client,
+    pub database: Database,
+    pub pool: PgPool,
+    pub postgres: Postgres,
 }
 
 impl Desk {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self::on(PgServer::shared().database().await).await
     }
 
@@ -54,11 +54,11 @@ impl Desk {
         Self { redis, client, pool: database.pool(), database, postgres }
     }
 
-    fn archive(&self) -> Archive {
+    pub fn archive(&self) -> Archive {
         archive_of(&self.postgres)
     }
 
-    async fn archive_through(&self, proxy: &FaultProxy) -> Archive {
+    pub async fn archive_through(&self, proxy: &FaultProxy) -> Archive {
         let options = self.database.options(Role::Run).port(proxy.port());
         archive_of(&open(options).await)
     }
@@ -73,7 +73,7 @@ impl Desk {
     }
 
     /// Dead-letters this many jobs as a runtime does.
-    fn store_dead_letter(&self, from: usize, count: usize) {
+    pub fn store_dead_letter(&self, from: usize, count: usize) {
         const STORE_DEAD_LETTER: &str = "for i = ARGV[1], ARGV[1] + ARGV[2] - 1 do \
             redis.call('XADD', KEYS[1], '*', 'sj-dead-reason', 'rejected', \
               'sj-dead-error', 'order ' .. i .. ' has no price', 'sj-dead-attempts', '1', \
@@ -89,11 +89,11 @@ impl Desk {
         self.redis.command(&["XADD", DEAD, id].into_iter().chain(fields).collect::<Vec<_>>());
     }
 
-    fn left(&self) -> usize {
+    pub fn left(&self) -> usize {
         self.redis.length(DEAD)
     }
 
-    async fn number(&self, sql: &'static str) -> i64 {
+    pub async fn number(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
 
@@ -495,4 +495,4 @@ async fn letters_of_the_last_jobs_are_moved_at_the_stop() {
 }
 
 const DEAD: &str = "{orders}:dead:billing";
-const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(60);

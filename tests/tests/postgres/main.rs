@@ -13,6 +13,7 @@
 
 mod app;
 mod archive;
+mod archive_races;
 mod batches;
 mod cancelled;
 mod completion;

@@ -262,10 +262,10 @@ async fn an_event_published_in_a_transaction_that_sqlx_does_not_know_is_part_of_
 
 /// The messages of the framework that are warnings or worse.
 #[derive(Clone, Debug, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
+pub struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
-    fn with(&self, text: &str) -> Vec<String> {
+    pub fn with(&self, text: &str) -> Vec<String> {
         let lines = self.0.lock().unwrap();
         lines.iter().filter(|line| line.contains(text)).cloned().collect()
     }

@@ -102,6 +102,41 @@ impl DeadLetters {
         Ok(all)
     }
 
+    /// Those of the dead letters that still exist and that this taker still has: they were not redriven or purged, and
+    /// no other taker has them. It does not renew their lease.
+    ///
+    /// Ask before you store what you took a while ago, for example before an outage of the archive. A dead letter that
+    /// is redriven after the answer and before you [settle](Self::settle) it is in the archive, although its job runs
+    /// again: `settle` returns one less then.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached or refuses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn still_taken(
+        &self,
+        by: &Taker,
+        letters: impl IntoIterator<Item = impl Into<EntryAddress>>,
+    ) -> Result<Vec<EntryAddress>, DeadLetterError> {
+        let letters = letters.into_iter().map(Into::into).collect::<Vec<EntryAddress>>();
+        let mut found = Vec::with_capacity(letters.len());
+        for part in self.parts.iter() {
+            let number = part.number.unwrap_or(0);
+            let may_have = |letter: &&EntryAddress| letter.partition.is_none_or(|of| of == number);
+            let ids = letters.iter().filter(may_have).map(|letter| letter.id).collect::<Vec<_>>();
+            if ids.is_empty() {
+                continue;
+            }
+            let answer = self.store.still_taken(&self.queue(part), by, &ids).await;
+            let answer = answer.map_err(|error| self.failed(&part.stream, "take", error))?;
+            found.extend(answer.into_iter().map(|id| EntryAddress { id, partition: part.number }));
+        }
+        Ok(found)
+    }
+
     /// Removes dead letters that are stored in an archive, and returns how many still existed. It may
     /// be repeated. A dead letter that was not taken by the taker's group stays.
     ///

@@ -85,6 +85,25 @@ impl DeadLetters for MemoryStore {
         self.step("take_letters", |state| Ok(take(state, queue, by, limit))).await
     }
 
+    async fn still_taken(
+        &self,
+        queue: &Queue,
+        by: &Taker,
+        ids: &[EntryId],
+    ) -> Result<Vec<EntryId>> {
+        self.step("still_taken", |state| {
+            let dead = state.dead(queue);
+            let Some(group) = dead.groups.get(by.group_name()) else { return Ok(Vec::new()) };
+            let own = |id: &EntryId| {
+                let row = group.pending.get(id);
+                row.is_some_and(|row| row.consumer == by.consumer().as_str())
+            };
+            let found = ids.iter().filter(|id| own(id) && dead.entries.contains_key(id));
+            Ok(found.copied().collect())
+        })
+        .await
+    }
+
     async fn settle_letters(&self, queue: &Queue, by: &Taker, ids: &[EntryId]) -> Result<usize> {
         self.step("settle_letters", |state| {
             let dead = state.dead(queue);

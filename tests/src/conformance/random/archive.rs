@@ -36,6 +36,14 @@ impl Replay {
         format!("settle letters: {}", self.answer(answer, |_, count| count.to_string()))
     }
 
+    pub(super) async fn still_taken(&mut self) -> String {
+        let Ok(taker) = self.taker() else { return "no taker".to_owned() };
+        let mut ids = vec![self.some_letter(), self.some_letter()];
+        ids.dedup();
+        let answer = self.stage.store.still_taken(&self.stage.queue, &taker, &ids).await;
+        format!("still taken: {}", self.answer(answer, |_, found| found.len().to_string()))
+    }
+
     /// One of two takers; sometimes one whose letters have been taken for too long.
     fn taker(&mut self) -> Result<Taker, BoxError> {
         let letter = self.some_letter();

@@ -22,6 +22,7 @@ scripts! {
     REDRIVE = "redrive";
     REDRIVE_ARCHIVED = "redrive_archived";
     SETTLE_LETTERS = "settle_letters";
+    STILL_TAKEN = "still_taken";
     STORE_DEAD_LETTER = "store_dead_letter";
     TAKE_LETTERS = "take_letters";
 }
@@ -107,6 +108,22 @@ impl DeadLetters for RedisStore {
             missing: reply::size(&missing, name)?,
             has_more: reply::flag(&has_more, name)?,
         })
+    }
+
+    async fn still_taken(
+        &self,
+        queue: &Queue,
+        by: &Taker,
+        ids: &[EntryId],
+    ) -> Result<Vec<EntryId>> {
+        let (dead, mut found) = (queue.dead_key(), Vec::with_capacity(ids.len()));
+        for chunk in ids.chunks(IDS_MAX) {
+            let taker = (by.group_name(), by.consumer().as_str());
+            let add = |command: &mut Cmd| add_ids(command.arg(taker), chunk);
+            let value = self.script(&STILL_TAKEN, &[&dead], add).await?;
+            found.extend(reply::ids(value, STILL_TAKEN.name)?);
+        }
+        Ok(found)
     }
 
     async fn settle_letters(&self, queue: &Queue, by: &Taker, ids: &[EntryId]) -> Result<usize> {
