@@ -41,6 +41,8 @@ pub struct StartsGranted {
     pub starts: Starts,
     /// If no start was granted: how long to wait before asking again.
     pub wait: Duration,
+    /// Whether that wait is the one of [`limit_group`](Rates::limit_group), which an operator can end.
+    pub is_limited: bool,
     /// When the process joined the group, in microseconds of the server's clock.
     pub joined: u64,
 }

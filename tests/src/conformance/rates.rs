@@ -50,7 +50,7 @@ pub async fn a_burst_may_start_at_once_and_the_others_an_interval_apart(stage: &
     // The last of eight is later by the slack.
     assert!(seven.starts.offset + 7 * 3_600_000_000 == 250_000, "{seven:?}");
     let none = reserve(stage, asked(hourly(8), 9)).await?;
-    assert_eq!(none.starts, Starts::default());
+    assert_eq!((none.starts, none.is_limited), (Starts::default(), false));
     let (hour, ahead) = (Duration::from_secs(3600), Duration::from_millis(250));
     assert!(none.wait <= hour - ahead && none.wait > hour - Duration::from_secs(60), "{none:?}");
     stage.raw.flush();
@@ -147,6 +147,7 @@ pub async fn a_limited_group_is_granted_nothing_until_the_longest_wait_is_over(
     assert!(longer > minute / 2 && longer <= minute, "{longer:?}");
     let granted = reserve(stage, asked(hourly(9), 9)).await?;
     assert!(granted.starts.count == 0 && granted.wait > minute / 2, "{granted:?}");
+    assert!(granted.is_limited, "{granted:?}");
     assert!(promoted().await?.limited.is_some_and(|rest| rest > minute / 2 && rest <= minute));
     let year = Duration::from_secs(365 * 86_400);
     assert_eq!(store.limit_group(queue, year).await?, Duration::from_secs(86_400), "a day at most");

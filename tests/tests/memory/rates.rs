@@ -279,6 +279,34 @@ async fn a_limit_of_the_other_side_lets_the_whole_group_wait_and_counts_nothing(
     }
 }
 
+/// Two processes learn of the wait from the answer to a request for a start, before a promotion reports it.
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_was_learned_by_asking_for_a_start_ends_when_the_server_says_so() {
+    let rate = rate("10/1s", 4);
+    for end in ["reset", "set again", "clock set forward"] {
+        let (store, starts) = (MemoryStore::new(), Starts::fine());
+        let runtimes = [process(&store, &starts, rate).await, process(&store, &starts, rate).await];
+        let group = group(&store);
+        if end == "set again" {
+            assert!(group.set_rate(Some(rate.into())).await.unwrap());
+        }
+        wait(Duration::from_secs(60)).await;
+        store.limit_group(&queue(), hours(1)).await.unwrap();
+        publish(&store, 2).await;
+        wait(Duration::from_secs(30)).await;
+        assert_eq!(starts.count(), 0, "{end}");
+        let begun = Instant::now();
+        match end {
+            "reset" => assert!(group.set_rate(None).await.unwrap()),
+            "set again" => assert!(group.set_rate(Some(rate.into())).await.unwrap()),
+            _ => store.step_clock(7_200_000),
+        }
+        starts.until(2).await;
+        assert!(begun.elapsed() < Duration::from_secs(10), "{end}: {:?}", begun.elapsed());
+        stop(runtimes).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_operators_rate_holds_at_once_also_for_code_without_one() {
     let (store, starts) = (MemoryStore::new(), Starts::fine());

@@ -36,12 +36,13 @@ pub(crate) struct StartGate {
 struct GateState {
     /// The rate that an operator has set.
     set: Option<SetRate>,
-    /// Until when the service that the jobs call has asked the group to wait, by the server's answers.
+    /// Until when the service that the jobs call has asked the group to wait, by the server's answers: each
+    /// promotion corrects it.
     limited: Option<Instant>,
     /// The same, as a job of this process has learned it. The server does not know it yet.
     limited_here: Option<Instant>,
     grant: Grant,
-    /// The server grants nothing before this moment.
+    /// The server grants nothing before this moment, because of the rate.
     opens_at: Option<Instant>,
     /// The server's answer of when this process joined.
     joined: u64,
@@ -104,6 +105,10 @@ pub(crate) struct TakenStarts {
     grant: u64,
     /// The number in the grant after the last start taken.
     upto: u32,
+}
+
+impl TakenStarts {
+    const NONE: Self = Self { count: 0, grant: 0, upto: 0 };
 }
 
 /// What starts are taken for.
@@ -280,6 +285,12 @@ impl StartGate {
         {
             let mut state = lock(&self.state);
             state.joined = answer.joined;
+            if answer.is_limited {
+                // The next promotion says whether an operator, or the server's clock, has ended it.
+                let until = answered + answer.wait.max(WAIT_MIN);
+                state.limited = state.limited.max(Some(until));
+                return Ok(TakenStarts::NONE);
+            }
             // Without a rate, the interval is zero: the rate was lifted just now.
             if answer.starts.count > 0 && answer.starts.interval.is_zero() {
                 return Ok(TakenStarts { count: wanted, grant: 0, upto: 0 });
@@ -288,11 +299,11 @@ impl StartGate {
             state.grant = Grant { starts: answer.starts, answered, used: 0, late: 0, number };
             if answer.starts.count == 0 {
                 state.opens_at = Some(answered + answer.wait.max(WAIT_MIN));
-                return Ok(TakenStarts { count: 0, grant: 0, upto: 0 });
+                return Ok(TakenStarts::NONE);
             }
         }
         let (_, taken) = self.take_granted(most, reason);
-        Ok(taken.unwrap_or(TakenStarts { count: 0, grant: 0, upto: 0 }))
+        Ok(taken.unwrap_or(TakenStarts::NONE))
     }
 
     /// Returns starts whose time went by unused, so that the next one is allowed at once and not an interval

@@ -49,7 +49,7 @@ impl MemoryState {
         let joined = if asked.joined == 0 { clock } else { asked.joined };
         let nothing = StartsGranted { joined, ..StartsGranted::default() };
         if let Some(wait) = self.limited(queue) {
-            return StartsGranted { wait, ..nothing };
+            return StartsGranted { wait, is_limited: true, ..nothing };
         }
         let set = self.record(queue).rate;
         let upto = self.rates.entry(queue.rate_key()).or_default();

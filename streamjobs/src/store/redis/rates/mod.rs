@@ -25,7 +25,8 @@ impl Rates for RedisStore {
         let keys = [&*queue.rate_key(), &queue.group_key()];
         let rate = asked.rate.map_or_else(String::new, |rate| rate.stored());
         let value = self.run(&RESERVE_STARTS, &keys, (asked.wanted, rate, asked.joined)).await?;
-        let [count, offset, interval, slack, tat, wait, joined] = reply::tuple(value, name)?;
+        let [count, offset, interval, slack, tat, wait, joined, is_limited] =
+            reply::tuple(value, name)?;
         let faulty = || StoreError::Protocol { command: name };
         let micros = |value| reply::number(value, name).map(Duration::from_micros);
         let interval = reply::text(interval, name)?.parse::<f64>().map_err(|_| faulty())?;
@@ -36,7 +37,12 @@ impl Rates for RedisStore {
             slack: micros(slack)?,
             tat: reply::number(tat, name)?,
         };
-        Ok(StartsGranted { starts, wait: micros(wait)?, joined: reply::number(joined, name)? })
+        Ok(StartsGranted {
+            starts,
+            wait: micros(wait)?,
+            is_limited: reply::flag(&is_limited, name)?,
+            joined: reply::number(joined, name)?,
+        })
     }
 
     async fn return_starts(&self, queue: &Queue, starts: Starts, count: u32) -> Result<bool> {

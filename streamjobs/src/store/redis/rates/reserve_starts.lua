@@ -4,8 +4,8 @@
 -- ARGV: starts at most, the rate of the caller's code or nothing, when it joined the group or 0.
 -- Returns: starts granted, microseconds from now on until the first may be (below 0 for at once), the
 -- microseconds from each to the next, for how many microseconds each is valid, the TAT (the value of `tat`)
--- after the grant, how many microseconds to wait if nothing was granted, and when the caller joined. Without
--- a rate all is granted, with an interval of 0.
+-- after the grant, how many microseconds to wait if nothing was granted, when the caller joined, and 1 if the
+-- wait is the one in the field `limited`, or else 0. Without a rate all is granted, with an interval of 0.
 --
 -- Before: `tat` in the rate's key says up to when starts are granted, in microseconds; without the key, no
 -- start is granted. `rate`, `by` and `seen` there are the rate in force from the code, when its process
@@ -42,9 +42,9 @@ local declares = mine ~= '' and not (is_recent and by > joined)
 local rate = set or (mine == '' or declares) and mine or stored
 
 local rest = limited_for(hash, redis.call('HGET', hash, 'limited'), math.floor(clock / 1000))
-if rest > 0 then return {0, '0', '0', '0', '0', whole(rest * 1000), whole(joined)} end
+if rest > 0 then return {0, '0', '0', '0', '0', whole(rest * 1000), whole(joined), 1} end
 local pace = pace_of(rate)
-if not pace then return {wanted, '0', '0', '0', '0', '0', whole(joined)} end
+if not pace then return {wanted, '0', '0', '0', '0', '0', whole(joined), 0} end
 
 local interval, tolerance = pace.interval, pace.tolerance
 local ahead = tolerance + HORIZON
@@ -59,7 +59,7 @@ if granted == 0 then
     redis.call('HSET', state, 'tat', whole(math.ceil(tat)))
   end
   local wait = math.max(math.ceil(tat - ahead - clock), 0)
-  return {0, '0', '0', '0', '0', whole(wait), whole(joined)}
+  return {0, '0', '0', '0', '0', whole(wait), whole(joined), 0}
 end
 tat = math.ceil(tat + granted * interval)
 redis.call('HDEL', state, '')
@@ -70,4 +70,4 @@ end
 -- If the user may not set the expiry, the key stays and has no meaning.
 redis.pcall('PEXPIRE', state, whole((tat - clock + DECLARED + 2 * interval) / 1000))
 return {granted, whole(offset), string.format('%.6f', interval), whole(pace.slack), whole(tat), '0',
-  whole(joined)}
+  whole(joined), 0}
