@@ -155,12 +155,12 @@ async fn prepare_one(
     if let Some(recorded) = allow_refusal(context, "heartbeat", recorded).map_err(failed)? {
         context.report.queue(QueueEvent::TrimmedUnread(recorded.trimmed_unread));
     }
-    let sent = Instant::now();
+    let (sent, before) = (Instant::now(), handle.pause.starts.before_promotion());
     let promoted = context.store.promote(queue, context.consumer(), 0).await;
     if let Some(promoted) =
         allow_refusal(context, "read the pause flag", promoted).map_err(failed)?
     {
-        handle.pause.heard(&promoted);
+        handle.pause.heard(&promoted, before);
         // A job that was cancelled before this process began does not run here.
         let heard = handle.cancels.heard(promoted.cancels, sent).await;
         allow_refusal(context, "read which jobs are cancelled", heard).map_err(failed)?;

@@ -44,7 +44,7 @@ pub(crate) use self::signals::{
     TransferLock, TrimBlocker,
 };
 pub(crate) use self::slots::{Slot, Slots};
-pub(crate) use self::start_gate::{StartGate, StartsFor, TakenStarts};
+pub(crate) use self::start_gate::{KnownBefore, StartGate, StartsFor, TakenStarts};
 pub(crate) use self::trend_counts::TrendCounts;
 pub(crate) use self::wait::{
     LoopBackoff, OncePerInterval, jittered, most_of, stopped_before, stopped_within,

@@ -41,6 +41,8 @@ struct GateState {
     limited: Option<Instant>,
     /// The same, as a job of this process has learned it. The server does not know it yet.
     limited_here: Option<Instant>,
+    /// How often the server has told this process of a wait in another answer than a promotion's.
+    told: u64,
     grant: Grant,
     /// The server grants nothing before this moment, because of the rate.
     opens_at: Option<Instant>,
@@ -97,6 +99,12 @@ impl Grant {
     }
 }
 
+/// What a process knew when it sent a promotion.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KnownBefore {
+    told: u64,
+}
+
 /// Starts that were taken for a read or a claim.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
@@ -150,11 +158,20 @@ impl StartGate {
         }
     }
 
+    /// What is known before a promotion is sent; its answer is [heard](Self::heard) with it.
+    pub(crate) fn before_promotion(&self) -> KnownBefore {
+        KnownBefore { told: lock(&self.state).told }
+    }
+
     /// Takes what a promotion reports about the group. Returns whether jobs have to wait that did not before.
     /// On a stream with partitions, the first partition reports it.
+    ///
+    /// A wait of which this process was told after the promotion was sent may be missing in its answer. So such
+    /// an answer ends and shortens no wait; the next one does.
     pub(crate) fn heard(
         &self,
         on: &Queue,
+        before: KnownBefore,
         set: Option<SetRate>,
         limited: Option<Duration>,
     ) -> bool {
@@ -172,9 +189,11 @@ impl StartGate {
             Self::forget(&mut state);
             changes = true;
         }
-        let until = limited.map(|rest| now + rest);
-        let before = std::mem::replace(&mut state.limited, until);
-        changes |= before.is_some() != until.is_some();
+        let reported = limited.map(|rest| now + rest);
+        let is_current = state.told == before.told;
+        let until = if is_current { reported } else { reported.max(state.limited) };
+        let previous = std::mem::replace(&mut state.limited, until);
+        changes |= previous.is_some() != until.is_some();
         let applies = self.has_rate_with(&state) || Self::limited_until(&state).is_some();
         self.applies.store(applies, Ordering::Relaxed);
         let waits = self.opens_at(&state, now).is_some();
@@ -209,9 +228,14 @@ impl StartGate {
         let Some(until) = untold.filter(|until| *until > now) else { return Ok(false) };
         let rest = self.store.limit_group(&self.queue, until - now).await?;
         let mut state = lock(&self.state);
-        state.limited = state.limited.max(Some(Instant::now() + rest));
+        Self::told(&mut state, Instant::now() + rest);
         state.limited_here.take_if(|here| *here <= until);
         Ok(true)
+    }
+
+    fn told(state: &mut GateState, until: Instant) {
+        state.limited = state.limited.max(Some(until));
+        state.told += 1;
     }
 
     fn limited_until(state: &GateState) -> Option<Instant> {
@@ -280,6 +304,7 @@ impl StartGate {
             return Ok(taken);
         }
         self.give_late_back().await?;
+        let set = lock(&self.state).set;
         let answer = self.store.reserve_starts(&self.queue, asked).await?;
         let answered = Instant::now();
         {
@@ -287,8 +312,7 @@ impl StartGate {
             state.joined = answer.joined;
             if answer.is_limited {
                 // The next promotion says whether an operator, or the server's clock, has ended it.
-                let until = answered + answer.wait.max(WAIT_MIN);
-                state.limited = state.limited.max(Some(until));
+                Self::told(&mut state, answered + answer.wait.max(WAIT_MIN));
                 return Ok(TakenStarts::NONE);
             }
             // Without a rate, the interval is zero: the rate was lifted just now.
@@ -297,6 +321,10 @@ impl StartGate {
             }
             let number = state.grant.number + 1;
             state.grant = Grant { starts: answer.starts, answered, used: 0, late: 0, number };
+            // If an operator has set another rate meanwhile, the wait may be that of the former one.
+            if answer.starts.count == 0 && state.set != set {
+                return Ok(TakenStarts::NONE);
+            }
             if answer.starts.count == 0 {
                 state.opens_at = Some(answered + answer.wait.max(WAIT_MIN));
                 return Ok(TakenStarts::NONE);
@@ -399,3 +427,75 @@ const LATE_MIN: Duration = Duration::from_millis(10);
 const WAIT_MIN: Duration = Duration::from_millis(1);
 /// For how long a read waits for claims that take the next start.
 const CLAIMS_FIRST: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::name::{GroupName, StreamName};
+    use crate::store::Rates;
+    use crate::store::memory::MemoryStore;
+    use crate::store::memory::{Passage, View, Watch};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn queue() -> Queue {
+        let (stream, group) = (StreamName::new("calls"), GroupName::new("outside"));
+        Queue { stream: stream.unwrap(), group: group.unwrap() }
+    }
+
+    fn gate(store: &MemoryStore, rate: Option<Rate>) -> StartGate {
+        StartGate::new(Arc::new(store.clone()), queue(), rate)
+    }
+
+    /// As when the promoter of one partition tells the server of a wait while the promotion of another is on its
+    /// way.
+    #[tokio::test(start_paused = true)]
+    async fn a_promotion_that_was_sent_before_a_wait_was_told_neither_ends_nor_shortens_it() {
+        for reported in [None, Some(Duration::from_secs(1))] {
+            let gate = gate(&MemoryStore::new(), None);
+            let before = gate.before_promotion();
+            gate.limit_here(HOUR);
+            assert!(gate.tell_limit().await.unwrap());
+            gate.heard(&queue(), before, None, reported);
+            tokio::time::advance(Duration::from_secs(2)).await;
+            assert!(gate.is_shut() && gate.applies(), "{reported:?}");
+            gate.heard(&queue(), gate.before_promotion(), None, reported);
+            tokio::time::advance(Duration::from_secs(2)).await;
+            assert!(!gate.is_shut(), "the next one does: {reported:?}");
+        }
+    }
+
+    /// The answers to requests for starts take a second.
+    #[derive(Debug)]
+    struct Late;
+
+    impl Watch for Late {
+        fn passage(&self, _caller: u64, operation: &'static str) -> Passage {
+            let is_late = operation == "reserve_starts";
+            let after = if is_late { Duration::from_secs(1) } else { Duration::ZERO };
+            Passage { after, ..Passage::default() }
+        }
+
+        fn carried_out(&self, _caller: u64, _operation: &'static str, _view: View<'_>) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_under_a_rate_that_was_replaced_meanwhile_does_not_count() {
+        let store = MemoryStore::new();
+        let gate = gate(&store.watched(0, Arc::new(Late)), "1/1h".parse().ok());
+        assert_eq!(gate.take(1, StartsFor::Read).await.unwrap().count, 1);
+        let (begun, raised) = (Instant::now(), SetRate::At("1000/1s".parse().unwrap()));
+        let replace = async {
+            sleep_until(Instant::now() + Duration::from_millis(500)).await;
+            store.set_rate(&queue(), Some(raised)).await.unwrap();
+            gate.heard(&queue(), gate.before_promotion(), Some(raised), None);
+        };
+        let (taken, ()) = tokio::join!(gate.take(1, StartsFor::Read), replace);
+        assert_eq!((taken.unwrap().count, gate.is_shut()), (0, false));
+        // What the former rate had granted is cut back first.
+        while gate.take(1, StartsFor::Read).await.unwrap().count == 0 {
+            gate.opened().await;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+}

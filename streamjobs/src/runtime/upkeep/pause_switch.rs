@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::runtime::observe::{QueueContext, QueueEvent};
-use crate::runtime::state::{LoopHealth, PauseGate, StartGate};
+use crate::runtime::state::{KnownBefore, LoopHealth, PauseGate, StartGate};
 use crate::store::Promoted;
 
 /// Changes the gate, the health and the report together.
@@ -31,9 +31,9 @@ impl PauseSwitch {
 
     /// Takes what the server reports about the group. Returns whether a waiting read has to end because
     /// of it.
-    pub(crate) fn heard(&self, promoted: &Promoted) -> bool {
-        let changed = self.set_everywhere(promoted.paused);
-        let waits = self.starts.heard(self.context.queue(), promoted.rate, promoted.limited);
+    pub(crate) fn heard(&self, promoted: &Promoted, before: KnownBefore) -> bool {
+        let (changed, queue) = (self.set_everywhere(promoted.paused), self.context.queue());
+        let waits = self.starts.heard(queue, before, promoted.rate, promoted.limited);
         changed || waits
     }
 

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::runtime::observe::{LimitPlaces, QueueContext, QueueEvent};
 use crate::runtime::state::{
-    Activity, COALESCE, Clock, IDLE_BACKOFF, LaneSignal, LoopBackoff, NextDue, ReaderUnblock,
-    ReapSignal, StreamUse, stopped_before,
+    Activity, COALESCE, Clock, IDLE_BACKOFF, KnownBefore, LaneSignal, LoopBackoff, NextDue,
+    ReaderUnblock, ReapSignal, StreamUse, stopped_before,
 };
 use crate::runtime::upkeep::{CancelWatch, PauseSwitch};
 use crate::store::{Promoted, StoreError};
@@ -62,6 +62,7 @@ impl Promoter {
                 Err(error) => self.context.report.store_failed("let the group wait", &error),
             }
             let (queue, consumer) = (self.context.queue(), self.context.consumer());
+            let before = self.follows.pause.starts.before_promotion();
             let delay = match self.context.store.promote(queue, consumer, limit).await {
                 Ok(promoted) => {
                     self.context.report.answered();
@@ -69,7 +70,7 @@ impl Promoter {
                     self.activity.observe(sent, &promoted);
                     backoff.reset();
                     misplaced = promoted.misplaced > 0;
-                    let delay = self.promoted(promoted, sent).await;
+                    let delay = self.promoted(promoted, sent, before).await;
                     if misplaced && is_idle && !self.follows.pause.gate.is_shut() {
                         delay.min(COALESCE)
                     } else {
@@ -103,14 +104,19 @@ impl Promoter {
 
     /// Signals to the reader and the reaper what the answer means for them. Returns how long until the next
     /// promotion.
-    async fn promoted(&mut self, promoted: Promoted, sent: Instant) -> Duration {
+    async fn promoted(
+        &mut self,
+        promoted: Promoted,
+        sent: Instant,
+        before: KnownBefore,
+    ) -> Duration {
         let now = Instant::now();
         self.usage.scheduled.heard(now, promoted.scheduled);
         self.usage.schedules.heard(now, promoted.has_schedules);
         self.context.report.queue(QueueEvent::PayloadsUnstored(promoted.left));
         self.context.report.queue(QueueEvent::RetriesRestored(promoted.restored));
         self.context.report.retries_stranded(promoted.stranded);
-        if self.follows.pause.heard(&promoted) {
+        if self.follows.pause.heard(&promoted, before) {
             self.unblock_reader().await;
         }
         if let Err(error) = self.follows.cancels.heard(promoted.cancels, sent).await {
