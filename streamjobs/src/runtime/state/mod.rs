@@ -7,6 +7,7 @@ mod beat;
 mod cancelled_jobs;
 mod clock;
 mod done_notes;
+mod grant;
 mod in_flight;
 mod lock;
 mod loop_health;

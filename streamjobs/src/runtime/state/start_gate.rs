@@ -9,8 +9,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::model::outcome::LIMITED_MAX;
+use crate::runtime::state::grant::Grant;
 use crate::runtime::state::lock;
-use crate::store::{Queue, Rate, SetRate, Starts, StartsAsked, Store, StoreError};
+use crate::store::{Queue, Rate, SetRate, StartsAsked, Store, StoreError};
 
 /// The gate of one group in this process, for all partitions of its stream.
 ///
@@ -50,53 +51,6 @@ struct GateState {
     joined: u64,
     /// Whether the last start was taken for a read, not for a claim.
     was_read: bool,
-}
-
-/// Starts that the server has granted, in the order of their times.
-#[derive(Clone, Copy, Debug)]
-struct Grant {
-    starts: Starts,
-    answered: Instant,
-    /// How many of them are used, or too old.
-    used: u32,
-    /// How many of these were too old, since the last one that was used.
-    late: u32,
-    number: u64,
-}
-
-impl Default for Grant {
-    fn default() -> Self {
-        Self { starts: Starts::default(), answered: Instant::now(), used: 0, late: 0, number: 0 }
-    }
-}
-
-impl Grant {
-    fn time_of(&self, number: u32) -> Instant {
-        let later = self.starts.interval.saturating_mul(number);
-        let offset = Duration::from_micros(self.starts.offset.unsigned_abs());
-        let after = match self.starts.offset < 0 {
-            true => later.saturating_sub(offset),
-            false => later.saturating_add(offset),
-        };
-        self.answered + after
-    }
-
-    fn rest(&self) -> u32 {
-        self.starts.count.saturating_sub(self.used)
-    }
-
-    /// Takes starts whose time has come. Half of the slack is left for the way to the job.
-    fn take(&mut self, now: Instant, wanted: u32) -> u32 {
-        let late = (self.starts.slack / 2).max(LATE_MIN);
-        while self.rest() > 0 && self.time_of(self.used) + late < now {
-            (self.used, self.late) = (self.used + 1, self.late + 1);
-        }
-        let mut taken = 0;
-        while taken < wanted && self.rest() > 0 && self.time_of(self.used) <= now {
-            (taken, self.used, self.late) = (taken + 1, self.used + 1, 0);
-        }
-        taken
-    }
 }
 
 /// What a process knew when it sent a promotion.
@@ -422,8 +376,6 @@ impl StartGate {
     }
 }
 
-/// Timers and the way to the reader take a few milliseconds, even if the slack is zero.
-const LATE_MIN: Duration = Duration::from_millis(10);
 const WAIT_MIN: Duration = Duration::from_millis(1);
 /// For how long a read waits for claims that take the next start.
 const CLAIMS_FIRST: Duration = Duration::from_millis(20);
