@@ -307,6 +307,52 @@ async fn a_wait_that_was_learned_by_asking_for_a_start_ends_when_the_server_says
     }
 }
 
+/// A read, a claim and a recovery that certainly took nothing, with a start for one job in an hour. The server
+/// may refuse to take the start back as well.
+#[tokio::test(start_paused = true)]
+async fn starts_of_a_step_that_took_nothing_are_not_used_up() {
+    for (step, fault) in [
+        ("read", Fault::Unreachable),
+        ("read", Fault::Refused),
+        ("claim_idle", Fault::Unreachable),
+        ("claim_idle", Fault::Refused),
+        ("recover", Fault::Unreachable),
+    ] {
+        for takes_back in [true, false] {
+            let (store, starts) = (MemoryStore::new(), Starts::fine());
+            let (dead, begun) = (ConsumerName::new("dead").unwrap(), Instant::now());
+            let setup = ReaderSetup::waiting(Duration::from_secs(2));
+            if step == "claim_idle" {
+                let stopped = process(&store, &starts, rate("1/1h", 1)).await;
+                let _ = stopped.shutdown().await;
+                publish(&store, 1).await;
+                let mut reader = store.reader(&queue(), &dead, setup).await.unwrap();
+                let request =
+                    ReadRequest { acks: &[], inlet: Inlet::STREAM, count: 1, block: None };
+                assert_eq!(reader.read(request).await.unwrap().deliveries.unwrap().len(), 1);
+            }
+            let burst = if step == "recover" { 2 } else { 1 };
+            let runtime = process(&store, &starts, rate("1/1h", burst)).await;
+            wait(Duration::from_secs(3)).await;
+            if step == "recover" {
+                // The answer of the read may have brought the entry, so its start is used.
+                store.fail_next("read", Fault::AnswerLost);
+            }
+            store.fail_next(step, fault);
+            if !takes_back {
+                store.fail_next("return_starts", Fault::Unreachable);
+            }
+            if step != "claim_idle" {
+                publish(&store, 1).await;
+            }
+            starts.until(1).await;
+            let (what, took) = (format!("{step} {fault:?} {takes_back}"), begun.elapsed());
+            assert!(took < Duration::from_secs(60), "{what}: {took:?}");
+            stop([runtime]).await;
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_operators_rate_holds_at_once_also_for_code_without_one() {
     let (store, starts) = (MemoryStore::new(), Starts::fine());

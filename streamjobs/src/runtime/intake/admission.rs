@@ -14,6 +14,7 @@ use crate::runtime::state::{
     Acks, Activity, Assignment, GroupEpoch, InFlight, NextDue, Registered, RenewSignal, Slot,
     StartGate, TakenStarts,
 };
+use crate::store::StoreError;
 
 /// The way of every delivery into this process, whether it was read, recovered or claimed.
 #[derive(Debug)]
@@ -46,8 +47,20 @@ impl Admission {
         let _gone = self.assignments.send(assignments).await.is_err();
     }
 
+    /// Gives starts back that were taken for a step that failed, unless it may have brought entries all the same.
+    pub(crate) async fn give_back_after(
+        &self,
+        error: &StoreError,
+        taken: Option<TakenStarts>,
+        inlet: Inlet,
+    ) {
+        if let Some(taken) = taken.filter(|_| !error.is_unconfirmed()) {
+            self.give_back(taken, taken.count, inlet).await;
+        }
+    }
+
     /// Gives starts back that were not used: those for the lane to this process, which looks into the stream
-    /// next, and those for the stream to all. Where that fails, they are lost.
+    /// next, and those for the stream to all. If the answer to that is lost, they may be lost.
     pub(crate) async fn give_back(&self, taken: TakenStarts, unused: usize, inlet: Inlet) {
         if unused == 0 || !self.starts.put_back(taken, unused) || inlet.is_lane() {
             return;

@@ -288,6 +288,8 @@ impl Reader {
             Err(error) => {
                 self.lane.failed(plan.inlet);
                 self.acks.put_back(acks);
+                drop(slots);
+                self.admission.give_back_after(&error, starts, plan.inlet).await;
                 return Err(error);
             }
         };
@@ -308,6 +310,7 @@ impl Reader {
             }
             Err(error) => {
                 self.lane.failed(plan.inlet);
+                self.admission.give_back_after(&error, starts, plan.inlet).await;
                 Err(error)
             }
         };

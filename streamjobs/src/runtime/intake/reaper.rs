@@ -164,7 +164,11 @@ impl Reaper {
         cursor: &mut EntryId,
         room: ClaimRoom,
     ) -> Result<Option<usize>, StoreError> {
-        let page = self.claim_started(inlet, cursor, room.slots, room.limit).await?;
+        let claimed = self.claim_started(inlet, cursor, room.slots, room.limit).await;
+        if let Err(error) = &claimed {
+            self.admission.give_back_after(error, room.starts, inlet).await;
+        }
+        let page = claimed?;
         if let Some(taken) = room.starts {
             let unused = taken.count.saturating_sub(page.map_or(0, |page| page.claimed));
             self.admission.give_back(taken, unused, inlet).await;

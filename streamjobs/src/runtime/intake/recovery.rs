@@ -61,7 +61,7 @@ impl Recovery {
         let mut rest = lost;
         while !rest.is_empty() {
             let mut slots = self.slots.take_free(batch.ask(rest.len()));
-            let starts = &self.admission.starts;
+            let (starts, mut started) = (&self.admission.starts, None);
             if starts.applies() && !slots.is_empty() {
                 // What is left is recovered with the next start, or claimed when its lease ends.
                 let taken = starts.take(slots.len(), StartsFor::Claim).await?;
@@ -69,16 +69,23 @@ impl Recovery {
                     self.lost_replies.suspect();
                     slots.truncate(taken.count);
                 }
+                started = Some(taken).filter(|taken| taken.count > 0);
             }
             let Some((page, others)) = rest.split_at_checked(slots.len()) else { break };
-            if page.is_empty() {
-                break;
-            }
+            let Some(inlet) = page.first().map(|hold| hold.inlet) else { break };
             rest = others;
             let sent = Instant::now();
-            let deliveries = self.context.recover(page).await?;
+            let recovered = self.context.recover(page).await;
+            if let Err(error) = &recovered {
+                self.admission.give_back_after(error, started, inlet).await;
+            }
+            let deliveries = recovered?;
+            let came = deliveries.len();
             batch.arrived(&deliveries);
             self.admission.admit(deliveries, slots, sent).await;
+            if let Some(taken) = started {
+                self.admission.give_back(taken, taken.count.saturating_sub(came), inlet).await;
+            }
         }
         Ok(())
     }

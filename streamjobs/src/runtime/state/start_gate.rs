@@ -291,14 +291,27 @@ impl StartGate {
     /// Returns starts whose time went by unused, so that the next one is allowed at once and not an interval
     /// later.
     async fn give_late_back(&self) -> Result<(), StoreError> {
-        let (starts, late) = {
+        let (grant, late) = {
             let mut state = lock(&self.state);
-            (state.grant.starts, std::mem::take(&mut state.grant.late))
+            (state.grant, std::mem::take(&mut state.grant.late))
         };
-        match late {
-            0 => Ok(()),
-            late => self.store.return_starts(&self.queue, starts, late).await.map(drop),
+        self.return_to_server(grant, late).await
+    }
+
+    /// Returns the last starts of a grant. If the server has certainly not taken them, they are returned before
+    /// this process asks for others.
+    async fn return_to_server(&self, of: Grant, count: u32) -> Result<(), StoreError> {
+        if count == 0 {
+            return Ok(());
         }
+        let returned = self.store.return_starts(&self.queue, of.starts, count).await;
+        if returned.as_ref().is_err_and(|error| !error.is_unconfirmed()) {
+            let grant = &mut lock(&self.state).grant;
+            if grant.number == of.number {
+                grant.late = grant.late.max(count);
+            }
+        }
+        returned.map(drop)
     }
 
     /// Takes starts that were granted before; none if the server must be asked.
@@ -357,14 +370,11 @@ impl StartGate {
         if !self.applies() {
             return Ok(());
         }
-        let (starts, rest) = {
+        let (grant, rest) = {
             let mut state = lock(&self.state);
-            (state.grant.starts, Self::forget(&mut state))
+            (state.grant, Self::forget(&mut state))
         };
-        match rest {
-            0 => Ok(()),
-            rest => self.store.return_starts(&self.queue, starts, rest).await.map(drop),
-        }
+        self.return_to_server(grant, rest).await
     }
 
     /// Gives up the rest of the grant. Returns how many starts were left.
