@@ -88,7 +88,7 @@ pub(super) fn only(mut taken: Taken) -> Result<Delivery, BoxError> {
     Ok(first)
 }
 
-async fn sweep(stage: &Stage, rule: Option<HoldRule>) -> Result<SweptHolds, BoxError> {
+pub(super) async fn sweep(stage: &Stage, rule: Option<HoldRule>) -> Result<SweptHolds, BoxError> {
     let cursors = SweepCursors::default();
     Ok(stage.store.sweep_holds(&stage.queue, HoldSweep { rule, cursors }).await?)
 }

@@ -6,6 +6,7 @@ use streamjobs::__store::inspect::RetriesFrom;
 use streamjobs::__store::{FenceResult, Hold, Inlet, NewRetry, StandIn, StoreError};
 use streamjobs::EntryId;
 
+use super::holds::{KEY, only, publish, sweep, take};
 use super::{Case, LEASE, Stage, fields};
 
 /// Makes a test of every case in this file.
@@ -19,6 +20,7 @@ macro_rules! settle_cases {
             an_entry_that_was_removed_is_settled_by_the_attempt_that_knows_it,
             an_entry_that_will_be_delivered_again_is_not_settled,
             an_entry_whose_stream_is_gone_is_settled_by_the_attempt_that_knows_it,
+            a_trimmed_job_keeps_its_place_while_its_attempt_is_renewed,
             a_late_acknowledgement_of_what_another_consumer_has_is_a_move,
             what_an_operator_acknowledges_is_a_move_in_the_same_step,
             retries_of_one_step_have_an_answer_each_and_leave_the_others_alone,
@@ -321,4 +323,34 @@ pub async fn many_retries_are_scheduled_in_one_step_wherever_their_entries_are(
 
 fn retry(hold: Hold, stand_in: Option<StandIn>) -> NewRetry {
     NewRetry { hold, stand_in, delay: Duration::from_secs(1_000), job: fields("again") }
+}
+
+/// Its entry is not pending any more, and the next job of its key must not start beside it.
+pub async fn a_trimmed_job_keeps_its_place_while_its_attempt_is_renewed(stage: &Stage) -> Case {
+    let (store, queue, me) = (&stage.store, &stage.queue, &stage.me);
+    let says = async |lease: u32| {
+        let about = format!(r#"{{"beat_every":60000,"lease":{lease}}}"#);
+        store.heartbeat(queue, me, &about).await
+    };
+    says(60_000).await?;
+    publish(stage, &["a:1", "a:2"]).await?;
+    let first = only(take(stage, Inlet::STREAM, KEY).await?)?;
+    stage.raw.delete(&stage.key(Inlet::STREAM), first.entry.id());
+    let answers = store.renew(queue, me, &[first.hold()]).await?.answers;
+    assert!(matches!(answers[..], [FenceResult::Trimmed(_)]), "{answers:?}");
+    for _renewal in 0..2 {
+        assert_eq!(sweep(stage, Some(KEY)).await?.ended, 0);
+        let answers = store.renew(queue, me, &[first.hold()]).await?.answers;
+        assert_eq!(answers, [FenceResult::NotPending]);
+    }
+    // Another process does not keep it, and without renewals the place ends with the lease.
+    says(1).await?;
+    stage.pass(2).await?;
+    store.renew(queue, &stage.other, &[first.hold()]).await?;
+    let swept = sweep(stage, Some(KEY)).await?;
+    assert_eq!((swept.ended, swept.fed, swept.parked), (1, 1, 0));
+    store.renew(queue, me, &[first.hold()]).await?;
+    let second = only(take(stage, Inlet::LANE, KEY).await?)?;
+    assert_eq!(second.entry.text("name"), Some("a:2"));
+    Ok(())
 }

@@ -82,6 +82,8 @@ impl Drop for Running {
 
 /// In place of a number of failures: the first process to run it never ends.
 const HANGS: u32 = 99;
+/// In place of a number of failures: it runs for several leases.
+const LASTS: u32 = 98;
 
 async fn run(order: Order, job: Job, runs: Runs) -> Result<(), JobError> {
     if order.failures == HANGS && job.delivery_count() == 1 {
@@ -89,8 +91,9 @@ async fn run(order: Order, job: Job, runs: Runs) -> Result<(), JobError> {
     }
     runs.begin(&order.customer);
     let mut running = Running(runs.clone(), order.customer, None);
-    sleep_until(Instant::now() + Duration::from_millis(200)).await;
-    if order.failures != HANGS && job.attempt() <= order.failures {
+    let time = if order.failures == LASTS { 60_000 } else { 200 };
+    sleep_until(Instant::now() + Duration::from_millis(time)).await;
+    if order.failures < LASTS && job.attempt() <= order.failures {
         return Err("not yet".into());
     }
     running.2 = Some(order.number);
@@ -331,6 +334,47 @@ async fn lines_of_a_group_that_lost_its_limit_go_on_when_the_last_process_with_o
     // The job of the process that is gone may have ended there, unacknowledged.
     stage.is_empty("plain").await;
     let _ = process.shutdown().await;
+}
+
+/// The renewal finds its payload gone: the entry is not pending any more, but the job runs on.
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_entry_is_trimmed_while_it_runs_keeps_its_place() {
+    let stage = Stage::new();
+    let processes = [stage.ordered().await, stage.ordered().await];
+    let first = Order { customer: "a".to_owned(), number: 0, failures: LASTS };
+    let entry = stage.client.publish(&first).await.unwrap().entry_id;
+    stage.publish("a", 1..3, 0).await;
+    let lined = async || processes.iter().map(|one| one.counters().parked).sum::<u64>() == 2;
+    eventually_async(Duration::from_secs(60), "the first runs and two wait", lined).await;
+    stage.store.delete("orders", entry);
+    stage.runs.until(3).await;
+    assert_eq!((stage.runs.done("a"), stage.runs.most().0), (vec![0, 1, 2], 1));
+    for process in processes {
+        let _ = process.shutdown().await;
+    }
+    stage.is_empty("ordered").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_place_of_a_trimmed_job_ends_with_its_process() {
+    let stage = Stage::new();
+    let dead = stage.ordered().await;
+    let first = Order { customer: "a".to_owned(), number: 0, failures: HANGS };
+    let entry = stage.client.publish(&first).await.unwrap().entry_id;
+    stage.publish("a", 1..3, 0).await;
+    let lined = async || dead.counters().parked == 2;
+    eventually_async(Duration::from_secs(60), "the first runs and two wait", lined).await;
+    stage.store.delete("orders", entry);
+    let begun = Instant::now();
+    sleep_until(begun + Duration::from_secs(60)).await;
+    assert_eq!((dead.counters().trimmed, stage.runs.done("a").len()), (1, 0));
+    drop(dead);
+    let process = stage.ordered().await;
+    stage.runs.until(2).await;
+    assert_eq!(stage.runs.done("a"), [1, 2]);
+    assert!(begun.elapsed() < Duration::from_secs(100), "{:?}", begun.elapsed());
+    let _ = process.shutdown().await;
+    stage.is_empty("ordered").await;
 }
 
 #[tokio::test(start_paused = true)]

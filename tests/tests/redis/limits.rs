@@ -2,18 +2,18 @@
 //! other clients wrote, and partitions.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use streamjobs::config::{GroupOptions, KeyOrder};
+use streamjobs::config::{GroupOptions, KeyOrder, Retention};
 use streamjobs::stream::HolderState;
 use streamjobs::{Backoff, Client, EventId, JobError, Runtime, handlers};
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::server::RedisServer;
 use tokio::time::{Instant, sleep_until};
 
-use crate::app::{App, DEADLINE, Gate, Order, Work, options, quick, settled, until, work};
+use crate::app::{App, DEADLINE, Gate, Order, Work, options, order, quick, settled, until, work};
 
 /// What ran, by key, and how many of a key ran at once at most.
 #[derive(Clone, Default)]
@@ -144,6 +144,37 @@ async fn a_limit_of_the_group_holds_over_processes() {
     for runtime in [one, other] {
         let _ = runtime.shutdown().await;
     }
+    empty(&app.server).await;
+}
+
+/// Sweeps look for places without a job meanwhile.
+#[tokio::test]
+async fn a_job_that_retention_trims_while_it_runs_keeps_its_place() {
+    let server = RedisServer::start().unwrap();
+    let retention = Retention::MaxLenExact(NonZeroU64::new(2).unwrap());
+    let builder = Client::builder(&server.url()).retention("orders", retention);
+    let app = App { client: builder.connect().await.unwrap(), server };
+    let gate = Gate::default();
+    let gated = Work::gated(&gate);
+    let options = ordered().lease(Duration::from_secs(1));
+    let builder = quick(Runtime::builder(&app.client).handlers(handlers![work]));
+    let runtime = builder.state(gated.clone()).group("work", options).start().await.unwrap();
+    app.client.publish(&order(0)).await.unwrap();
+    gated.wait_for(1).await;
+    for number in 1..4 {
+        app.client.publish(&order(number)).await.unwrap();
+        until(DEADLINE, "it waits", || runtime.counters().parked == number).await;
+    }
+    until(DEADLINE, "it is trimmed", || runtime.counters().trimmed == 1).await;
+    let before = app.calls("hscan");
+    until(DEADLINE, "two sweeps", || app.calls("hscan") >= before + 2).await;
+    assert_eq!((gated.count(), runtime.counters().places_freed), (1, 0));
+    gate.open();
+    gated.wait_for(4).await;
+    let ran = gated.runs().into_iter().map(|run| run.order).collect::<Vec<_>>();
+    assert_eq!(ran, ["0", "1", "2", "3"]);
+    app.drained("work").await;
+    let _ = runtime.shutdown().await;
     empty(&app.server).await;
 }
 

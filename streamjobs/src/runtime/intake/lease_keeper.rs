@@ -48,7 +48,9 @@ impl LeaseKeeper {
                 () = self.renew.requested() => {}
                 _ = ticks.tick() => {}
             }
-            let due = self.in_flight.due_for_renewal(Instant::now(), context.config.renewal_age());
+            let (age, keeps_places) =
+                (context.config.renewal_age(), context.config.limit.is_some());
+            let due = self.in_flight.due_for_renewal(Instant::now(), age, keeps_places);
             if let Err(error) = self.renew_due(&due).await {
                 context.report.store_failed("renew leases", &error);
             }

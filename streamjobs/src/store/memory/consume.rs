@@ -62,6 +62,7 @@ impl Consume for MemoryStore {
         self.step("renew", |state| {
             let now = state.now();
             let answers = state.change_owned(queue, consumer, holds, |row| row.since = now)?;
+            state.note_runs(queue, consumer.as_str(), holds, &answers);
             let moves = state.record(queue).moves;
             Ok(Renewed { now: ServerTime(now), moves, answers })
         })

@@ -9,14 +9,14 @@ use super::MemoryStore;
 use super::limit::{Limit, limit_of};
 use super::state::MemoryState;
 use super::stream::count;
-use crate::model::entry::{Delivery, Entry, EntryId, Fields};
+use crate::model::entry::{Delivery, Entry, EntryId, Fields, Hold};
 use crate::model::heartbeat::Heartbeat;
 use crate::model::limit::{HoldRule, HoldScope};
 use crate::model::name::ConsumerName;
 use crate::store::types::{Result, released_for};
 use crate::store::{
-    Finished, HeldPlace, HoldSweep, Holds, Inlet, Left, LineFacts, Queue, ServerTime, StoreError,
-    SweepCursors, SweptHolds, Taken, place_of,
+    FenceResult, Finished, HeldPlace, HoldSweep, Holds, Inlet, Left, LineFacts, Queue, ServerTime,
+    StoreError, SweepCursors, SweptHolds, Taken, place_of,
 };
 
 impl MemoryState {
@@ -115,6 +115,41 @@ impl MemoryState {
         }
     }
 
+    /// Notes which attempts run on although their entry, which has a place, is not pending any more.
+    pub(super) fn note_runs(
+        &mut self,
+        queue: &Queue,
+        me: &str,
+        renewed: &[Hold],
+        answers: &[FenceResult],
+    ) {
+        let now = self.now();
+        for (hold, answer) in renewed.iter().zip(answers) {
+            let place = (hold.inlet, hold.id);
+            let noted = self.record(queue).runs.get(&place).is_some_and(|(_, by)| by == me);
+            let runs = match answer {
+                FenceResult::Trimmed(_) => self.limit(queue).holds.contains_key(&place),
+                FenceResult::NotPending | FenceResult::Undelivered => noted,
+                FenceResult::Owned | FenceResult::TakenOver => false,
+            };
+            if runs {
+                self.record(queue).runs.insert(place, (now, me.to_owned()));
+            }
+        }
+    }
+
+    /// Forgets attempts that do not run on: their note is as old as the lease of their consumer.
+    fn forget_runs(&mut self, queue: &Queue) {
+        let (now, record) = (self.now(), self.record(queue));
+        let mut runs = std::mem::take(&mut record.runs);
+        runs.retain(|_, (noted, consumer)| {
+            let about = record.about.get(consumer).and_then(|about| Heartbeat::read(about));
+            let lease = about.map_or(0, |about| about.lease_millis);
+            now < noted.saturating_add(lease) && record.is_alive(consumer, now)
+        });
+        record.runs = runs;
+    }
+
     /// Whether the job of a hold still exists in a place where it keeps the hold.
     fn has_job(&mut self, queue: &Queue, (inlet, id): (Inlet, EntryId), blocks: bool) -> bool {
         let name = format!("{}:{id}", if inlet.is_lane() { 'l' } else { 's' });
@@ -129,7 +164,8 @@ impl MemoryState {
             .any(|(field, value)| field == "sj-held" && value.as_ref() == name.as_bytes());
         let waits =
             is_unread || self.has_retry(queue, &name) || self.has_retry(queue, &format!("{name}+"));
-        is_pending || inlet.is_lane() && is_stored && is_new || blocks && waits
+        let runs_on = self.record(queue).runs.contains_key(&(inlet, id));
+        is_pending || runs_on || inlet.is_lane() && is_stored && is_new || blocks && waits
     }
 }
 
@@ -216,6 +252,7 @@ impl Holds for MemoryStore {
     async fn sweep_holds(&self, queue: &Queue, sweep: HoldSweep) -> Result<SweptHolds> {
         self.step("sweep_holds", |state| {
             let now = state.now();
+            state.forget_runs(queue);
             let said = sweep.rule.map_or_else(String::new, HoldRule::text);
             let record = state.record(queue);
             let living = record.about.iter().filter(|(consumer, _)| record.is_alive(consumer, now));

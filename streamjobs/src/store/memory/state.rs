@@ -88,6 +88,8 @@ pub(super) struct Record {
     pub(super) rate: Option<SetRate>,
     /// From when until when no job starts, by the server's clock in milliseconds.
     pub(super) limited: Option<(u64, u64)>,
+    /// When the attempt at a trimmed entry with a place was last renewed, and by which consumer.
+    pub(super) runs: BTreeMap<(Inlet, EntryId), (u64, String)>,
     /// Entries that were trimmed before their delivery.
     pub(super) trimmed_unread: u64,
     /// When a scan last found nothing idle, and for which lease, both in milliseconds.

@@ -87,6 +87,10 @@ impl InFlightEntry {
         self.stand_in = None;
     }
 
+    fn was_trimmed(&self) -> bool {
+        matches!(self.stand_in, Some(StandIn::DeadLetter(_)))
+    }
+
     /// Whether the entry, which is not pending any more, was removed while this attempt had its job: no
     /// other attempt can have had it, and no renewal can have stored a dead letter for it.
     fn was_removed(&self, epoch: u64, moves: &Moves) -> bool {
@@ -222,11 +226,17 @@ impl InFlight {
         lock(&self.inner).entries.len()
     }
 
-    /// Entries that were last renewed at least this long ago.
-    pub(crate) fn due_for_renewal(&self, now: Instant, age: Duration) -> Vec<Hold> {
+    /// Entries that were last renewed at least this long ago. With a limit over all processes, those whose payload was
+    /// trimmed are among them: their renewal keeps the place of the job.
+    pub(crate) fn due_for_renewal(
+        &self,
+        now: Instant,
+        age: Duration,
+        keeps_places: bool,
+    ) -> Vec<Hold> {
         let inner = lock(&self.inner);
         let due = inner.entries.iter().filter(|(_, entry)| {
-            !entry.untracked
+            (!entry.untracked || keeps_places && entry.was_trimmed())
                 && !entry.lease.is_lost()
                 && now.saturating_duration_since(entry.renewed_at) >= age
         });

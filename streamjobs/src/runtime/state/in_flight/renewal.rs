@@ -87,6 +87,11 @@ impl InFlight {
             // Delivered here again after the renewal was sent.
             return Renewal::Kept;
         }
+        if entry.untracked && entry.was_trimmed() {
+            // It keeps the place of the job, and changes nothing else.
+            entry.renewed_at = entry.renewed_at.max(sent);
+            return Renewal::Kept;
+        }
         match answer {
             FenceResult::Owned => {
                 entry.unanswered = false;
@@ -154,7 +159,7 @@ mod tests {
     fn an_attempt_that_has_ended_is_renewed_but_never_loses_its_lease() {
         let (in_flight, lease, now) = table();
         in_flight.begin_settling(hold(1));
-        assert_eq!(in_flight.due_for_renewal(now + LEASE, LEASE), [hold(1)]);
+        assert_eq!(in_flight.due_for_renewal(now + LEASE, LEASE, false), [hold(1)]);
         assert_eq!(in_flight.renewed(hold(1), FenceResult::NotPending, now, 0), Renewal::Kept);
         assert!(in_flight.fence(now + LEASE * 9, LEASE).is_empty() && !lease.is_lost());
     }
@@ -164,7 +169,7 @@ mod tests {
         let (in_flight, lease, now) = table();
         assert_eq!(in_flight.renewed(hold(1), FenceResult::NotPending, now, 1), Renewal::Kept);
         assert!(in_flight.fence(now + LEASE * 9, LEASE).is_empty() && !lease.is_lost());
-        assert!(in_flight.due_for_renewal(now + LEASE * 9, LEASE).is_empty());
+        assert!(in_flight.due_for_renewal(now + LEASE * 9, LEASE, false).is_empty());
     }
 
     #[test]
@@ -175,7 +180,7 @@ mod tests {
             in_flight.registration(now, 1).add(hold(1), WeakInBlock::gone(), &lease),
             Registered::InFlight
         );
-        assert_eq!(in_flight.due_for_renewal(now + LEASE, LEASE), [hold(1)]);
+        assert_eq!(in_flight.due_for_renewal(now + LEASE, LEASE, false), [hold(1)]);
         assert_eq!(in_flight.renewed(hold(1), FenceResult::TakenOver, now, 1), Renewal::TakenEarly);
     }
 

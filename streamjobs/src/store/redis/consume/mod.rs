@@ -98,13 +98,15 @@ impl Consume for RedisStore {
             let add = |command: &mut Cmd| {
                 add_holds(add_owner(command, queue, consumer, inlet), holds, &places);
             };
-            let keys = [&*queue.key(inlet), &queue.group_key(), &queue.dead_key()];
+            let [places_key, ..] = queue.hold_keys();
+            let (dead, group) = (queue.dead_key(), queue.group_key());
+            let keys = [&*queue.key(inlet), &*group, &*dead, &*places_key];
             let route = self.at(queue.stream.as_str());
             let value = match route.script_now(&RENEW, &keys, add).await {
                 // The slot is moving to another node, and most queues have no dead letters: a script that
                 // names them is refused until the slot has arrived.
                 Err(error) if Redirect::is_pause(&error) => {
-                    let [entries, hash, _] = keys;
+                    let [entries, hash, ..] = keys;
                     route.script(&RENEW, &[entries, hash], add).await?
                 }
                 answer => answer?,

@@ -9,8 +9,8 @@
 --
 -- Before: as any other script leaves it, or as another client does: an entry may have been acknowledged by
 -- hand, a group deleted, a stream flushed.
--- After: of the holds looked at, each has a job: pending, in the lane, or waiting for its retry if it keeps its
--- place then. An entry that is delivered again, after the group was lost, gets its place when it is read. Keys
+-- After: of the holds looked at, each has a job: pending, running although its entry was trimmed, in the lane, or
+-- waiting for its retry if it keeps its place then. An entry that is delivered again, after the group was lost, gets its place when it is read. Keys
 -- looked at that are below the limit have no line. A process without a limit lets all jobs of lines go on, unless a live process of the group has a limit.
 -- May race with: all other scripts of holds. A process of an older version, or with other limits, can read
 -- the lane itself and end a job without its hold, which is ended here.
@@ -23,9 +23,23 @@ local holds_at, lines_at = ARGV[5], ARGV[6]
 local UNREAD_MAX, PAGE, BYTES_MAX, FED_MAX = 500, 20, 1024 * 1024, 100
 check_types(keys)
 
--- What a live process says of limits that is not what this one says. Old versions say nothing.
+-- Whether the attempt of a job whose entry was trimmed runs on, as its renewals note: while the note is younger
+-- than the lease of a live consumer.
+local lease_of = leases(hash, 0)
+local function runs_on(place)
+  local noted, consumer = string.match(redis.call('HGET', hash, 'runs:' .. place) or '', '^(%d+) (.+)$')
+  return noted ~= nil and now() - tonumber(noted) < lease_of(consumer) and is_alive(hash, consumer)
+end
+
+-- What a live process says of limits that is not what this one says. Old versions say nothing. Notes of attempts
+-- that run no more are removed.
 local function other_limits()
-  for _, field in ipairs(redis.call('HKEYS', hash)) do
+  local fields = redis.call('HKEYS', hash)
+  for _, field in ipairs(fields) do
+    local place = string.match(field, '^runs:(.*)$')
+    if place and not runs_on(place) then redis.call('HDEL', hash, field) end
+  end
+  for _, field in ipairs(fields) do
     local consumer = string.match(field, '^about:(.*)$')
     if consumer and is_alive(hash, consumer) then
       local about = about_of(hash, consumer) or {}
@@ -69,6 +83,7 @@ local function has_job(place)
   if not source then return false end
   local key = source == 'l' and lane or stream
   if pending_of(key, group) and redis.call('XPENDING', key, group, id, id, 1)[1] then return true end
+  if runs_on(place) then return true end
   if source == 'l' and precedes(lane_read(), id) and has_entry(lane, id) then return true end
   if not blocks then return false end
   if redis.call('HEXISTS', retries, place) == 1 then return true end
