@@ -54,6 +54,7 @@ impl Event {
         let encoding = encoding(&options, errors);
         let shape = match &input.data {
             Data::Struct(data) => {
+                check_untagged(input, encoding, errors);
                 check_flat(&data.fields, &input.attrs, encoding, errors);
                 let event_type = required(
                     &options,
@@ -259,7 +260,21 @@ fn variant_unique(options: &Options, fields: &Fields, errors: &mut Errors) -> Ve
     unique_of(names, fields, errors).into_iter().filter_map(named).collect()
 }
 
-/// Flat fields share the entry with the envelope, so they must not have its names.
+/// The event type is the only tag of flat fields.
+fn check_untagged(input: &DeriveInput, encoding: Encoding, errors: &mut Errors) {
+    let serde = SerdeView::new(&input.attrs);
+    let tagging = serde.find(&["tag", "content", "untagged"]);
+    if let Some(tagging) = tagging.filter(|_| encoding == Encoding::Fields) {
+        let text = format!(
+            "`{}` cannot have a tag of serde's with `encoding = \"fields\"`: the event type is the tag",
+            input.ident
+        );
+        errors.push(Error::new(tagging.span(), text));
+    }
+}
+
+/// Flat fields share the entry with the envelope, so they must not have its names. They are text: serde reads a
+/// flattened part before it knows its types, and then refuses text for a number.
 fn check_flat(fields: &Fields, container: &[Attribute], encoding: Encoding, errors: &mut Errors) {
     if encoding != Encoding::Fields {
         return;
@@ -268,6 +283,13 @@ fn check_flat(fields: &Fields, container: &[Attribute], encoding: Encoding, erro
     for field in fields {
         let Some(ident) = &field.ident else { continue };
         let serde = SerdeView::new(&field.attrs);
+        if let Some(flatten) = serde.find(&["flatten"]) {
+            let text = format!(
+                "`{ident}` cannot be flattened with `encoding = \"fields\"`: flat fields are text, and serde would not \
+                 read it back; name its parts as fields here, or use the default encoding"
+            );
+            errors.push(Error::new(flatten.span(), text));
+        }
         let plain = ident.to_string().trim_start_matches("r#").to_owned();
         let renamed_by_rule = || all.as_ref().map_or(plain.clone(), |rule| renamed(&plain, rule));
         let wire = serde.text("rename").unwrap_or_else(renamed_by_rule);

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use serde::de::value::StrDeserializer;
-use serde::de::{DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
 
 use super::FieldsError;
@@ -128,11 +128,19 @@ impl<'a> Value<'a> {
 
     fn finite(&self) -> Result<f64, FieldsError> {
         let number = self.parsed::<f64>("a number")?;
-        if number.is_finite() {
-            Ok(number)
-        } else {
-            Err(FieldsError::new("expected a finite number"))
-        }
+        number.is_finite().then_some(number).ok_or_else(|| FieldsError::new(FINITE))
+    }
+
+    /// Through a number of twice the size, a few would be rounded twice, and what is too large would be infinite.
+    fn finite_f32(&self) -> Result<f32, FieldsError> {
+        let number = self.parsed::<f32>("a number")?;
+        number.is_finite().then_some(number).ok_or_else(|| FieldsError::new(FINITE))
+    }
+
+    /// Whether the field is JSON with parts, as a nested part is written.
+    fn is_nested(&self) -> bool {
+        let may_be = self.0.starts_with(b"{") || self.0.starts_with(b"[");
+        may_be && serde_json::from_slice::<IgnoredAny>(self.0).is_ok()
     }
 
     /// Reads the field as JSON.
@@ -175,7 +183,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
         deserialize_u32 => visit_u32(parsed("a number (u32)"));
         deserialize_u64 => visit_u64(parsed("a number (u64)"));
         deserialize_u128 => visit_u128(parsed("a number (u128)"));
-        deserialize_f32 => visit_f64(finite());
+        deserialize_f32 => visit_f32(finite_f32());
         deserialize_f64 => visit_f64(finite());
         deserialize_char => visit_char(parsed("one character"));
         deserialize_str => visit_str(text());
@@ -191,7 +199,12 @@ impl<'de> Deserializer<'de> for Value<'de> {
         visitor.visit_bytes(self.0)
     }
 
+    /// For what describes itself, such as an enum with a tag within: the field does not say of which kind it is. Text that
+    /// happens to be a JSON object or array is read as such.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
+        if self.is_nested() {
+            return self.nested(|json| json.deserialize_any(visitor));
+        }
         match std::str::from_utf8(self.0) {
             Ok(text) => visitor.visit_str(text),
             Err(_) => visitor.visit_bytes(self.0),
@@ -249,3 +262,5 @@ impl<'de> Deserializer<'de> for Value<'de> {
         self.nested(|json| json.deserialize_struct(name, fields, visitor))
     }
 }
+
+const FINITE: &str = "expected a finite number";

@@ -1,7 +1,7 @@
 //! Flat fields: a payload whose parts are entry fields, as other clients write them.
 //!
 //! Strings and bytes are written unchanged, numbers and booleans as text, nested parts as JSON.
-//! `None` and the unit value get no field.
+//! `None` gets no field, and a unit value an empty one: without it, no unit could be read back.
 
 mod de;
 mod ser;
@@ -95,6 +95,8 @@ impl serde::de::Error for FieldsError {
 
 const NAME_CHARACTERS_MAX: usize = 64;
 
+#[cfg(test)]
+mod kinds;
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -25,12 +25,13 @@ impl Writer {
 
     fn push<T: Serialize + ?Sized>(&mut self, name: Bytes, value: &T) -> Result<(), FieldsError> {
         let shown = || String::from_utf8_lossy(&name).into_owned();
-        // The derive refuses reserved names in the struct, but cannot see maps and flattened parts.
+        // The derive refuses reserved names in the struct, but cannot see those of maps, or of what a variant holds.
         if is_reserved(&name) {
             return Err(FieldsError::new("this name belongs to the envelope").in_field(&shown()));
         }
         let written = match value.serialize(Scalar) {
             Ok(written) => written,
+            Err(NotScalar::Unit) => Some(Bytes::new()),
             Err(NotScalar::Nested) => {
                 let json = json::to_bytes(value);
                 Some(json.map_err(|error| FieldsError::custom(error).in_field(&shown()))?)
@@ -149,7 +150,7 @@ impl SerializeMap for Writer {
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), FieldsError> {
         match key.serialize(Scalar) {
             Ok(Some(name)) => self.name = Some(name),
-            Ok(None) | Err(NotScalar::Nested) => {
+            Ok(None) | Err(NotScalar::Unit | NotScalar::Nested) => {
                 return Err(FieldsError::new("a name of a field is not a text"));
             }
             Err(NotScalar::Refused(error)) => return Err(error),
@@ -167,12 +168,14 @@ impl SerializeMap for Writer {
     }
 }
 
-/// Writes a value that fits into one field; writes nothing for `None` and the unit value.
+/// Writes a value that fits into one field; writes nothing for `None`.
 struct Scalar;
 
 /// Why a value is not a field by itself.
 #[derive(Debug)]
 enum NotScalar {
+    /// It has no value: its field is empty.
+    Unit,
     /// It has parts and is written as JSON.
     Nested,
     /// It cannot be encoded.
@@ -260,11 +263,11 @@ impl Serializer for Scalar {
     }
 
     fn serialize_unit(self) -> Result<Option<Bytes>, NotScalar> {
-        Ok(None)
+        Err(NotScalar::Unit)
     }
 
     fn serialize_unit_struct(self, _name: &'static str) -> Result<Option<Bytes>, NotScalar> {
-        Ok(None)
+        Err(NotScalar::Unit)
     }
 
     fn serialize_unit_variant(
