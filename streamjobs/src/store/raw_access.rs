@@ -18,6 +18,8 @@ pub trait RawAccess: Send + Sync {
     fn lose_key(&self, key: &str);
     /// Destroys a group.
     fn destroy_group(&self, key: &str, group: &str);
+    /// Sets the entry after which a group reads.
+    fn set_cursor(&self, key: &str, group: &str, to: EntryId);
     /// Deletes a consumer, and its entries from the pending list.
     fn delete_consumer(&self, key: &str, group: &str, consumer: &str);
     /// Deletes everything.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use streamjobs::config::{GroupOptions, Start};
+use streamjobs::__store::memory::MemoryStore;
+use streamjobs::__store::raw_access::RawAccess;
 use streamjobs::stream::Liveness;
 use streamjobs::testing::Streams;
 use streamjobs::{Client, EntryId, Event, Runtime, handler, handlers};
@@ -106,12 +107,12 @@ async fn after_a_long_pause_its_consumers_have_time_to_read() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cursor_beyond_the_end_is_a_problem_and_an_alert() {
-    let streams = Streams::new();
-    let client = streams.client();
-    let options = GroupOptions::new().start(Start::After(EntryId::new(17_000_000_000_000_000, 3)));
-    let builder = Runtime::builder(&client).handlers(handlers![self::done]).group("work", options);
+    let store = MemoryStore::new();
+    let client = streamjobs::__store::client(&store);
+    let builder = Runtime::builder(&client).handlers(handlers![self::done]);
     let runtime = builder.start().await.unwrap();
     let mut alerts = runtime.alerts();
+    store.set_cursor("orders", "work", EntryId::new(17_000_000_000_000_000, 3));
     let last = client.publish(&Order { id: 1 }).await.unwrap().entry_id;
     let text = format!("the cursor 17000000000000000-3 is beyond the last id {last}");
     let said = diagnosis(&client).await;

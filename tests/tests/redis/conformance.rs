@@ -36,6 +36,10 @@ impl RawAccess for Server {
         self.0.command(&["XGROUP", "DESTROY", key, group]);
     }
 
+    fn set_cursor(&self, key: &str, group: &str, to: EntryId) {
+        self.0.command(&["XGROUP", "SETID", key, group, &to.to_string()]);
+    }
+
     fn delete_consumer(&self, key: &str, group: &str, consumer: &str) {
         self.0.command(&["XGROUP", "DELCONSUMER", key, group, consumer]);
     }

@@ -5,6 +5,8 @@ pub(crate) mod codec;
 mod arena;
 mod content;
 mod envelope;
+#[cfg(test)]
+mod field_kinds;
 mod fields;
 mod finite;
 mod json;

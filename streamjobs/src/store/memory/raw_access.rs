@@ -35,6 +35,14 @@ impl RawAccess for MemoryStore {
         self.change("raw_destroy_group", |state| state.stream(key).groups.remove(group));
     }
 
+    fn set_cursor(&self, key: &str, group: &str, to: EntryId) {
+        self.change("raw_set_cursor", |state| {
+            if let Some(group) = state.stream(key).groups.get_mut(group) {
+                (group.delivered, group.read) = (to, None);
+            }
+        });
+    }
+
     fn delete_consumer(&self, key: &str, group: &str, consumer: &str) {
         self.change("raw_delete_consumer", |state| {
             if let Some(group) = state.stream(key).groups.get_mut(group) {

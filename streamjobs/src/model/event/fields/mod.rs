@@ -96,8 +96,6 @@ impl serde::de::Error for FieldsError {
 const NAME_CHARACTERS_MAX: usize = 64;
 
 #[cfg(test)]
-mod kinds;
-#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Tests: a part of every kind comes back from its field.
+//! Tests with flat fields: a part of every kind comes back from its field.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
