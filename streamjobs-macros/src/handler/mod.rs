@@ -11,6 +11,7 @@ mod result;
 mod schedule;
 mod settings;
 mod signature;
+mod slot_set;
 
 use proc_macro2::TokenStream;
 

@@ -12,6 +12,7 @@ use super::rate::Rate;
 use super::result;
 use super::schedule::Schedule;
 use super::signature::{self, Argument, Inputs};
+use super::slot_set::SlotSet;
 use crate::errors::Errors;
 use crate::name::Name;
 use crate::{count, duration, name};
@@ -64,6 +65,7 @@ pub(crate) struct Settings {
     pub(crate) rate: Option<Rate>,
     /// How long notes of jobs that are done are kept.
     pub(crate) keep_done: Option<Duration>,
+    pub(crate) slot_set: SlotSet,
 }
 
 #[derive(Debug, PartialEq)]
@@ -151,6 +153,7 @@ impl Settings {
             limits: Limits::new(options, errors),
             rate: Rate::new(options, errors),
             keep_done: checked(&options.keep_done, keep_done, errors),
+            slot_set: SlotSet::new(options, errors),
         }
     }
 }

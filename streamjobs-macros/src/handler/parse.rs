@@ -39,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) wait: Option<LitStr>,
     pub(crate) result: Option<LitStr>,
     pub(crate) keep_done: Option<LitStr>,
+    pub(crate) slots: Option<LitStr>,
+    pub(crate) weight: Option<LitInt>,
     pub(crate) schedule: ScheduleOptions,
     pub(crate) root: Option<Path>,
     /// Every named option, valid or not.
@@ -140,6 +142,7 @@ impl Options {
                 | "max_deliveries"
                 | "burst"
                 | "batch"
+                | "weight"
                 | "missed_max" => "a whole number",
                 "crate" | "wrap" => "a path",
                 "group" | "stream" => "a string or the path of a constant",
@@ -176,6 +179,8 @@ impl Options {
             "wait" => self.wait = Some(text(value)?),
             "result" => self.result = Some(text(value)?),
             "keep_done" => self.keep_done = Some(text(value)?),
+            "slots" => self.slots = Some(text(value)?),
+            "weight" => self.weight = Some(count(value)?),
             "crate" => self.root = Some(path(value)?),
             _ => return self.schedule.set(name, value),
         }
@@ -269,7 +274,7 @@ fn ungrouped(value: &Expr) -> &Expr {
 }
 
 /// Every option with an example value.
-const EXAMPLES: [(&str, &str); 34] = [
+const EXAMPLES: [(&str, &str); 36] = [
     ("group", "\"mail\""),
     ("stream", "\"orders\""),
     ("concurrency", "16"),
@@ -293,6 +298,8 @@ const EXAMPLES: [(&str, &str); 34] = [
     ("wait", "\"200ms\""),
     ("result", "\"10m\""),
     ("keep_done", "\"1h\""),
+    ("slots", "\"mail\""),
+    ("weight", "5"),
     ("cron", "\"0 9 * * MON-FRI\""),
     ("zone", "\"Europe/Berlin\""),
     ("every", "\"5m\""),
@@ -307,7 +314,7 @@ const EXAMPLES: [(&str, &str); 34] = [
 ];
 
 /// The names of options in other systems.
-const ELSEWHERE: [(&str, &str); 27] = [
+const ELSEWHERE: [(&str, &str); 28] = [
     ("attempts", "max_attempts"),
     ("batch_size", "batch"),
     ("batch_timeout", "wait"),
@@ -320,6 +327,7 @@ const ELSEWHERE: [(&str, &str); 27] = [
     ("max_retries", "max_attempts"),
     ("parallelism", "concurrency"),
     ("prefetch", "concurrency"),
+    ("priority", "weight"),
     ("queue", "stream"),
     ("retries", "max_attempts"),
     ("retry", "max_attempts"),

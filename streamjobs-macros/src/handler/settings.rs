@@ -36,6 +36,11 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
     );
     let rate = optional(settings.rate.as_ref(), |value| rate(value, paths));
     let keep_done = optional(settings.keep_done, duration::tokens);
+    let slots = optional(
+        settings.slot_set.slots.as_deref(),
+        |name| quote_spanned!(Span::mixed_site()=> #name),
+    );
+    let weight = count(settings.slot_set.weight);
     quote_spanned! {Span::mixed_site()=>
         #path {
             concurrency: #concurrency,
@@ -55,6 +60,8 @@ pub(super) fn options(settings: &Settings, paths: &Paths) -> TokenStream {
             rate: #rate,
             keep_done: #keep_done,
             keep_done_max: ::core::option::Option::None,
+            slots: #slots,
+            weight: #weight,
         }
     }
 }

@@ -100,6 +100,9 @@ conditions! {
     /// The oldest entry waits because of the group's limit over all processes.
     LimitReached: "limit_reached",
         "make the jobs faster, or raise the limit; jobs of a key with an order run one after the other";
+    /// The oldest entry waits because other groups have the slots that it shares with them.
+    SharedSlotsTaken: "shared_slots_taken",
+        "make the jobs faster, give the set more slots, or give this group a larger weight";
     /// A consumer that is not of this crate takes running jobs before their leases have ended.
     ClaimedEarly: "claimed_early",
         "have it claim with a minimum idle time of at least the longest lease of the group's processes";

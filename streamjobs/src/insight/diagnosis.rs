@@ -1,14 +1,13 @@
 //! What is wrong with a group, decided from what was read: pure.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use crate::insight::consumer_problems::{claimed_early, rates_differ, slots_taken};
 use crate::insight::problem::Problem;
 use crate::insight::rate::RateInfo;
 use crate::insight::view::{ConsumerInfo, GroupInfo, Liveness};
 use crate::model::limit::HoldRule;
-use crate::model::rate::Rate;
 
 /// What is wrong with a group, the most severe first. A healthy group has no problems.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,6 +101,7 @@ fn waiting(group: &GroupInfo, consumers: &[ConsumerInfo]) -> Option<Problem> {
     Some(match in_flight >= slots.saturating_mul(BUSY_PERCENT) / 100 {
         true => Problem::TooFewConsumers { in_flight, slots, oldest },
         false => limit_reached(group, consumers, in_flight, oldest)
+            .or_else(|| slots_taken(consumers, BUSY_PERCENT, oldest))
             .unwrap_or(Problem::NotReading { oldest }),
     })
 }
@@ -129,27 +129,6 @@ fn limit_reached(
         holder: None,
         oldest,
     })
-}
-
-/// The rates in the code of all processes, if they differ.
-fn rates_differ(consumers: &[ConsumerInfo]) -> Option<Problem> {
-    let alive = consumers.iter().filter(|consumer| consumer.liveness == Liveness::Alive);
-    let shown =
-        |rate: Option<Rate>| rate.map_or_else(|| "none".to_owned(), |rate| rate.to_string());
-    let rates = alive.map(|consumer| (shown(consumer.rate), consumer.name.clone()));
-    let rates = rates.collect::<BTreeMap<_, _>>();
-    (rates.len() > 1).then(|| Problem::RatesDiffer { rates: rates.into_iter().collect() })
-}
-
-/// Consumers of other software that took running jobs. Jobs that an operator gave to a process of this crate do not
-/// count.
-fn claimed_early(consumers: &[ConsumerInfo]) -> Vec<Problem> {
-    let alive = consumers.iter().filter(|consumer| consumer.liveness == Liveness::Alive);
-    let named = alive.filter_map(|consumer| consumer.claimed_early_by.as_ref());
-    let named = named.collect::<BTreeSet<_>>();
-    let others = consumers.iter().filter(|consumer| consumer.liveness == Liveness::Unknown);
-    let claimers = others.filter(|other| named.contains(&other.name));
-    claimers.map(|other| Problem::ClaimedEarly { consumer: other.name.clone() }).collect()
 }
 
 /// What fails: a share of the attempts, jobs that wait for a retry, and new dead letters.
@@ -200,8 +179,8 @@ const FAILING_ONE_IN: u64 = 20;
 mod tests {
     use super::*;
     use crate::insight::severity::Severity;
-    use crate::insight::view::Backlog;
-    use crate::model::rate::SetRate;
+    use crate::insight::view::{Backlog, SlotSet};
+    use crate::model::rate::{Rate, SetRate};
     use crate::store::RateFacts;
 
     fn group() -> GroupInfo {
@@ -268,6 +247,14 @@ mod tests {
     fn work_that_waits_while_slots_are_free_is_not_read() {
         let free = [consumer(Liveness::Alive, 0, 16)];
         assert!(matches!(problems(&waiting(5, 40), &free)[..], [Problem::NotReading { .. }]));
+    }
+
+    #[test]
+    fn work_that_waits_for_slots_that_other_groups_have_is_not_stuck() {
+        let set = SlotSet { name: "mail".into(), slots: 20, in_use: 20 };
+        let sharing = [ConsumerInfo { slot_set: Some(set), ..consumer(Liveness::Alive, 2, 20) }];
+        let found = problems(&waiting(5, 40), &sharing);
+        assert!(matches!(&found[..], [Problem::SharedSlotsTaken { set, .. }] if *set == "mail"));
     }
 
     #[test]

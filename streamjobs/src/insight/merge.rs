@@ -164,6 +164,8 @@ fn of_both(one: ConsumerInfo, other: ConsumerInfo) -> ConsumerInfo {
         process: one.process.or(other.process),
         rate: one.rate.or(other.rate),
         limits: one.limits.or(other.limits),
+        slot_set: one.slot_set.or(other.slot_set),
+        weight: one.weight.or(other.weight),
         version: one.version.or(other.version),
         started: one.started.into_iter().chain(other.started).min(),
         name: one.name,

@@ -14,5 +14,6 @@ pub(crate) mod severity;
 pub(crate) mod view;
 pub(crate) mod words;
 
+mod consumer_problems;
 mod diagnosed_line;
 mod phrase;

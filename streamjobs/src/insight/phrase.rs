@@ -66,6 +66,11 @@ pub(super) fn last_error(error: Option<&str>) -> String {
     error.map(|error| format!(", with the error: {}", bounded_text(error))).unwrap_or_default()
 }
 
+pub(super) fn claimed_early(consumer: &str) -> String {
+    let other = "a consumer that is not of streamjobs";
+    format!("{consumer}, {other}, takes running jobs before their leases have ended")
+}
+
 pub(super) fn limit_reached(
     limits: &str,
     parked: u64,

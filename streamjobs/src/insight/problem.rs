@@ -105,6 +105,17 @@ pub enum Problem {
         /// How long the oldest entry has waited.
         oldest: Duration,
     },
+    /// The oldest entry waits for a slot of the set that the group shares with others, which have nearly all of them.
+    SharedSlotsTaken {
+        /// The name of the set.
+        set: String,
+        /// Slots in use, over all processes of the group.
+        in_use: u64,
+        /// Slots of the set, over all processes of the group.
+        slots: u64,
+        /// How long the oldest entry has waited.
+        oldest: Duration,
+    },
     /// Processes of the group have different rates, or some have none: processes without a rate start jobs without a
     /// limit.
     RatesDiffer {
@@ -164,6 +175,7 @@ impl Problem {
             | Self::TooFewConsumers { .. }
             | Self::ClaimedEarly { .. }
             | Self::LimitReached { .. }
+            | Self::SharedSlotsTaken { .. }
             | Self::RatesDiffer { .. }
             | Self::Retrying { .. }
             | Self::DeadLetters { .. } => Severity::Warning,
@@ -199,6 +211,7 @@ impl Problem {
             Self::NotReading { .. } => Condition::NotReading,
             Self::RateLimited { .. } => Condition::RateLimited,
             Self::LimitReached { .. } => Condition::LimitReached,
+            Self::SharedSlotsTaken { .. } => Condition::SharedSlotsTaken,
             Self::RatesDiffer { .. } => Condition::RatesDiffer,
             Self::ClaimedEarly { .. } => Condition::ClaimedEarly,
             Self::Failing { .. } => Condition::Failing,
@@ -261,14 +274,12 @@ impl fmt::Display for Problem {
                 let reached = phrase::limit_reached(limits, *parked, line);
                 write!(f, "{reached}; {}", phrase::oldest_waiting(*oldest))?;
             }
-            Self::RatesDiffer { rates } => f.write_str(&phrase::rates_differ(rates))?,
-            Self::ClaimedEarly { consumer } => {
-                let other = "a consumer that is not of streamjobs";
-                write!(
-                    f,
-                    "{consumer}, {other}, takes running jobs before their leases have ended"
-                )?;
+            Self::SharedSlotsTaken { set, in_use, slots, oldest } => {
+                let oldest = phrase::oldest_waiting(*oldest);
+                write!(f, "{oldest} for a slot of the set {set}: {in_use} of {slots} in use")?;
             }
+            Self::RatesDiffer { rates } => f.write_str(&phrase::rates_differ(rates))?,
+            Self::ClaimedEarly { consumer } => f.write_str(&phrase::claimed_early(consumer))?,
             Self::Failing { failed, attempts, .. } => {
                 f.write_str(&phrase::failing(*failed, *attempts))?;
             }

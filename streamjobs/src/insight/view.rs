@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::insight::rate::RateInfo;
 use crate::insight::words::words;
 use crate::model::entry::EntryId;
-use crate::model::heartbeat::Heartbeat;
+use crate::model::heartbeat::{Heartbeat, SharedHere};
 use crate::model::rate::Rate;
 use crate::store::inspect::{ConsumerFacts, Consumers, GroupFacts};
 use crate::store::{Queue, Store, StoreError};
@@ -282,8 +282,25 @@ pub struct ConsumerInfo {
     pub rate: Option<Rate>,
     /// How it limits the jobs of the group over all processes, in words; `None` without a limit.
     pub limits: Option<String>,
+    /// The set that it shares its slots with; `None` if they are its own, or for an older version.
+    pub slot_set: Option<SlotSet>,
+    /// Its weight there.
+    pub weight: Option<u32>,
     /// When it started, by the server's clock in milliseconds since 1970.
     pub started: Option<u64>,
+}
+
+/// A set of slots that groups of one process share, see
+/// [`RuntimeBuilder::shared_slots`](crate::RuntimeBuilder::shared_slots).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SlotSet {
+    /// Its name.
+    pub name: String,
+    /// How many slots it has.
+    pub slots: u64,
+    /// How many of them are taken: by jobs in flight, and by reads on their way.
+    pub in_use: u64,
 }
 
 impl ConsumerInfo {
@@ -316,6 +333,7 @@ impl ConsumerInfo {
             (Some(age), Some(heartbeat)) if heartbeat.is_alive(age) => Liveness::Alive,
             (Some(_), Some(_)) => Liveness::Silent,
         };
+        let shared = heartbeat.as_ref().and_then(|heartbeat| heartbeat.shared.as_ref());
         Self {
             name: facts.name,
             pending: facts.pending,
@@ -336,6 +354,12 @@ impl ConsumerInfo {
             process: heartbeat.as_ref().map(|heartbeat| heartbeat.process),
             rate: heartbeat.as_ref().and_then(Heartbeat::rate),
             limits: heartbeat.as_ref().and_then(|heartbeat| heartbeat.limits.clone()),
+            slot_set: shared.map(|SharedHere { set, slots, in_use, .. }| SlotSet {
+                name: set.clone(),
+                slots: *slots,
+                in_use: *in_use,
+            }),
+            weight: shared.map(|shared| shared.weight),
             host: heartbeat.as_ref().map(|heartbeat| heartbeat.host.clone()),
             version: heartbeat.map(|heartbeat| heartbeat.version),
         }

@@ -58,9 +58,27 @@ pub(crate) struct Heartbeat {
     /// The rate in the code, in its stored form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rate: Option<String>,
+    /// The set of slots that it shares with other groups of its process. `None` if its slots are its own, and from
+    /// versions that know none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shared: Option<SharedHere>,
     /// Whether the list leaves out some types, so that the consumer may have a handler for any type.
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) types_cut: bool,
+}
+
+/// A set of shared slots as one of its groups sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct SharedHere {
+    /// Its name.
+    pub(crate) set: String,
+    /// The weight of the group.
+    pub(crate) weight: u32,
+    /// How many slots the set has.
+    pub(crate) slots: u64,
+    /// How many are in use.
+    pub(crate) in_use: u64,
 }
 
 impl Heartbeat {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,19 +163,45 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Slots that several groups or streams of this process share, each of them named in `slots` of the
+    /// attribute or in [`GroupOptions::slots`]: 1 to 100,000. Calls with other names add up; none by default.
+    ///
+    /// While several have work, they start jobs in proportion to their weights, so that urgent work has most
+    /// starts and the rest at least one in a round. A stream without work lends its share. A start waits for the next
+    /// slot that becomes free: running jobs are not interrupted. Each process has the set for itself; a limit
+    /// over all processes is [`concurrency_total`](GroupOptions::concurrency_total). See `docs/weights.md`.
+    ///
+    /// The start is refused when the name is used by no group, or a group names slots that the builder does not have.
+    ///
+    /// ```no_run
+    /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::num::NonZeroU32;
+    /// use streamjobs::Runtime;
+    ///
+    /// // For handlers with `slots = "mail"`, such as `#[handler(group = "urgent", slots = "mail", weight = 5)]`.
+    /// let slots = NonZeroU32::new(20).ok_or("zero")?;
+    /// let runtime = Runtime::builder(&client).shared_slots("mail", slots).start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn shared_slots(mut self, name: &'static str, slots: NonZeroU32) -> Self {
+        self.spec.slot_sets.add(name, slots);
+        self
+    }
+
     /// Runs this middleware around every job of this runtime. Calls add up: the first is outermost. None by default;
     /// without any, this costs nothing.
     ///
     /// See [`Middleware`] for what it may do, and `docs/middleware.md` for examples.
     pub fn around(mut self, middleware: impl Middleware) -> Self {
-        self.spec.around.push(Layer::new(middleware));
+        self.spec.around.all.push(Layer::new(middleware));
         self
     }
 
     /// Runs this middleware around every job of one group, inside that of the runtime. Several calls nest: the first
     /// is outermost.
     pub fn around_group(mut self, group: impl Into<String>, middleware: impl Middleware) -> Self {
-        self.spec.around_groups.entry(group.into()).or_default().push(Layer::new(middleware));
+        self.spec.around.groups.entry(group.into()).or_default().push(Layer::new(middleware));
         self
     }
 

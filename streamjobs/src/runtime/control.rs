@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::insight::view::SlotSet;
 use crate::model::error::ControlError;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::runtime::consumer::{ConsumerSet, RunningConsumer, ShutdownReport};
@@ -20,7 +21,8 @@ pub struct Consumer {
     pub streams: Vec<StreamName>,
     /// Its name on the server.
     pub name: ConsumerName,
-    /// How many jobs it may have in flight at once, over all its streams.
+    /// How many jobs it may have in flight at once, over all its streams. Of
+    /// [shared slots](crate::RuntimeBuilder::shared_slots), each stream counts with the most that it may have.
     pub concurrency: usize,
     /// Whether it reads none of its streams because the group is paused, in this process or in
     /// every process.
@@ -73,10 +75,18 @@ impl Control {
         self.set.wiring.tally.counters()
     }
 
+    /// The sets of slots that groups share in this process, by name, and how much of each is in use now. Once all is
+    /// done, nothing is.
+    #[must_use]
+    pub fn shared_slots(&self) -> Vec<SlotSet> {
+        self.set.wiring.slot_sets()
+    }
+
     /// Starts another consumer of a group in this process. Returns its name.
     ///
     /// It reads every stream that the group reads here, and has slots of its own: as many on each stream
-    /// as the group's concurrency. With more than two readers, consumers share connections. A group
+    /// as the group's concurrency. Of [shared slots](crate::RuntimeBuilder::shared_slots) it takes its own share,
+    /// with the group's weight. With more than two readers, consumers share connections. A group
     /// that is missing on the server is created. More slots for the present consumer
     /// ([`set_concurrency`](Self::set_concurrency)) are cheaper.
     ///
@@ -144,7 +154,8 @@ impl Control {
     /// stream. It applies now, and to consumers that are added later.
     ///
     /// Additional slots are free at once. Removing slots cancels no job: each is removed when a job
-    /// ends. The maximum is 100,000; a larger number counts as the maximum.
+    /// ends. The maximum is 100,000; a larger number counts as the maximum. Of a group with
+    /// [shared slots](crate::RuntimeBuilder::shared_slots) it is the most that it may have of them, and at most all.
     ///
     /// # Errors
     ///

@@ -26,6 +26,7 @@ mod scheduled;
 mod schedules;
 mod testing;
 mod unique;
+mod weights;
 mod wire;
 
 use streamjobs_tests::printed::assert_printed;

@@ -54,3 +54,4 @@ mod shutdown;
 mod trends;
 mod unhandled;
 mod unique;
+mod weights;

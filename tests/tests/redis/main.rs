@@ -65,6 +65,7 @@ mod trace;
 mod trends;
 mod unique;
 mod upkeep;
+mod weights;
 mod whole_stream;
 mod whole_watch;
 mod workers;

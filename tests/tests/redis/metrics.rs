@@ -11,7 +11,7 @@ use streamjobs::runtime::Counters;
 use streamjobs::service::{BoxFuture, Service, ServiceContext};
 use streamjobs::testing::Streams;
 use streamjobs::{
-    Begin, Client, Job, JobError, JobResource, ResultExt, Runtime, handler, handlers,
+    Begin, Client, Entry, Job, JobError, JobResource, ResultExt, Runtime, handler, handlers,
 };
 use streamjobs_tests::eventually::eventually_async;
 use streamjobs_tests::process::runs_alone;
@@ -193,6 +193,9 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     let builder = builder.group("guarded", guarded).service(Restless::default());
     let builder = builder.observe(|seen| assert!(seen.attempt() < 2, "an observer"));
     let runtime = builder.start().await.unwrap();
+    // Another one, on streams in memory, has what no stream of the script has.
+    let beside = Runtime::builder(&Streams::new().client()).handlers(handlers![sharing]);
+    let beside = beside.shared_slots("shared", NonZeroU32::new(7).unwrap()).start().await.unwrap();
     for id in ["one", "two", "twice", "never", "panics", "later", "rejected", "known"] {
         live(&app, id).await;
     }
@@ -224,8 +227,11 @@ async fn one_scrape_shows_every_metric_and_equals_the_history_of_the_run() {
     agrees_with_counters(&scrape, &counters);
     equals_history(&scrape, &work);
     gate.open();
-    let _ = runtime.shutdown().await;
+    let _ = (runtime.shutdown().await, beside.shutdown().await);
 }
+
+#[handler(group = "sharing", stream = "shared", slots = "shared")]
+async fn sharing(_: Entry) {}
 
 /// Publishes an order that is delivered to a process which then disappears.
 async fn live_and_die(app: &App) {
@@ -317,6 +323,8 @@ fn equals_history(scrape: &Scrape, work: &Work) {
         assert_eq!(scrape.sum("streamjobs_services_ended_total", &ended), 1, "{reason}");
     }
     assert!(scrape.sum("streamjobs_observer_panics_total", &[]) > 0);
+    let shared = ["streamjobs_shared_slots", "streamjobs_shared_slots_in_use"];
+    assert_eq!(shared.map(|name| scrape.sum(name, &[("slots", "shared")])), [7, 0]);
     let gauges = ["streamjobs_running", "streamjobs_buffered", "streamjobs_slots"];
     assert_eq!(gauges.map(|name| sum(name, "group", "work")), [1, 0, 16]);
     // The gated order still runs, and an entry that cannot be read is no run that the handler saw.

@@ -77,7 +77,7 @@ pub use crate::insight::diagnosis::Diagnosis;
 pub use crate::insight::line_holder::{Holder, HolderState, LineHolder};
 pub use crate::insight::problem::Problem;
 pub use crate::insight::rate::RateInfo;
-pub use crate::insight::view::{Backlog, ConsumerInfo, GroupInfo, Liveness};
+pub use crate::insight::view::{Backlog, ConsumerInfo, GroupInfo, Liveness, SlotSet};
 pub use crate::model::done::FinishedJob;
 pub use crate::model::entry::{EntryAddress, EntryAddressError};
 pub use crate::model::preview::{EntryPreview, FieldPreview};

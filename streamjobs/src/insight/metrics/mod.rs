@@ -13,6 +13,7 @@ mod publish;
 mod queue;
 mod server;
 mod service;
+mod shared_slots;
 mod table;
 mod words;
 
@@ -21,5 +22,6 @@ pub(crate) use self::observer::ObserverMetrics;
 pub(crate) use self::publish::PublishMetrics;
 pub(crate) use self::queue::{QueueMetrics, Running};
 pub(crate) use self::service::ServiceMetrics;
+pub(crate) use self::shared_slots::SharedSlotsMetrics;
 pub(crate) use self::table::describe;
 pub(crate) use self::words::{ClaimReason, DuplicateStage, Failure, Finish, Sending};

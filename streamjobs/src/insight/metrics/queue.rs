@@ -233,7 +233,7 @@ impl Drop for Running<'_> {
     }
 }
 
-fn move_gauge(gauge: &Gauge, before: usize, after: usize) {
+pub(super) fn move_gauge(gauge: &Gauge, before: usize, after: usize) {
     // Counts of jobs are far below the range in which an f64 cannot hold every integer.
     if after >= before {
         gauge.increment((after - before) as f64);

@@ -61,6 +61,9 @@ table! {
     BUFFERED: Gauge in Count, "streamjobs_buffered",
         "Entries in flight whose handler is not running: not started, or not settled yet";
     SLOTS: Gauge in Count, "streamjobs_slots", "Jobs that may be in flight at once";
+    SHARED_SLOTS: Gauge in Count, "streamjobs_shared_slots", "Slots of a set that several groups share";
+    SHARED_SLOTS_IN_USE: Gauge in Count, "streamjobs_shared_slots_in_use",
+        "Slots of a set that are taken: by jobs in flight, and by reads on their way";
     ACKNOWLEDGED: Counter in Count, "streamjobs_acknowledged_total",
         "Entries that the server confirmed as acknowledged";
     ACKNOWLEDGED_LATE: Counter in Count, "streamjobs_acknowledged_late_total",

@@ -20,9 +20,12 @@ impl BatchOptions {
         let (size, concurrency, longest) = (self.size.get(), config.concurrency, config.lease / 3);
         let mut faults = Vec::new();
         if usize::try_from(size).is_ok_and(|size| size > concurrency) {
+            let shared =
+                config.slot_set.map(|set| format!(", and the shared slots {:?},", set.set));
             faults.push(format!(
                 "{handler} has batch = {size}, and its group runs {concurrency} jobs at once in a process: a batch \
-                 is never full; raise concurrency to {size} or more"
+                 is never full; raise concurrency{} to {size} or more",
+                shared.unwrap_or_default()
             ));
         }
         if self.wait > longest {

@@ -24,6 +24,8 @@ impl HandlerOptions {
             rate: self.rate.or(other.rate),
             keep_done: self.keep_done.or(other.keep_done),
             keep_done_max: self.keep_done_max.or(other.keep_done_max),
+            slots: self.slots.or(other.slots),
+            weight: self.weight.or(other.weight),
         }
     }
 }

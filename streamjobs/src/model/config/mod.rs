@@ -7,6 +7,7 @@ mod fallback;
 mod keep_done;
 mod limits;
 mod runtime;
+mod slot_set;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -17,6 +18,7 @@ pub(crate) use self::connection::{ConnectionOptions, CredentialsProvider};
 pub use self::limits::KeyOrder;
 pub(crate) use self::limits::limit;
 pub(crate) use self::runtime::RuntimeConfig;
+pub(crate) use self::slot_set::{SetMembership, SlotSets};
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use self::tls::TlsOptions;
@@ -138,6 +140,10 @@ pub struct HandlerOptions {
     pub keep_done: Option<Duration>,
     /// How many of these notes are kept at most.
     pub keep_done_max: Option<NonZeroU32>,
+    /// The set of shared slots that the group takes its slots from.
+    pub slots: Option<&'static str>,
+    /// How many starts it has there for one of a weight of 1.
+    pub weight: Option<NonZeroU32>,
 }
 
 /// Settings of one group or of all groups. With [`RuntimeBuilder::group`](crate::RuntimeBuilder::group) they override
@@ -157,7 +163,8 @@ impl GroupOptions {
         Self::default()
     }
 
-    /// Jobs of the group that may run at once in this process, for each stream: 16 by default.
+    /// Jobs of the group that may run at once in this process, for each stream: 16 by default, or all of the slots
+    /// that it [shares](Self::slots).
     ///
     /// With too many, jobs wait for each other; with too few, entries wait.
     pub fn concurrency(mut self, concurrency: NonZeroU32) -> Self {
@@ -298,6 +305,8 @@ pub(crate) struct QueueConfig {
     pub(crate) rate: Option<Rate>,
     /// Whether jobs that are done are noted.
     pub(crate) keep_done: Option<KeepDone>,
+    /// The set of slots that it shares with other queues, if its slots are not its own.
+    pub(crate) slot_set: Option<SetMembership>,
 }
 
 impl QueueConfig {
@@ -320,7 +329,15 @@ impl QueueConfig {
             limit: limits::limit(attribute, group).unwrap_or_default(),
             rate: over.rate.or(attribute.rate),
             keep_done: keep_done::keep_done(attribute, group),
+            slot_set: None,
         }
+    }
+
+    /// The same with slots from one of these sets, if the options name one: all of it, unless they say less.
+    pub(crate) fn with_slots(self, sets: &SlotSets, options: &HandlerOptions) -> Self {
+        let slot_set = sets.membership(options);
+        let all = slot_set.filter(|_| options.concurrency.is_none()).map(|set| set.size);
+        Self { concurrency: all.unwrap_or(self.concurrency), slot_set, ..self }
     }
 
     /// The age of the last renewal at which an entry is renewed. An entry whose renewal is a quarter

@@ -47,6 +47,8 @@ pub(super) fn merged(handlers: &[HandlerDef], faults: &mut Vec<String>) -> Handl
         agree!(rate);
         agree!(keep_done);
         agree!(keep_done_max);
+        agree!(slots);
+        agree!(weight);
         // The group's own count, for entries without a handler, is the largest of its handlers'.
         merged.max_deliveries = merged.max_deliveries.max(options.max_deliveries);
     }

@@ -8,7 +8,7 @@ use crate::handler::middleware::Layer;
 use crate::handler::service::ServedQueue;
 use crate::handler::{HandlerDef, Requirements, States};
 use crate::model::config::{
-    GroupOptions, HandlerOptions, QueueConfig, Retention, RuntimeConfig, limit,
+    GroupOptions, HandlerOptions, QueueConfig, Retention, RuntimeConfig, SlotSets, limit,
 };
 use crate::model::error::StartError;
 use crate::model::limit::HoldScope;
@@ -32,12 +32,11 @@ pub(crate) struct RuntimeSpec {
     pub(crate) group_defaults: HashMap<String, GroupOptions>,
     /// Settings of all groups where neither says anything.
     pub(crate) defaults: GroupOptions,
-    /// The middleware of all groups, outermost first.
-    pub(crate) around: Vec<Layer>,
-    /// That of single groups.
-    pub(crate) around_groups: HashMap<String, Vec<Layer>>,
+    pub(crate) around: LayersAround,
     /// Schedules that the builder was given.
     pub(crate) schedules: Vec<Schedule>,
+    /// Slots that several groups share.
+    pub(crate) slot_sets: SlotSets,
     /// Streams that are read instead of a handler's own.
     pub(crate) keys: HashMap<String, Vec<String>>,
     /// Of which partitions streams consist.
@@ -64,16 +63,34 @@ impl RuntimeSpec {
         own.options.or(&self.defaults.options)
     }
 
+    /// The sets of shared slots that handlers name, of groups that do not run here as well: each deployment
+    /// of a program may run a part of them.
+    fn sets_named(&self, all: &[HandlerDef]) -> Vec<&'static str> {
+        let named = all.iter().filter_map(|handler| {
+            let over = self.groups.get(handler.group).and_then(|over| over.options.slots);
+            over.or(handler.options.slots).or(self.fallback(handler.group).slots)
+        });
+        named.collect()
+    }
+
     /// The middleware around the handlers of a group.
     pub(crate) fn layers_of(&self, group: &str) -> Vec<Layer> {
-        let own = self.around_groups.get(group).into_iter().flatten();
-        self.around.iter().chain(own).cloned().collect()
+        let own = self.around.groups.get(group).into_iter().flatten();
+        self.around.all.iter().chain(own).cloned().collect()
     }
 
     /// The streams that are read for the handlers of a stream.
     pub(crate) fn keys_of(&self, stream: &str) -> Vec<String> {
         self.keys.get(stream).cloned().unwrap_or_else(|| vec![stream.to_owned()])
     }
+}
+
+/// The middleware of the builder, outermost first.
+#[derive(Debug, Default)]
+pub(crate) struct LayersAround {
+    pub(crate) all: Vec<Layer>,
+    /// That of single groups.
+    pub(crate) groups: HashMap<String, Vec<Layer>>,
 }
 
 /// One queue that this process works on.
@@ -160,12 +177,9 @@ pub(crate) fn plan(
         let options = spec.groups.get(group).copied().unwrap_or_default();
         let fallback = spec.fallback(group);
         let attribute = merged(&handlers, &mut faults).or(&fallback);
-        let config = QueueConfig::new(&attribute, &options, spec.runtime.block);
         let place = format!("group {group} on stream {stream}");
-        settings.extend(config.faults(&place));
+        let config = config(spec, (&attribute, &options), &place, &mut settings);
         settings.extend(batch_faults(&handlers, &config));
-        let limit = limit(&attribute, &options).err();
-        settings.extend(limit.map(|fault| format!("{place}: {fault}")));
         for key in spec.keys_of(stream) {
             let Queue { stream, group } = match queue(&key, group) {
                 Ok(queue) => queue,
@@ -187,6 +201,7 @@ pub(crate) fn plan(
             }));
         }
     }
+    settings.extend(spec.slot_sets.unused(&spec.sets_named(all)));
     faults.sort();
     faults.dedup();
     match (faults.is_empty(), settings.is_empty()) {
@@ -194,6 +209,24 @@ pub(crate) fn plan(
         (true, false) => Err(StartError::Settings(settings)),
         (true, true) => Ok(planned),
     }
+}
+
+/// The settings of a queue from the attribute of its handlers and the options of its group. What is wrong with
+/// them is added to the faults.
+fn config(
+    spec: &RuntimeSpec,
+    (attribute, options): (&HandlerOptions, &GroupOptions),
+    place: &str,
+    faults: &mut Vec<String>,
+) -> QueueConfig {
+    let said = options.options.or(attribute);
+    let config = QueueConfig::new(attribute, options, spec.runtime.block);
+    let config = config.with_slots(&spec.slot_sets, &said);
+    faults.extend(config.faults(place));
+    faults.extend(spec.slot_sets.faults(place, &said, &config));
+    let limit = limit(attribute, options).err();
+    faults.extend(limit.map(|fault| format!("{place}: {fault}")));
+    config
 }
 
 /// Why batches cannot be filled.
@@ -251,7 +284,7 @@ fn unknown_names(all: &[HandlerDef], spec: &RuntimeSpec, faults: &mut Vec<String
     let streams = all.iter().map(|handler| handler.stream).collect::<HashSet<_>>();
     let only = spec.only.iter().flatten();
     let defaults = spec.group_defaults.keys();
-    let named = spec.groups.keys().chain(defaults).chain(spec.around_groups.keys()).chain(only);
+    let named = spec.groups.keys().chain(defaults).chain(spec.around.groups.keys()).chain(only);
     for group in named.filter(|group| !groups.contains(group.as_str())) {
         faults.push(format!(
             "no handler belongs to group {group:?}, for which the builder has settings"

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::handler::HandlerDef;
 use crate::model::config::{
-    GroupOptions, HandlerOptions, JobLimits, QueueConfig, Start, Unhandled,
+    GroupOptions, HandlerOptions, JobLimits, QueueConfig, SetMembership, SlotSets, Start, Unhandled,
 };
 use crate::runtime::consumer::{RuntimeSpec, merged};
 
@@ -189,17 +189,21 @@ struct Levels {
     attribute: HandlerOptions,
     group: HandlerOptions,
     runtime: HandlerOptions,
+    slot_sets: SlotSets,
 }
 
 impl Levels {
     fn new(spec: &RuntimeSpec, group: &str, attribute: HandlerOptions) -> Self {
         let options = spec.groups.get(group).copied().unwrap_or_default();
         let defaults = spec.group_defaults.get(group).copied().unwrap_or_default();
-        Self { options, attribute, group: defaults.options, runtime: spec.defaults.options }
+        let (group, runtime) = (defaults.options, spec.defaults.options);
+        Self { options, attribute, group, runtime, slot_sets: spec.slot_sets.clone() }
     }
 
     fn of_group(&self, block: Duration) -> Vec<PlannedSetting> {
-        let config = QueueConfig::new(&self.fallen_back(), &self.options, block);
+        let said = self.options.options.or(&self.fallen_back());
+        let config = QueueConfig::new(&self.fallen_back(), &self.options, block)
+            .with_slots(&self.slot_sets, &said);
         let start = match config.start {
             Start::Beginning => "beginning".to_owned(),
             Start::End => "end".to_owned(),
@@ -232,6 +236,12 @@ impl Levels {
             let value = format!("{:?}, {} at most", keep.time, keep.most);
             self.setting("keep_done", value, |says| says.keep_done.is_some())
         }));
+        if let Some(SetMembership { set, size, weight }) = config.slot_set {
+            let slots = format!("{size} shared as {set}");
+            settings.push(self.setting("slots", slots, |says| says.slots.is_some()));
+            let weight = weight.to_string();
+            settings.push(self.setting("weight", weight, |says| says.weight.is_some()));
+        }
         settings
     }
 

@@ -148,6 +148,7 @@ async fn prepare_one(
     let started = clock.server_now(Instant::now());
     let mut heartbeat = Heartbeat::this_process(started, interval, lease);
     heartbeat.slots = wide(handle.slots.size());
+    heartbeat.shared = handle.slots.shared_here();
     let heartbeat = heartbeat.with_types(context.types.iter().copied());
     let heartbeat =
         heartbeat.with_limit(context.config.limit).with_rate(context.config.rate).write();

@@ -1,6 +1,6 @@
 //! From a plan to a queue with its loops: adds what all queues of a runtime share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use crate::handler::{ConsumerIdentity, States};
 use crate::insight::metrics::QueueMetrics;
-use crate::model::config::{Retention, RuntimeConfig};
+use crate::insight::view::SlotSet;
+use crate::model::config::{Retention, RuntimeConfig, SetMembership};
 use crate::model::name::{ConsumerName, StreamName};
 use crate::model::schedule::Schedule;
 use crate::model::trace::span::SpanHook;
@@ -26,7 +27,7 @@ use crate::runtime::observe::{
 };
 use crate::runtime::state::{
     Activity, Assignment, Beat, CancelledJobs, Clock, NextDue, OncePerInterval, PayloadBudget,
-    Settlement, Slots, StartGate, StoppedConsumers, StreamUse, TrimBlocker,
+    Settlement, SharedSlots, Slots, StartGate, StoppedConsumers, StreamUse, TrimBlocker,
 };
 use crate::runtime::upkeep::{
     CancelWatch, Declarations, Firer, Follows, HeartbeatSender, PauseSwitch, Scheduler, Trimmer,
@@ -52,6 +53,8 @@ pub(crate) struct Wiring {
     monitors: HashMap<Queue, Arc<QueueMonitor>>,
     /// One for each stream, shared by its queues.
     streams: HashMap<StreamName, StreamState>,
+    /// Those that queues share by weights.
+    slot_sets: BTreeMap<&'static str, Arc<SharedSlots>>,
 }
 
 /// What the application is told through.
@@ -82,11 +85,16 @@ pub(crate) struct SlotPools {
 
 impl SlotPools {
     /// The slots of a queue: those of its stream, if that has several partitions.
-    fn slots(&mut self, partition_of: Option<&StreamName>, count: usize) -> Arc<Slots> {
-        let new = || Arc::new(Slots::new(count));
-        match partition_of {
-            Some(stream) => Arc::clone(self.slots.entry(stream.clone()).or_insert_with(new)),
-            None => new(),
+    fn slots(&mut self, planned: &PlannedQueue, set: Option<&Arc<SharedSlots>>) -> Arc<Slots> {
+        let (count, membership) = (planned.config.concurrency, planned.config.slot_set);
+        let share = || Some(set?.share(membership?.weight, count));
+        let new = || share().map_or_else(|| Slots::new(count), Slots::of_set);
+        match &planned.partition_of {
+            Some(stream) => {
+                let new = || Arc::new(new().of_partitions());
+                Arc::clone(self.slots.entry(stream.clone()).or_insert_with(new))
+            }
+            None => Arc::new(new()),
         }
     }
 
@@ -160,6 +168,10 @@ impl Wiring {
             (queue, Arc::new(QueueMonitor::new(watch, is_first, Arc::clone(&outage))))
         });
         let monitors = monitors.collect();
+        let sets = planned.iter().filter_map(|planned| planned.config.slot_set);
+        let sets = sets.map(|SetMembership { set, size, .. }| (set, size));
+        let sets = sets.collect::<BTreeMap<_, _>>().into_iter();
+        let slot_sets = sets.map(|(set, size)| (set, SharedSlots::new(set, size))).collect();
         Self {
             runtime,
             tally: Arc::default(),
@@ -179,12 +191,18 @@ impl Wiring {
             stopped: Arc::default(),
             monitors,
             streams,
+            slot_sets,
         }
     }
 
     /// Of which partitions streams consist.
     pub(crate) fn layouts(&self) -> &Arc<Layouts> {
         self.client.layouts()
+    }
+
+    /// How much of each set of shared slots is in use, by their names.
+    pub(crate) fn slot_sets(&self) -> Vec<SlotSet> {
+        self.slot_sets.values().map(|set| set.seen()).collect()
     }
 
     /// Wires one queue of a consumer, which counts into `tally` as well. The consumer's queues share
@@ -234,9 +252,10 @@ impl Wiring {
             report,
             done_notes: config.keep_done.map(|_| Arc::default()),
         };
-        let slots = pools.slots(partition_of.as_ref(), config.concurrency);
+        let set = config.slot_set.and_then(|membership| self.slot_sets.get(membership.set));
+        let slots = pools.slots(planned, set);
         let starts = pools.starts(planned, &self.store);
-        let shares_slots = partition_of.is_some();
+        let shares_slots = partition_of.is_some() || config.slot_set.is_some();
         let stream = self.streams.get(&queue.stream).cloned().unwrap_or_default();
         let cancelled = stream.cancelled;
         let shared = (slots, starts, cancelled);

@@ -104,7 +104,10 @@ impl Admission {
             match registration.add(hold, delivery.downgrade(), &lease) {
                 Registered::InFlight => again.push(hold),
                 Registered::New => match slots.pop() {
-                    Some(slot) => assignments.push(Assignment { delivery, lease, slot }),
+                    Some(mut slot) => {
+                        slot.start();
+                        assignments.push(Assignment { delivery, lease, slot });
+                    }
                     // More came than was requested. The entry stays pending, is not renewed, and is
                     // claimed when its lease ends.
                     None => registration.take_back(hold),

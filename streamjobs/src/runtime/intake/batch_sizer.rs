@@ -15,6 +15,8 @@ pub(crate) struct BatchSizer {
     asked: usize,
     /// The last read gave less than it asked for.
     is_drained: bool,
+    /// The stream has entries left, as far as is known.
+    has_backlog: bool,
     /// Of an odd number of slots, the reader has the larger part next time.
     has_larger_half: bool,
 }
@@ -27,6 +29,7 @@ impl Default for BatchSizer {
             count_max: BATCH_MAX,
             asked: 0,
             is_drained: false,
+            has_backlog: false,
             has_larger_half: true,
         }
     }
@@ -68,6 +71,20 @@ impl BatchSizer {
     /// Whether there was nothing left to read.
     pub(crate) fn is_drained(&self) -> bool {
         self.is_drained
+    }
+
+    /// Whether the stream has entries left, as far as is known. Until the next read has noted it, it is not.
+    pub(crate) fn take_backlog(&mut self) -> bool {
+        std::mem::take(&mut self.has_backlog)
+    }
+
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.has_backlog
+    }
+
+    /// Notes that the stream has entries left, or that none may be.
+    pub(crate) fn note_backlog(&mut self, has_backlog: bool) {
+        self.has_backlog = has_backlog;
     }
 
     /// There may be something to read again.

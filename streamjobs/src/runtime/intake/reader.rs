@@ -1,20 +1,21 @@
 //! Reads new entries: one read at a time, never more entries than free slots.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::entry::{EntryId, Inlet};
+use crate::model::entry::{Delivery, EntryId, Inlet};
 use crate::runtime::intake::limited_reader::LimitedReader;
 use crate::runtime::intake::{
-    Admission, BATCH_MAX, BatchSizer, LaneTurn, Recovery, acks_worthwhile,
+    Admission, BATCH_MAX, BatchSizer, GroupRepair, LaneTurn, Recovery, acks_worthwhile,
 };
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
-    Ack, Acks, Activity, GroupEpoch, LoopBackoff, LoopHealth, PauseGate, PlaceSignal,
-    ReaderUnblock, Slot, SlotDemand, Slots, StartsFor, TakenStarts, entries_of, stopped_before,
+    Ack, Acks, LoopBackoff, LoopHealth, PauseGate, PlaceSignal, ReaderUnblock, Slot, SlotDemand,
+    Slots, StartsFor, TakenStarts, entries_of, stopped_before,
 };
 use crate::store::{ReadReply, ReadRequest, ReaderSetup, StoreError, StreamReader};
 
@@ -89,7 +90,7 @@ impl Reader {
                 continue;
             }
             let Some(intake) = self.next_intake(&stop).await else { break };
-            match self.round(reader.as_mut(), intake, &stop).await {
+            match self.rounds(reader.as_mut(), intake, &stop).await {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     self.failed("read", &error, &mut connection).await;
@@ -190,7 +191,7 @@ impl Reader {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                taken = self.slots_for_reading() => slots = taken,
+                taken = self.slots.take_for_reading(BATCH_MAX) => slots = taken,
                 () = self.worthwhile_acks() => {}
             }
         }
@@ -198,14 +199,6 @@ impl Reader {
         let room = BATCH_MAX.saturating_sub(slots.len() + acks.len());
         slots.extend(self.slots.take_free(room));
         Some(Intake { slots, acks })
-    }
-
-    /// Waits for a slot, where the slots are shared in turn with the readers of other partitions.
-    async fn slots_for_reading(&self) -> Vec<Slot> {
-        match self.acks.shares_slots {
-            true => self.slots.take_in_turn(BATCH_MAX).await,
-            false => Vec::from_iter(self.slots.take().await),
-        }
     }
 
     fn setup(&self) -> ReaderSetup {
@@ -247,27 +240,45 @@ impl Reader {
         }
     }
 
-    /// One round trip: acknowledge, then read into the slots.
+    /// One round trip, and others while each brings slots for the next one, which are not kept for anything else.
+    async fn rounds(
+        &mut self,
+        reader: &mut dyn StreamReader,
+        mut intake: Intake,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        loop {
+            let slots = self.round(reader, intake, stop).await?;
+            if slots.is_empty() || self.recovery.is_due() {
+                return Ok(());
+            }
+            intake = Intake { slots, acks: self.acks.take() };
+        }
+    }
+
+    /// One round trip: acknowledge, then read into the slots. Returns the slots of a set that the queue got in the
+    /// meantime, if it has a backlog to read into them.
     async fn round(
         &mut self,
         reader: &mut dyn StreamReader,
         intake: Intake,
         stop: &CancellationToken,
-    ) -> Result<(), StoreError> {
-        let Intake { mut slots, acks } = intake;
+    ) -> Result<Vec<Slot>, StoreError> {
+        let Intake { mut slots, mut acks } = intake;
+        let has_backlog = self.batch.take_backlog() && self.keeps_on(stop);
         // Without acknowledgements the read may wait. It can be unblocked from here on, before the
         // plan reads what other loops may change: a change after this line ends the wait.
         let waits = acks.is_empty().then(|| self.connector.unblock.enter(reader.waker()));
-        let Some(plan) = self.plan(slots.len(), acks.len(), stop) else {
+        let Some(plan) = self.plan(slots.len(), &mut acks, stop) else {
             drop(waits);
-            return self.only_acknowledge(acks, slots).await;
+            return self.only_acknowledge(acks, slots, has_backlog).await;
         };
         let (plan, starts) = match self.started(plan).await {
             Ok((plan, starts)) if plan.count > 0 => (plan, starts),
             started => {
                 drop(waits);
-                self.only_acknowledge(acks, slots).await?;
-                return started.map(drop);
+                self.only_acknowledge(acks, slots, false).await?;
+                return started.map(|_| Vec::new());
             }
         };
         // The others are for claims.
@@ -281,7 +292,10 @@ impl Reader {
             block: plan.may_wait.then_some(self.context.config.block),
         };
         let sent = Instant::now();
-        let reply = self.context.read(reader, request, sent).await;
+        let (reply, mut ahead) = {
+            let read = pin!(self.context.read(reader, request, sent));
+            self.slots.take_during(read, BATCH_MAX, has_backlog).await
+        };
         drop(waits);
         let ReadReply { acknowledged, deliveries } = match reply {
             Ok(reply) => reply,
@@ -297,11 +311,9 @@ impl Reader {
         let obsolete = self.finish(acks, &acknowledged, &mut slots);
         let read = match deliveries {
             Ok(deliveries) => {
-                let to_its_end = deliveries.len() < plan.count;
-                self.lane.served(plan.inlet, to_its_end);
-                self.slots.note_read(!to_its_end);
-                self.batch.observe(&deliveries, to_its_end && !self.lane.signal.is_raised());
                 let unused = plan.count - deliveries.len().min(plan.count);
+                self.learn(&plan, &deliveries, has_backlog);
+                self.keep(unused, deliveries.len(), &mut slots, &mut ahead);
                 self.admission.admit(deliveries, slots, sent).await;
                 if let Some(starts) = starts {
                     self.admission.give_back(starts, unused, plan.inlet).await;
@@ -315,23 +327,53 @@ impl Reader {
             }
         };
         // Last, because what was delivered is not renewed before it is registered.
-        self.context.delete_obsolete(&obsolete).await;
-        read
+        self.delete(&obsolete, &mut ahead).await;
+        read.map(|()| ahead)
+    }
+
+    /// Whether the next read follows at once if there is something left to read.
+    fn keeps_on(&self, stop: &CancellationToken) -> bool {
+        !stop.is_cancelled() && !self.gate.is_shut() && !self.admission.starts.applies()
+    }
+
+    /// Learns from what a read gave.
+    fn learn(&mut self, plan: &ReadPlan, deliveries: &[Delivery], had_backlog: bool) {
+        let to_its_end = deliveries.len() < plan.count;
+        self.lane.served(plan.inlet, to_its_end);
+        self.slots.note_read(!to_its_end);
+        self.batch.observe(deliveries, to_its_end && !self.lane.signal.is_raised());
+        // What was read of the lane says nothing of the stream.
+        self.batch.note_backlog(!to_its_end || (had_backlog && plan.inlet.is_lane()));
+    }
+
+    /// Keeps slots of a set for the next read, if there is something to read: those that the queue got during the
+    /// last one, and those that the last one did not fill, which are the first ones.
+    fn keep(&self, unused: usize, used: usize, slots: &mut Vec<Slot>, ahead: &mut Vec<Slot>) {
+        if self.batch.has_backlog() && self.slots.are_of_set() {
+            let spare = slots.len().saturating_sub(used);
+            ahead.extend(slots.drain(..unused.min(spare)));
+        } else {
+            ahead.clear();
+        }
     }
 
     /// What to read; none if nothing may be read now.
-    fn plan(&mut self, slots: usize, acks: usize, stop: &CancellationToken) -> Option<ReadPlan> {
+    fn plan(
+        &mut self,
+        slots: usize,
+        acks: &mut [Ack],
+        stop: &CancellationToken,
+    ) -> Option<ReadPlan> {
         let (inlet, lane_waits) = self.lane.next();
         let claims_want = self.demand.is_raised();
         // A slot that an acknowledgement frees here goes to the next job without being free in
-        // between, unless it is another partition's turn. Slots that are to be removed are left out.
-        let is_others_turn = self.acks.shares_slots && self.slots.are_due();
-        let freed = if is_others_turn { 0 } else { acks };
-        let free = (slots + freed).saturating_sub(self.slots.owed());
+        // between, unless it is another's turn. Slots that are to be removed are left out.
+        let freed = acks.iter_mut().filter_map(|ack| ack.slot.as_mut());
+        let free = (slots + self.slots.reuse(freed)).saturating_sub(self.slots.owed());
         let count = self.batch.count(free, claims_want);
         // The answer to the acknowledgements must not wait for new entries, a read of the stream in
         // between returns to a waiting lane at once, and one during claims to the reaper.
-        let may_wait = acks == 0 && !lane_waits && !claims_want && !self.setup().waits_here;
+        let may_wait = acks.is_empty() && !lane_waits && !claims_want && !self.setup().waits_here;
         let may_read = count > 0 && !stop.is_cancelled() && !self.gate.is_shut();
         may_read.then_some(ReadPlan { inlet, count, may_wait })
     }
@@ -353,20 +395,33 @@ impl Reader {
     /// Frees slots without reading: the reaper waits for them, or nothing may be read. After an error
     /// the acknowledgements wait for the next round, which the caller delays.
     async fn only_acknowledge(
-        &self,
+        &mut self,
         acks: Vec<Ack>,
         mut slots: Vec<Slot>,
-    ) -> Result<(), StoreError> {
-        let mut acknowledged = Ok(0);
+        has_backlog: bool,
+    ) -> Result<Vec<Slot>, StoreError> {
+        let (mut acknowledged, mut ahead) = (Ok(0), Vec::new());
         if !acks.is_empty() {
-            acknowledged = self.context.acknowledge(&entries_of(&acks)).await;
+            let entries = entries_of(&acks);
+            let request = pin!(self.context.acknowledge(&entries));
+            let answer = self.slots.take_during(request, BATCH_MAX, has_backlog).await;
+            (acknowledged, ahead) = answer;
             let obsolete = self.finish(acks, &acknowledged, &mut slots);
-            self.context.delete_obsolete(&obsolete).await;
+            self.delete(&obsolete, &mut ahead).await;
         }
         drop(slots);
+        self.batch.note_backlog(has_backlog && acknowledged.is_ok());
         // A caller that queues for a slot gets it before this loop asks again.
         tokio::task::yield_now().await;
-        acknowledged.map(drop)
+        acknowledged.map(|_| ahead)
+    }
+
+    /// Deletes dead letters of jobs that are done after all. Slots for the next read do not wait for that.
+    async fn delete(&self, obsolete: &[EntryId], ahead: &mut Vec<Slot>) {
+        if !obsolete.is_empty() {
+            ahead.clear();
+            self.context.delete_obsolete(obsolete).await;
+        }
     }
 
     /// Ends acknowledged jobs, whose slots are free for what the same round trip has read: the dead
@@ -425,41 +480,6 @@ impl Connector {
             context.report.queue(QueueEvent::Reconnected);
         }
         Ok(reader)
-    }
-}
-
-/// Repairs what a failed read says is broken: recreates a lost group.
-#[derive(Debug)]
-pub(crate) struct GroupRepair {
-    pub(crate) context: Arc<QueueContext>,
-    pub(crate) activity: Arc<Activity>,
-    pub(crate) epoch: Arc<GroupEpoch>,
-}
-
-impl GroupRepair {
-    /// Reports an error, and recreates the group if the error says that it is lost.
-    async fn after(&self, operation: &'static str, error: &StoreError) {
-        self.context.report.store_failed(operation, error);
-        self.activity.mark_active(Instant::now());
-        if error.is_silence() {
-            self.context.report.queue(QueueEvent::ReadTimedOut);
-        }
-        if matches!(error, StoreError::GroupMissing) {
-            self.recreate().await;
-        }
-    }
-
-    /// Recreates the group at its durable floor, unless another process did.
-    async fn recreate(&self) {
-        match self.context.store.recreate(self.context.queue()).await {
-            Ok(recreated) => {
-                self.epoch.advance();
-                if recreated {
-                    self.context.report.queue(QueueEvent::GroupRecreated);
-                }
-            }
-            Err(error) => self.context.report.store_failed("recreate the group", &error),
-        }
     }
 }
 

@@ -141,7 +141,7 @@ impl Reaper {
             if starts.applies() && timeout_at(until, starts.opened()).await.is_err() {
                 return Ok(None);
             }
-            let slots = self.slot_request.take().await;
+            let slots = self.slot_request.take(stop).await;
             // A pause may have begun during the wait for slots.
             if slots.is_empty() || self.gate.is_shut() || stop.is_cancelled() {
                 return Ok(None);
@@ -233,10 +233,11 @@ impl SlotRequest {
         self.demand.raise()
     }
 
-    /// Takes free slots under a demand; none if none became free within a third of the lease.
+    /// Takes free slots under a demand; none if none became free within a third of the lease. For slots of a set it
+    /// waits until the queue's turn, or the stop: who leaves the line may never be the first in it.
     ///
     /// A reader that waits on the server has all free slots, so its wait is ended.
-    async fn take(&self) -> Vec<Slot> {
+    async fn take(&self, stop: &CancellationToken) -> Vec<Slot> {
         let free = self.slots.take_free(CLAIMS_MAX);
         if !free.is_empty() {
             return free;
@@ -246,7 +247,10 @@ impl SlotRequest {
         let unblocked = async {
             self.unblock.unblock(self.context.store.as_ref(), limit).await;
             // The reader has released its slots by now, or is busy with what it read.
-            sleep(config.block.min(limit)).await;
+            match self.slots.are_of_set() {
+                true => stop.cancelled().await,
+                false => sleep(config.block.min(limit)).await,
+            }
         };
         let first = tokio::select! {
             biased;

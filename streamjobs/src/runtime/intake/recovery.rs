@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::model::entry::{EntryId, Hold, Inlet};
 use crate::runtime::intake::{Admission, BATCH_MAX, BatchSizer};
 use crate::runtime::observe::QueueContext;
-use crate::runtime::state::{InFlight, LostReplies, Slots, StartsFor, TransferLock};
+use crate::runtime::state::{InFlight, LostReplies, Slot, Slots, StartsFor, TransferLock};
 use crate::store::StoreError;
 
 /// Compares the consumer's pending list with what is in flight here.
@@ -26,12 +27,13 @@ impl Recovery {
     /// Whether an answer was lost since the last call, or the abandoned attempts are so many that
     /// those whose entries went to others are to be forgotten.
     pub(crate) fn is_due(&self) -> bool {
-        self.lost_replies.take() || self.in_flight.is_crowded()
+        self.lost_replies.are_suspected() || self.in_flight.is_crowded()
     }
 
     /// Delivers again, uncounted, what is pending for this consumer and not in flight here. When it
     /// fails, it is due again.
     pub(crate) async fn run(&self, batch: &mut BatchSizer) -> Result<(), StoreError> {
+        self.lost_replies.take();
         let recovered = self.recover(batch).await;
         recovered.inspect_err(|_| self.lost_replies.suspect())
     }
@@ -55,12 +57,26 @@ impl Recovery {
         Ok(())
     }
 
+    /// Free slots. Of a set there may never be any while others wait, so this queue waits for its turn as well; if that
+    /// does not come soon, recovery is due again after the next read.
+    async fn room(&self, count: usize) -> Vec<Slot> {
+        let mut slots = self.slots.take_free(count);
+        if slots.is_empty() && self.slots.are_of_set() {
+            let turn = timeout(TURN_WAIT, self.slots.take_for_reading(count)).await;
+            slots = turn.unwrap_or_default();
+            if slots.is_empty() {
+                self.lost_replies.suspect();
+            }
+        }
+        slots
+    }
+
     /// Delivers as many of them as there are free slots. The others are claimed when their lease
     /// ends.
     async fn deliver(&self, lost: &[Hold], batch: &mut BatchSizer) -> Result<(), StoreError> {
         let mut rest = lost;
         while !rest.is_empty() {
-            let mut slots = self.slots.take_free(batch.ask(rest.len()));
+            let mut slots = self.room(batch.ask(rest.len())).await;
             let (starts, mut started) = (&self.admission.starts, None);
             if starts.applies() && !slots.is_empty() {
                 // What is left is recovered with the next start, or claimed when its lease ends.
@@ -90,3 +106,6 @@ impl Recovery {
         Ok(())
     }
 }
+
+/// Neither claims nor the stop go on meanwhile.
+const TURN_WAIT: Duration = Duration::from_millis(500);

@@ -17,7 +17,9 @@ mod payload_budget;
 mod reader_unblock;
 mod refused_jobs;
 mod schedule_use;
+mod shared_slots;
 mod signals;
+mod slot_turns;
 mod slots;
 mod start_gate;
 mod trend_counts;
@@ -39,6 +41,7 @@ pub(crate) use self::payload_budget::PayloadBudget;
 pub(crate) use self::reader_unblock::ReaderUnblock;
 pub(crate) use self::refused_jobs::RefusedJobs;
 pub(crate) use self::schedule_use::{ScheduleUse, StreamUse};
+pub(crate) use self::shared_slots::{SharedSlots, SlotShare};
 pub(crate) use self::signals::{
     Assignment, DoneDuringClaim, GroupEpoch, HandledBy, LaneSignal, LostReplies, PlaceSignal,
     RaisedDemand, ReapSignal, RenewSignal, Settlement, SettlingOver, SlotDemand, StoppedConsumers,

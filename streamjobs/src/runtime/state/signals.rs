@@ -147,6 +147,10 @@ impl LostReplies {
         self.suspected.store(true, Ordering::Release);
     }
 
+    pub(crate) fn are_suspected(&self) -> bool {
+        self.suspected.load(Ordering::Acquire)
+    }
+
     /// Whether replies may have been lost since the last call.
     pub(crate) fn take(&self) -> bool {
         self.suspected.swap(false, Ordering::AcqRel)

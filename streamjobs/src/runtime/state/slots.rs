@@ -1,5 +1,6 @@
 //! Slots: how many jobs of a queue may be in flight at once. The number can change at any time.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,11 +8,16 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
-use crate::runtime::state::lock;
+use crate::model::heartbeat::SharedHere;
+use crate::runtime::state::{SlotShare, lock};
 
 /// The slots of one queue of one consumer, or of all partitions of its stream.
 #[derive(Debug)]
 pub(crate) struct Slots {
+    /// What it has of a set of slots, if other queues share them; then none is its own.
+    share: Option<SlotShare>,
+    /// Whether readers of several partitions take them.
+    are_of_partitions: bool,
     free: Semaphore,
     /// How many slots must be removed that were not free yet. Each is removed when its job ends.
     debt: AtomicUsize,
@@ -31,11 +37,15 @@ pub(crate) struct Slots {
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Arc<Slots>,
+    /// A job has started in it.
+    has_started: bool,
 }
 
 impl Slots {
     pub(crate) fn new(size: usize) -> Self {
         Self {
+            share: None,
+            are_of_partitions: false,
             free: Semaphore::new(size),
             debt: AtomicUsize::new(0),
             size: Mutex::new(size),
@@ -46,26 +56,102 @@ impl Slots {
         }
     }
 
+    /// Those of a queue that shares them with other queues.
+    pub(crate) fn of_set(share: SlotShare) -> Self {
+        Self { share: Some(share), ..Self::new(0) }
+    }
+
+    /// The same slots, for the readers of all partitions of a stream.
+    pub(crate) fn of_partitions(self) -> Self {
+        Self { are_of_partitions: true, ..self }
+    }
+
     /// The configured number, whatever is still in flight.
     pub(crate) fn size(&self) -> usize {
-        *lock(&self.size)
+        self.share.as_ref().map_or_else(|| *lock(&self.size), SlotShare::most)
     }
 
     /// How many slots must be removed and are not free yet.
     pub(crate) fn owed(&self) -> usize {
-        self.debt.load(Ordering::SeqCst)
+        let own = || self.debt.load(Ordering::SeqCst);
+        self.share.as_ref().map_or_else(own, SlotShare::owed)
     }
 
     /// Whether a slot is free now.
     pub(crate) fn are_free(&self) -> bool {
-        self.free.available_permits() > 0
+        let own = || self.free.available_permits() > 0;
+        self.share.as_ref().map_or_else(own, SlotShare::are_free)
+    }
+
+    /// The set that the queue shares, if it shares one.
+    pub(crate) fn shared_here(&self) -> Option<SharedHere> {
+        self.share.as_ref().map(SlotShare::seen)
+    }
+
+    /// Whether other queues share them.
+    pub(crate) fn are_of_set(&self) -> bool {
+        self.share.is_some()
+    }
+
+    /// How many of these slots, which jobs are about to free, the same reader may use at once for others. The rest
+    /// is for those whose turn it is: readers of other partitions, or other queues of the set.
+    pub(crate) fn reuse<'s>(&self, freed: impl Iterator<Item = &'s mut Slot>) -> usize {
+        if self.are_of_partitions && self.are_due() {
+            return 0;
+        }
+        let Some(share) = &self.share else { return freed.count() };
+        let mut reused = freed.collect::<Vec<_>>();
+        reused.truncate(share.entitled(reused.len()));
+        // Each is paid for from now on, and paid back if no job starts in it.
+        let again =
+            reused.iter_mut().filter_map(|slot| slot.has_started.then_some(&mut slot.has_started));
+        share.start_again(again.map(|has_started| *has_started = false).count());
+        reused.len()
+    }
+
+    /// Waits for the answer to a request. If there is a backlog to read next, the reader takes part in the turns of its
+    /// set meanwhile: the slots that it got, at most `count`. Slots of its own
+    /// are not waited for.
+    ///
+    /// Cancel safe if the request is.
+    pub(crate) async fn take_during<F: Future>(
+        self: &Arc<Self>,
+        request: Pin<&mut F>,
+        count: usize,
+        has_backlog: bool,
+    ) -> (F::Output, Vec<Slot>) {
+        match self.share.as_ref().filter(|_| has_backlog) {
+            Some(share) => {
+                let (answer, taken) = share.take_during(request, count).await;
+                (answer, self.slots(taken))
+            }
+            None => (request.await, Vec::new()),
+        }
+    }
+
+    /// Waits for slots to read into, at most `count`: in turn with readers of other partitions, and with other
+    /// queues of the set.
+    ///
+    /// Cancel safe: nothing is taken.
+    pub(crate) async fn take_for_reading(self: &Arc<Self>, count: usize) -> Vec<Slot> {
+        let Some(share) = &self.share else {
+            return match self.are_of_partitions {
+                true => self.take_in_turn(count).await,
+                false => Vec::from_iter(self.take().await),
+            };
+        };
+        // Partitions wait in one line, and have no need to leave slots to each other.
+        let _waits = Waits::new(self);
+        let slots = self.slots(share.take(count).await);
+        *lock(&self.last_turn) = Some(Instant::now());
+        slots
     }
 
     /// Whether readers that share the slots have to leave free ones to a reader that waits.
     ///
     /// Passing slots on costs a request of its own, for the acknowledgements that free them. So the reader
     /// that has them keeps them for a while.
-    pub(crate) fn are_due(&self) -> bool {
+    fn are_due(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0 && self.is_turn_over()
     }
 
@@ -84,7 +170,7 @@ impl Slots {
     /// server nearly as much as reading a hundred.
     ///
     /// Cancel safe: nothing is taken, and the turn goes to the next one.
-    pub(crate) async fn take_in_turn(self: &Arc<Self>, count: usize) -> Vec<Slot> {
+    async fn take_in_turn(self: &Arc<Self>, count: usize) -> Vec<Slot> {
         let _turn = self.turn.lock().await;
         while self.has_backlog.load(Ordering::Relaxed) && !self.is_turn_over() {
             sleep(LINGER).await;
@@ -111,19 +197,37 @@ impl Slots {
             return Some(slot);
         }
         let _waits = Waits::new(self);
+        if let Some(share) = &self.share {
+            return self.slots(share.take(1).await).pop();
+        }
         // The semaphore is never closed.
         self.free.acquire().await.ok()?.forget();
-        Some(Slot { slots: Arc::clone(self) })
+        Some(self.slot())
     }
 
     /// A slot that is free now.
     pub(crate) fn try_take(self: &Arc<Self>) -> Option<Slot> {
+        if let Some(share) = &self.share {
+            return (share.take_free(1) > 0).then(|| self.slot());
+        }
         self.free.try_acquire().ok()?.forget();
-        Some(Slot { slots: Arc::clone(self) })
+        Some(self.slot())
+    }
+
+    /// Slots that were taken.
+    fn slots(self: &Arc<Self>, count: usize) -> Vec<Slot> {
+        (0..count).map(|_| self.slot()).collect()
+    }
+
+    fn slot(self: &Arc<Self>) -> Slot {
+        Slot { slots: Arc::clone(self), has_started: false }
     }
 
     /// Takes free slots without waiting, at most `count`.
     pub(crate) fn take_free(self: &Arc<Self>, count: usize) -> Vec<Slot> {
+        if let Some(share) = &self.share {
+            return self.slots(share.take_free(count));
+        }
         let mut taken = Vec::new();
         while taken.len() < count {
             match self.try_take() {
@@ -136,6 +240,10 @@ impl Slots {
 
     /// Changes the number: additional slots are free at once, others are removed as they become free.
     pub(crate) fn resize(&self, size: usize) {
+        if let Some(share) = &self.share {
+            share.resize(size);
+            return;
+        }
         let mut present = lock(&self.size);
         let more = size.saturating_sub(*present);
         // Slots that were about to be removed stay instead.
@@ -179,8 +287,23 @@ impl Drop for Waits<'_> {
     }
 }
 
+impl Slot {
+    /// A job starts in it.
+    pub(crate) fn start(&mut self) {
+        if std::mem::replace(&mut self.has_started, true)
+            && let Some(share) = &self.slots.share
+        {
+            share.start_again(1);
+        }
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
+        if let Some(share) = &self.slots.share {
+            share.give_back(self.has_started);
+            return;
+        }
         // Before the slot is free: a queued caller would get it at once.
         if self.slots.pay() {
             return;
@@ -198,7 +321,10 @@ const TURN: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
+    use crate::runtime::state::SharedSlots;
 
     fn taken(slots: &Arc<Slots>) -> Vec<Slot> {
         std::iter::from_fn(|| slots.try_take()).collect()
@@ -292,6 +418,26 @@ mod tests {
         };
         let (waited, ()) = tokio::join!(taken_after(), read_to_its_end);
         assert!((TURN / 2..TURN).contains(&waited), "{waited:?}");
+    }
+
+    #[tokio::test]
+    async fn slots_go_back_to_their_set_when_they_are_dropped() {
+        let (set, one) = (SharedSlots::new("mail", 3), NonZeroU32::MIN);
+        let (one, other) = (set.share(one, 3), set.share(one, 3));
+        let slots = Arc::new(Slots::of_set(one));
+        let mut taken = slots.take_for_reading(9).await;
+        assert_eq!((taken.len(), slots.are_free(), set.seen().in_use), (3, false, 3));
+        let mut waits = Box::pin(other.take(9));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        taken.iter_mut().for_each(Slot::start);
+        taken.pop();
+        assert_eq!((waits.await, slots.try_take().is_some()), (1, false));
+        assert_eq!(slots.reuse(taken.iter_mut()), 2, "none waits for others");
+        assert!(taken.iter().all(|slot| !slot.has_started), "they cost nothing if no job starts");
+        slots.resize(1);
+        assert_eq!((slots.size(), slots.owed()), (1, 1));
+        drop((taken, slots));
+        assert_eq!((set.seen().in_use, other.take_free(9)), (1, 2));
     }
 
     #[test]

@@ -59,6 +59,7 @@ impl HeartbeatSender {
         heartbeat.in_flight = wide(self.in_flight.len().saturating_sub(refused));
         heartbeat.refused = wide(refused);
         heartbeat.slots = wide(self.slots.size());
+        heartbeat.shared = self.slots.shared_here();
         heartbeat.done = Some(counters.succeeded);
         heartbeat.failed = Some(counters.failed);
         (heartbeat.recent_done, heartbeat.recent_failed) = (Some(done), Some(failed));

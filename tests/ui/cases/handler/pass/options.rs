@@ -122,6 +122,12 @@ async fn keep_done_with_result(_: OrderPlaced) -> Result<u32, JobError> {
     Ok(7)
 }
 
+#[handler(group = "mail", slots = "mail")]
+async fn slots(_: OrderPlaced) {}
+
+#[handler(group = "mail", slots = "mail", weight = 100)]
+async fn slots_with_weight(_: OrderPlaced) {}
+
 #[handler(group = "mail", crate = ::streamjobs)]
 async fn crate_path(_: OrderPlaced) {}
 
@@ -181,6 +187,10 @@ fn main() {
     assert!(listed.iter().all(|handler| handler.result.is_none()));
     let kept = handlers![result, result_of_any_error].map(|handler| handler.result);
     assert_eq!(kept, [Duration::from_secs(1), Duration::from_secs(7 * 86_400)].map(Some));
+    let shared = handlers![group, slots, slots_with_weight];
+    let shared = shared.map(|handler| (handler.options.slots, handler.options.weight));
+    let weight = NonZeroU32::new(100);
+    assert_eq!(shared, [(None, None), (Some("mail"), None), (Some("mail"), weight)]);
 }
 
 /// What the descriptions of handlers with schedules say.
