@@ -249,6 +249,12 @@ fn consumer_document(consumer: &ConsumerInfo) -> Value {
         "in_flight": consumer.in_flight,
         "refused": consumer.refused,
         "slots": consumer.slots,
+        "shared_slots": consumer.slot_set.as_ref().map(|set| json!({
+            "set": set.name,
+            "weight": consumer.weight,
+            "slots": set.slots,
+            "in_use": set.in_use,
+        })),
         "done": consumer.done,
         "failed": consumer.failed,
         "recent_done": consumer.recent_done,

@@ -78,6 +78,18 @@ fn consumers_are_shown_with_their_heartbeats() {
 }
 
 #[test]
+fn consumers_are_shown_with_the_slots_that_they_share() {
+    let server = server();
+    read(&server, "other", 1);
+    let shared = json!({ "set": "mail", "weight": 5, "slots": 20, "in_use": 19 });
+    heartbeat_with(&server, "web-1", &format!(",\"shared\":{shared}"));
+    let document = run(&server, "consumers orders billing --json").ended(0).json();
+    let consumers = document["consumers"].as_array().unwrap();
+    assert_eq!(consumers[1]["shared_slots"], shared);
+    assert!(consumers[0]["shared_slots"].is_null(), "{document}");
+}
+
+#[test]
 fn consumers_are_shown_with_their_counters() {
     let server = server();
     heartbeat_with(&server, "web-1", ",\"done\":70,\"failed\":8,\"claimed\":9");

@@ -280,7 +280,10 @@ fn consumer_row(ctx: &RequestContext, info: &GroupInfo, consumer: &ConsumerInfo)
             td { (liveness(consumer.liveness)) }
             td { (process(consumer)) }
             td.number { (consumer.last_heartbeat.map_or("–".into(), format::span)) }
-            td.number { (format::known(consumer.in_flight, unreported)) " / " (format::known(consumer.slots, unreported)) }
+            td.number {
+                (format::known(consumer.in_flight, unreported)) " / " (format::known(consumer.slots, unreported))
+                (shared_slots(consumer))
+            }
             td.number {
                 @if consumer.pending > 0 {
                     a href=(ctx.base.with_query(&["streams", &info.stream, "groups", &info.group, "pending"], &[("consumer", &consumer.name)])) {
@@ -293,6 +296,18 @@ fn consumer_row(ctx: &RequestContext, info: &GroupInfo, consumer: &ConsumerInfo)
             td.number { (format::known(consumer.claimed, unreported)) }
             td.number { (format::span(consumer.idle)) }
             td { @if consumer.liveness != Liveness::Alive { (button(ctx, Action::RemoveConsumer, &ctx.base.to(&path), &remove)) } }
+        }
+    }
+}
+
+/// The set of slots that a consumer shares with other groups.
+fn shared_slots(consumer: &ConsumerInfo) -> Markup {
+    html! {
+        @if let (Some(set), Some(weight)) = (&consumer.slot_set, consumer.weight) {
+            br;
+            span.soft title="Slots in use of the set that this process shares between groups, and this group's weight." {
+                (Untrusted(&set.name)) ": " (format::count(set.in_use)) " of " (format::count(set.slots)) ", weight " (weight)
+            }
         }
     }
 }

@@ -367,3 +367,16 @@ async fn a_group_names_the_job_for_which_a_key_waits() {
     site.server.command(&["DEL", "{orders}:holds:work"]);
     site.get(GROUP).await.is(200).says("most for alice: 2, whose place no job has now");
 }
+
+#[tokio::test]
+async fn a_group_shows_the_slots_that_it_shares_and_its_weight() {
+    let site = Site::start().await;
+    let builder = Runtime::builder(&site.client).handlers(handlers![sharing]);
+    let slots = std::num::NonZeroU32::new(20).unwrap();
+    let runtime = builder.shared_slots("mail", slots).start().await.unwrap();
+    site.get(GROUP).await.is(200).says("mail: 0 of 20, weight 3");
+    let _ = runtime.shutdown().await;
+}
+
+#[handler(group = "work", stream = "orders", slots = "mail", weight = 3)]
+async fn sharing(_: Entry) {}
