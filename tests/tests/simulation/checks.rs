@@ -370,6 +370,7 @@ impl Ledger {
         if self.runs.iter().filter(here).count() >= self.plan.concurrency as usize {
             self.fail("I13", format!("{caller} runs more than {} jobs", self.plan.concurrency));
         }
+        self.judge_shared_slots(caller);
         self.judge_limits(start);
         let first = !self.starts.contains_key(&job);
         let later = self.starts.keys().any(|known| known.0 == job.0 && known.1 > job.1);

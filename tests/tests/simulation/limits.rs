@@ -62,6 +62,15 @@ impl Ledger {
         }
     }
 
+    /// The groups of a process that share slots run no more jobs together than there are.
+    pub fn judge_shared_slots(&mut self, caller: u64) {
+        let slots = self.plan.concurrency as usize;
+        let running = self.runs.iter().filter(|run| run.live && run.caller == caller).count();
+        if self.plan.shares_slots && running >= slots {
+            self.fail("I19", format!("{caller} runs more than {slots} jobs in shared slots"));
+        }
+    }
+
     fn judge_at_once(&mut self, start: &Start, limits: Limits) {
         let Some(most) = limits.most() else { return };
         let key = key_of(start.number);

@@ -24,6 +24,7 @@
 //! | I16 | limits over all processes hold | places of each key after each step; runs at once of each key or group, without those of processes that were disturbed |
 //! | I17 | order per key | each start, against the jobs of its key that were published before |
 //! | I18 | fair shares | keys that get a place in a take, against those whose jobs wait |
+//! | I19 | shared slots | runs at once of all groups of a process that share slots, and that all are free at the end |
 
 #![allow(
     clippy::unwrap_used,

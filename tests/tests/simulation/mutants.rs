@@ -34,9 +34,15 @@ async fn bench() -> Bench {
 }
 
 async fn bench_with(limits: Option<Limits>, concurrency: u32) -> Bench {
+    bench_of(Plan { groups: 1, concurrency, limits, shares_slots: false, ..calm() }).await
+}
+
+fn calm() -> Plan {
     let calm = (0..).map(Plan::of).find(|plan| plan.weather == Weather::Calm).unwrap();
-    let actions = vec![(Duration::ZERO, Action::Start)];
-    let plan = Plan { groups: 1, concurrency, limits, actions, ..calm };
+    Plan { actions: vec![(Duration::ZERO, Action::Start)], ..calm }
+}
+
+async fn bench_of(plan: Plan) -> Bench {
     let (network, bare) = (Arc::new(Network::new(&Arc::new(plan))), MemoryStore::new());
     let store = bare.watched(2, network.clone());
     let (queue, me) = (queue(0), ConsumerName::new("me").unwrap());
@@ -212,6 +218,16 @@ async fn starts_that_must_not_be_are_found() {
         bench.begin(&start);
         bench.expect(Some(invariant));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_run_more_than_there_are_shared_slots_is_found() {
+    let limits = None;
+    let bench =
+        bench_of(Plan { groups: 2, concurrency: 1, limits, shares_slots: true, ..calm() }).await;
+    bench.begin(&bench.start());
+    bench.begin(&Start { job: (1, bench.hold.id), consumer: "other".into(), ..bench.start() });
+    bench.expect(Some("I19"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -87,6 +87,8 @@ pub struct Plan {
     pub backoff: Duration,
     pub groups: usize,
     pub limits: Option<Limits>,
+    /// Whether the groups of a process share as many slots as each would have otherwise.
+    pub shares_slots: bool,
     /// Calls in ten thousand that meet a fault.
     pub faulty: u32,
     pub actions: Vec<(Duration, Action)>,
@@ -111,6 +113,8 @@ impl Plan {
             backoff: lease / 10 * rng.u32(0..=20),
             groups: rng.usize(1..=GROUPS.len()),
             limits: Limits::of(seed),
+            // Drawn apart as well.
+            shares_slots: Rng::with_seed(seed ^ 0x736c_6f74_73).u32(0..10) < 3,
             faulty: if weather == Weather::Storm { rng.u32(0..=300) } else { 0 },
             actions: Vec::new(),
         };

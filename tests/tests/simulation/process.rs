@@ -81,8 +81,12 @@ pub async fn start(
         .consumer_prefix(format!("process-{caller}"))
         .grace(plan.lease)
         .state(inside);
-    for group in GROUPS.into_iter().take(plan.groups) {
-        builder = builder.group(group, options);
+    for (group, weight) in GROUPS.into_iter().zip([3, 1]).take(plan.groups) {
+        let shared = options.slots("slots").weight(some(weight));
+        builder = builder.group(group, if plan.shares_slots { shared } else { options });
+    }
+    if plan.shares_slots {
+        builder = builder.shared_slots("slots", some(plan.concurrency));
     }
     builder.start().await
 }

@@ -247,6 +247,21 @@ impl World {
         }
     }
 
+    /// At rest no slot of a shared set is taken, but for the moment in which a read finds nothing.
+    async fn judge_slots_at_rest(&self) {
+        let began = Instant::now();
+        let in_use =
+            |runtime: &Runtime| runtime.control().shared_slots().iter().any(|set| set.in_use > 0);
+        while let Some((caller, _)) = self.running.iter().find(|(_, runtime)| in_use(runtime)) {
+            if began.elapsed() > self.plan.lease * 4 {
+                let text = format!("{caller} is at rest, and slots are taken");
+                self.network.ledger(|ledger| ledger.fail("I19", text));
+                return;
+            }
+            sleep_until(Instant::now() + self.plan.lease / 40).await;
+        }
+    }
+
     /// Compares what processes count with what happened, and stops them all.
     async fn close(&mut self) {
         while let Some(stopped) = self.stopping.join_next().await {
@@ -258,6 +273,7 @@ impl World {
             let counters = runtime.counters();
             self.network.ledger(|ledger| ledger.judge_counters(*caller, &counters));
         }
+        self.judge_slots_at_rest().await;
         for caller in self.running.keys().copied().collect::<Vec<_>>() {
             self.stop(caller);
         }
