@@ -1,6 +1,6 @@
 //! How many entries a read asks for: bounded in slots, entries and bytes, and shared with claims.
 
-use crate::model::entry::Delivery;
+use crate::model::entry::{Delivery, Inlet};
 
 /// Learns from each read how large the next one may be.
 #[derive(Debug)]
@@ -15,10 +15,37 @@ pub(crate) struct BatchSizer {
     asked: usize,
     /// The last read gave less than it asked for.
     is_drained: bool,
-    /// The stream has entries left, as far as is known.
-    has_backlog: bool,
+    backlog: Backlog,
     /// Of an odd number of slots, the reader has the larger part next time.
     has_larger_half: bool,
+}
+
+/// What is left to read in the stream and in the lane, as far as is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Backlog {
+    stream: Fullness,
+    lane: Fullness,
+}
+
+/// How the last reads of an inlet were. A full read may have taken the last entry: a quiet stream gives one entry to a
+/// read for one. So entries are known to be left only after two full reads.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fullness {
+    was_full: bool,
+    is_left: bool,
+}
+
+impl Backlog {
+    pub(crate) fn is_left(self) -> bool {
+        self.stream.is_left || self.lane.is_left
+    }
+
+    /// The same after another read.
+    pub(crate) fn after(mut self, inlet: Inlet, is_full: bool) -> Self {
+        let last = if inlet.is_lane() { &mut self.lane } else { &mut self.stream };
+        *last = Fullness { was_full: is_full, is_left: is_full && last.was_full };
+        self
+    }
 }
 
 impl Default for BatchSizer {
@@ -29,7 +56,7 @@ impl Default for BatchSizer {
             count_max: BATCH_MAX,
             asked: 0,
             is_drained: false,
-            has_backlog: false,
+            backlog: Backlog::default(),
             has_larger_half: true,
         }
     }
@@ -73,18 +100,19 @@ impl BatchSizer {
         self.is_drained
     }
 
-    /// Whether the stream has entries left, as far as is known. Until the next read has noted it, it is not.
-    pub(crate) fn take_backlog(&mut self) -> bool {
-        std::mem::take(&mut self.has_backlog)
+    /// What is known to be left to read. Until the next read has noted it, nothing is.
+    pub(crate) fn take_backlog(&mut self) -> Backlog {
+        std::mem::take(&mut self.backlog)
     }
 
+    /// Whether entries are left to read, as far as is known.
     pub(crate) fn has_backlog(&self) -> bool {
-        self.has_backlog
+        self.backlog.is_left()
     }
 
-    /// Notes that the stream has entries left, or that none may be.
-    pub(crate) fn note_backlog(&mut self, has_backlog: bool) {
-        self.has_backlog = has_backlog;
+    /// Notes what is left to read.
+    pub(crate) fn note_backlog(&mut self, backlog: Backlog) {
+        self.backlog = backlog;
     }
 
     /// There may be something to read again.

@@ -11,7 +11,7 @@ mod reaper;
 mod recovery;
 
 pub(crate) use self::admission::Admission;
-pub(crate) use self::batch_sizer::{BATCH_MAX, BatchSizer, acks_worthwhile};
+pub(crate) use self::batch_sizer::{BATCH_MAX, Backlog, BatchSizer, acks_worthwhile};
 pub(crate) use self::group_repair::GroupRepair;
 pub(crate) use self::lane_turn::LaneTurn;
 pub(crate) use self::lease_keeper::LeaseKeeper;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::entry::{Delivery, EntryId, Inlet};
 use crate::runtime::intake::limited_reader::LimitedReader;
 use crate::runtime::intake::{
-    Admission, BATCH_MAX, BatchSizer, GroupRepair, LaneTurn, Recovery, acks_worthwhile,
+    Admission, BATCH_MAX, Backlog, BatchSizer, GroupRepair, LaneTurn, Recovery, acks_worthwhile,
 };
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{
@@ -265,19 +265,23 @@ impl Reader {
         stop: &CancellationToken,
     ) -> Result<Vec<Slot>, StoreError> {
         let Intake { mut slots, mut acks } = intake;
-        let has_backlog = self.batch.take_backlog() && self.keeps_on(stop);
+        let backlog = self.batch.take_backlog();
+        let has_backlog = backlog.is_left() && self.keeps_on(stop);
         // Without acknowledgements the read may wait. It can be unblocked from here on, before the
         // plan reads what other loops may change: a change after this line ends the wait.
         let waits = acks.is_empty().then(|| self.connector.unblock.enter(reader.waker()));
         let Some(plan) = self.plan(slots.len(), &mut acks, stop) else {
             drop(waits);
-            return self.only_acknowledge(acks, slots, has_backlog).await;
+            drop(slots);
+            let backlog = if has_backlog { backlog } else { Backlog::default() };
+            return self.only_acknowledge(acks, backlog).await;
         };
         let (plan, starts) = match self.started(plan).await {
             Ok((plan, starts)) if plan.count > 0 => (plan, starts),
             started => {
                 drop(waits);
-                self.only_acknowledge(acks, slots, false).await?;
+                drop(slots);
+                self.only_acknowledge(acks, Backlog::default()).await?;
                 return started.map(|_| Vec::new());
             }
         };
@@ -312,7 +316,7 @@ impl Reader {
         let read = match deliveries {
             Ok(deliveries) => {
                 let unused = plan.count - deliveries.len().min(plan.count);
-                self.learn(&plan, &deliveries, has_backlog);
+                self.learn(&plan, &deliveries, backlog);
                 self.keep(unused, deliveries.len(), &mut slots, &mut ahead);
                 self.admission.admit(deliveries, slots, sent).await;
                 if let Some(starts) = starts {
@@ -337,13 +341,12 @@ impl Reader {
     }
 
     /// Learns from what a read gave.
-    fn learn(&mut self, plan: &ReadPlan, deliveries: &[Delivery], had_backlog: bool) {
+    fn learn(&mut self, plan: &ReadPlan, deliveries: &[Delivery], before: Backlog) {
         let to_its_end = deliveries.len() < plan.count;
         self.lane.served(plan.inlet, to_its_end);
         self.slots.note_read(!to_its_end);
         self.batch.observe(deliveries, to_its_end && !self.lane.signal.is_raised());
-        // What was read of the lane says nothing of the stream.
-        self.batch.note_backlog(!to_its_end || (had_backlog && plan.inlet.is_lane()));
+        self.batch.note_backlog(before.after(plan.inlet, !to_its_end));
     }
 
     /// Keeps slots of a set for the next read, if there is something to read: those that the queue got during the
@@ -397,20 +400,21 @@ impl Reader {
     async fn only_acknowledge(
         &mut self,
         acks: Vec<Ack>,
-        mut slots: Vec<Slot>,
-        has_backlog: bool,
+        backlog: Backlog,
     ) -> Result<Vec<Slot>, StoreError> {
-        let (mut acknowledged, mut ahead) = (Ok(0), Vec::new());
+        let (mut acknowledged, mut ahead, mut freed) = (Ok(0), Vec::new(), Vec::new());
         if !acks.is_empty() {
             let entries = entries_of(&acks);
             let request = pin!(self.context.acknowledge(&entries));
-            let answer = self.slots.take_during(request, BATCH_MAX, has_backlog).await;
+            let answer = self.slots.take_during(request, BATCH_MAX, backlog.is_left()).await;
             (acknowledged, ahead) = answer;
-            let obsolete = self.finish(acks, &acknowledged, &mut slots);
+            let obsolete = self.finish(acks, &acknowledged, &mut freed);
             self.delete(&obsolete, &mut ahead).await;
         }
-        drop(slots);
-        self.batch.note_backlog(has_backlog && acknowledged.is_ok());
+        drop(freed);
+        if acknowledged.is_ok() {
+            self.batch.note_backlog(backlog);
+        }
         // A caller that queues for a slot gets it before this loop asks again.
         tokio::task::yield_now().await;
         acknowledged.map(|_| ahead)

@@ -40,6 +40,8 @@ impl Recovery {
 
     async fn recover(&self, batch: &mut BatchSizer) -> Result<(), StoreError> {
         let (queue, consumer) = (self.context.queue(), self.context.consumer());
+        // Before claims are locked out: they may have all free slots, and wait for the lock with them.
+        let mut slots = self.turn().await;
         let _transfer = self.transfer.lock().await;
         for inlet in [Inlet::STREAM, Inlet::LANE] {
             let mut cursor = EntryId::ZERO;
@@ -50,33 +52,39 @@ impl Recovery {
                 let Some(last) = own.last() else { break };
                 cursor = last.id;
                 pending.extend(own.iter().map(|hold| hold.id));
-                self.deliver(&self.in_flight.lost_deliveries(own), batch).await?;
+                let lost = self.in_flight.lost_deliveries(own);
+                self.deliver(&lost, &mut slots, batch).await?;
             }
             self.in_flight.forget_abandoned(inlet, &pending);
         }
         Ok(())
     }
 
-    /// Free slots. Of a set there may never be any while others wait, so this queue waits for its turn as well; if that
-    /// does not come soon, recovery is due again after the next read.
-    async fn room(&self, count: usize) -> Vec<Slot> {
-        let mut slots = self.slots.take_free(count);
-        if slots.is_empty() && self.slots.are_of_set() {
-            let turn = timeout(TURN_WAIT, self.slots.take_for_reading(count)).await;
-            slots = turn.unwrap_or_default();
-            if slots.is_empty() {
-                self.lost_replies.suspect();
-            }
+    /// Of a set there may never be free slots while others wait, so this queue waits for its turn as well.
+    async fn turn(&self) -> Vec<Slot> {
+        if !self.slots.are_of_set() {
+            return Vec::new();
         }
-        slots
+        let turn = timeout(TURN_WAIT, self.slots.take_for_reading(BATCH_MAX)).await;
+        turn.unwrap_or_default()
     }
 
-    /// Delivers as many of them as there are free slots. The others are claimed when their lease
-    /// ends.
-    async fn deliver(&self, lost: &[Hold], batch: &mut BatchSizer) -> Result<(), StoreError> {
+    /// Delivers as many of them as there are slots. The others are claimed when their lease ends, or recovered after
+    /// the next read if the slots are those of a set.
+    async fn deliver(
+        &self,
+        lost: &[Hold],
+        reserved: &mut Vec<Slot>,
+        batch: &mut BatchSizer,
+    ) -> Result<(), StoreError> {
         let mut rest = lost;
         while !rest.is_empty() {
-            let mut slots = self.room(batch.ask(rest.len())).await;
+            let wanted = batch.ask(rest.len());
+            let mut slots = reserved.drain(..wanted.min(reserved.len())).collect::<Vec<_>>();
+            slots.append(&mut self.slots.take_free(wanted - slots.len()));
+            if slots.is_empty() && self.slots.are_of_set() {
+                self.lost_replies.suspect();
+            }
             let (starts, mut started) = (&self.admission.starts, None);
             if starts.applies() && !slots.is_empty() {
                 // What is left is recovered with the next start, or claimed when its lease ends.
@@ -107,5 +115,5 @@ impl Recovery {
     }
 }
 
-/// Neither claims nor the stop go on meanwhile.
+/// The queue does not read meanwhile.
 const TURN_WAIT: Duration = Duration::from_millis(500);
