@@ -6,8 +6,8 @@
 pub enum Access {
     /// Publishes events, with any retention.
     Publish,
-    /// Publishes events, including scheduled, unique and debounced ones; cancels and reschedules events that wait,
-    /// and releases events that stand.
+    /// Publishes events, including scheduled, unique and debounced ones; cancels and reschedules events that wait, and
+    /// frees the locks of unique events.
     Schedule,
     /// Runs jobs, with marks and an archive: a process with a runtime. It may also publish and schedule.
     Work,
@@ -20,7 +20,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// All of them.
+    /// Every kind of access.
     pub const ALL: [Self; 5] =
         [Self::Publish, Self::Schedule, Self::Work, Self::Read, Self::Operate];
 

@@ -28,13 +28,13 @@ pub enum AttemptEnd {
     Snoozed,
     /// Its handler snoozed the job until an operator has repaired something.
     Blocked,
-    /// The other side has a limit, for which all jobs of the group waited.
+    /// The other side has a limit, because of which all jobs of the group waited.
     Limited,
     /// The job was cancelled.
     Cancelled,
     /// A shutdown ended it, after another client had removed its entry.
     Released,
-    /// A newer release wrote how, in a word that this release does not know.
+    /// A newer release wrote how it ended, in a word that this release does not know.
     Other,
 }
 
@@ -57,7 +57,7 @@ impl AttemptEnd {
         })
     }
 
-    /// One word. It does not change between releases.
+    /// The end as one word, which does not change between releases.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -97,8 +97,8 @@ pub struct PastAttempt {
     pub took: Duration,
     /// The consumer that ran it: its process.
     pub process: String,
-    /// How often the entry had been delivered, this delivery included. The deliveries before it ended without a
-    /// report: the process died, or lost its lease.
+    /// How often the entry had been delivered, this delivery included. Each delivery before this one ended without a
+    /// report: its process died, or lost its lease.
     pub delivery_count: u64,
     /// When the job was to run again, by the server's clock in milliseconds since 1970; `None` if it became a dead
     /// letter.
@@ -150,7 +150,7 @@ impl fmt::Debug for PastAttempt {
 pub struct AttemptHistory {
     /// The attempts.
     pub attempts: Vec<PastAttempt>,
-    /// How many came before them.
+    /// How many attempts came before these.
     pub left_out: u64,
     /// The attempts as stored: a line of JSON for each.
     text: String,
@@ -247,7 +247,7 @@ impl Ended<'_> {
         line.write().unwrap_or_default()
     }
 
-    /// The lines that the job carries from now on. The first are dropped where there are too many.
+    /// The lines that the job carries from now on. If there are too many, the oldest are dropped.
     pub(crate) fn lines(&self, carried: Option<&str>) -> String {
         let last = self.line(carried);
         let before = carried.unwrap_or_default().lines();
@@ -303,7 +303,8 @@ pub(crate) const HISTORY: &str = "sj-history";
 const ATTEMPTS_MAX: usize = 10;
 const ERROR_BYTES_MAX: usize = 500;
 const PROCESS_BYTES_MAX: usize = 128;
-/// Longer than any line that is written: an error that JSON would make longer is cut shorter.
+/// The longest line that is read, longer than any that is written: an error that JSON would lengthen too much is cut
+/// further.
 const LINE_BYTES_MAX: usize = 2 * 1024;
 const ALL: [AttemptEnd; 10] = [
     AttemptEnd::Failed,

@@ -1,5 +1,5 @@
-//! Values that share blocks of memory. So a job needs no allocation of its own, which one thread would make and
-//! another one free. Blocks are small, because a job that runs for long keeps its whole block alive.
+//! Values that share blocks of memory, so that no job needs an allocation of its own, which one thread would make and
+//! another thread would free. Blocks are small, because a job that runs for long keeps its whole block alive.
 
 use std::fmt;
 use std::ops::Deref;
@@ -137,7 +137,8 @@ impl<T> Deref for BlockSlice<T> {
 
 /// How many values a block has at most.
 pub(crate) const BLOCK_LENGTH_MAX: usize = 32;
-/// Enough for about twenty typical entries, and little enough for one slow job to keep alive.
+/// The largest block of several values: enough for about twenty typical entries, and small enough that one slow job may
+/// keep it alive.
 pub(crate) const BLOCK_BYTES: usize = 4 * 1024;
 
 #[cfg(test)]

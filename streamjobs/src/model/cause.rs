@@ -140,8 +140,8 @@ pub(crate) fn shown(duration: Duration) -> String {
 const ERROR_TEXT_BYTES_MAX: usize = 4096;
 /// The limit for one message, before it is escaped and cut further.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
-/// An error that is its own cause, or a chain of causes that returns to an earlier error, has no
-/// end.
+/// How many causes are followed at most: an error that is its own cause, or a chain of causes that
+/// returns to an earlier error, has no end.
 pub(crate) const CAUSES_MAX: usize = 32;
 const PAYLOADS_MAX: usize = 8;
 

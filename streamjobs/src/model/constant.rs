@@ -46,7 +46,7 @@ pub const fn tick_stream_bytes<const LENGTH: usize>(group: &str) -> [u8; LENGTH]
     name
 }
 
-/// The text of that name.
+/// The text of the name that [`tick_stream_bytes`] returns.
 ///
 /// # Panics
 ///

@@ -15,7 +15,7 @@ use crate::model::unique::{self, Same, UniqueDigest, UniqueFault};
 /// use std::time::Duration;
 /// use streamjobs::unique::Debounce;
 ///
-/// // After a second without another one, and at the latest after a minute.
+/// // A second after the last publication, but at the latest a minute after the first one.
 /// let quiet = Debounce::new(Duration::from_secs(1), Duration::from_secs(60));
 /// // At most once a minute, with the newest payload.
 /// let minute = Duration::from_secs(60);
@@ -33,20 +33,20 @@ pub struct Debounce {
 /// When a debounced event is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DebounceTimes {
-    /// How long after a publication, if no other one follows.
+    /// How long after a publication it is due, if no other publication follows.
     pub delay: Duration,
-    /// The longest time after the first publication.
+    /// How long after the first publication it is due at the latest.
     pub wait_max: Duration,
-    /// Whether the time set by the first publication stands.
+    /// Whether it stays due at the time that the first publication set.
     pub keeps_time: bool,
 }
 
 impl Debounce {
     /// The event waits for `delay`. An event that counts as the same and is published meanwhile replaces it and
-    /// restarts the delay, but none waits longer than `max_wait` after the first publication. Without that bound, a
-    /// steady flow of events would never run.
+    /// restarts the delay, but no event is due later than `max_wait` after the first publication. Without that bound,
+    /// an event that is published again and again before it is due would never run.
     ///
-    /// Both are from a millisecond to a hundred years, and `max_wait` is not below `delay`.
+    /// Both times are from a millisecond to a hundred years, and `max_wait` is not below `delay`.
     pub fn new(delay: Duration, max_wait: Duration) -> Self {
         Self { same: Same::Fields, delay, wait_max: max_wait, keeps_time: false }
     }

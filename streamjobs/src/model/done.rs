@@ -12,9 +12,9 @@ use crate::model::entry::{Entry, EntryAddress, EntryId, Fields};
 /// How long notes of jobs that are done are kept, and how many at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepDone {
-    /// How long.
+    /// How long a note is kept.
     pub time: Duration,
-    /// How many, of one group on one partition.
+    /// How many notes of one group on one partition are kept.
     pub most: NonZeroU32,
 }
 
@@ -24,7 +24,7 @@ impl KeepDone {
         Self { time, most: most.unwrap_or(MOST) }
     }
 
-    /// What is wrong with it.
+    /// What is wrong with the setting.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if self.time < TIME_MIN || self.time > TIME_MAX {
@@ -93,7 +93,7 @@ pub struct FinishedJob {
     pub event_type: Option<String>,
     /// The key of the event, if it has one.
     pub key: Option<String>,
-    /// The entry that was published. Its milliseconds are the time, by the server's clock.
+    /// The entry that was published. The milliseconds of its id are when it was published, by the server's clock.
     pub origin: Option<EntryId>,
     /// When the attempt that completed it began, by the server's clock in milliseconds since 1970.
     pub began: u64,
@@ -162,7 +162,7 @@ const TOOK: &str = "ms";
 const ATTEMPT: &str = "attempt";
 const PROCESS: &str = "by";
 const TEXT_BYTES_MAX: usize = 200;
-/// The default number.
+/// How many notes are kept by default.
 const MOST: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 const MOST_MAX: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 const TIME_MIN: Duration = Duration::from_secs(1);

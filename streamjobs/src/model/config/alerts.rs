@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// The thresholds from which alerts are raised.
 ///
-/// An alert about a level is over when the level falls below half of its threshold; one that counts
-/// events is over when none has happened for [`clear_after`](Self::clear_after).
+/// An alert about a level is over when the level falls below half of its threshold; an alert that
+/// counts events is over when none has happened for [`clear_after`](Self::clear_after).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct AlertRules {
@@ -78,8 +78,8 @@ impl AlertRules {
         self
     }
 
-    /// How long without another event it takes until an alert that counts events is over: 5 minutes
-    /// by default. A short time raises it again for every burst.
+    /// An alert that counts events is over after this time without another event: 5 minutes by
+    /// default. If the time is short, every burst raises the alert again.
     pub fn clear_after(mut self, time: Duration) -> Self {
         self.clear_after = time;
         self

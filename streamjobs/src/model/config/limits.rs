@@ -1,4 +1,4 @@
-//! Limits over all processes of a group, which exclude each other.
+//! Limits over all processes of a group, of which a group can have only one.
 
 use std::num::NonZeroU32;
 
@@ -20,11 +20,11 @@ impl GroupOptions {
     /// Runs the jobs of one key one after the other, in the order of the stream, over all processes; by default
     /// jobs run in any order.
     ///
-    /// The key is the event's own, set with `#[event(key = "…")]`; jobs without one have no order. Jobs of other keys
-    /// run beside them. The order holds through retries, crashes and deploys. It does not hold for jobs that run
-    /// again after the group was lost, and a redriven dead letter runs after the waiting jobs of its key. Each job
-    /// costs the server about five times as much as without order, and more if it has to wait. Only one of the three
-    /// limits over all processes can be set.
+    /// The key is the event's own, set with `#[event(key = "…")]`; jobs without a key have no order. Jobs of other keys
+    /// run beside them. The order holds through retries, crashes and deploys. It does not hold for jobs that run again
+    /// after the group was lost, and a redriven dead letter runs after the waiting jobs of its key. Each job costs the
+    /// server about five times as much as without order, and more if it has to wait. Only one of the three limits over
+    /// all processes can be set.
     pub fn order(mut self, order: KeyOrder) -> Self {
         self.options.order = Some(order);
         self
@@ -49,13 +49,14 @@ impl GroupOptions {
         self
     }
 
-    /// Gives each key a fair share of the slots of all processes; by default jobs start in the order of the stream,
-    /// so that a key with many events makes the others wait.
+    /// Gives each key a fair share of the slots of all processes; by default jobs start in the order of the stream, so
+    /// that a key with many events makes the other keys wait.
     ///
-    /// The next job comes from the key that has the fewest jobs in flight; of several such keys, from the one that
-    /// was served least recently. No slot stays free while a job waits. Events without a key share one share. The
+    /// The next job comes from the key that has the fewest jobs in flight; of several such keys, from the one that was
+    /// served least recently. No slot stays free while a job waits. Events without a key have one share together. The
     /// stream is read ahead to find the keys, and jobs that cannot run yet wait in lines: at most 10,000 jobs or 64
-    /// MiB. Keys further back in the stream also wait then. It cannot be combined with the three limits.
+    /// MiB. When the lines are full, keys further back in the stream wait too. It cannot be combined with the three
+    /// limits.
     pub fn fair(mut self) -> Self {
         self.options.fair = Some(true);
         self
@@ -63,8 +64,8 @@ impl GroupOptions {
 }
 
 impl HandlerOptions {
-    /// Whether these options ask for a limit over all processes, or shares. They count as one setting: where one is
-    /// set, it replaces all of them.
+    /// Whether these options ask for a limit over all processes, or for fair shares. All of these count as one setting:
+    /// options that set one of them replace all of them.
     pub(crate) fn has_limit(&self) -> bool {
         self.order.is_some()
             || self.concurrency_per_key.is_some()

@@ -54,12 +54,10 @@ pub enum Start {
 /// Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unhandled {
-    /// The entry is acknowledged and counted: the job is dropped, also in a rolling deploy where
-    /// another process of the group has the handler. It is for groups that need only some of a
-    /// stream's event types.
+    /// The entry is acknowledged and counted: the job is dropped, even if, in a rolling deploy, another process of the
+    /// group has the handler. It is for groups that need only some of a stream's event types.
     Acknowledge,
-    /// The job becomes a dead letter at once, also where another process of the group has the
-    /// handler.
+    /// The job becomes a dead letter at once, even if another process of the group has the handler.
     DeadLetter,
     /// The job waits for a process of the group that has the handler (the default), which may start
     /// during a rolling deploy. It is offered again after about 1 s while a live process declares the
@@ -68,9 +66,9 @@ pub enum Unhandled {
     /// [`unhandled_after`](GroupOptions::unhandled_after).
     ///
     /// A handler that takes every entry of its stream declares all types. A process of a version that does not write
-    /// its types may have any of them, so jobs wait as long as such a process lives. An entry of more than 1,000
-    /// fields cannot wait in this way: it stays pending until its lease has expired, and becomes a dead letter after
-    /// `max_deliveries`.
+    /// its types may have a handler for any type, so jobs wait as long as such a process lives. An entry of more than
+    /// 1,000 fields cannot wait in this way: it stays pending until its lease has expired, and becomes a dead letter
+    /// after `max_deliveries`.
     #[default]
     Leave,
 }
@@ -83,8 +81,8 @@ pub enum Retention {
     /// About this many entries, trimmed by running runtimes; an entry that a group has not
     /// acknowledged is never trimmed. The default, with 10,000 entries.
     History(NonZeroU64),
-    /// About this many entries, trimmed at every append. Entries beyond are removed even if they were
-    /// not handled; such losses are reported.
+    /// About this many entries, trimmed at every append. Entries beyond this number are removed even if they were not
+    /// handled; such losses are reported.
     MaxLen(NonZeroU64),
     /// Exactly this many entries, trimmed at every append: slower than [`Retention::MaxLen`], with
     /// the same losses.
@@ -228,7 +226,7 @@ impl GroupOptions {
         self
     }
 
-    /// What happens to event types without a handler: left for a process that has one, by default.
+    /// What happens to event types without a handler: by default, their jobs are left for a process that has one.
     pub fn unhandled(mut self, unhandled: Unhandled) -> Self {
         self.options.unhandled = Some(unhandled);
         self
@@ -237,8 +235,8 @@ impl GroupOptions {
     /// With [`Unhandled::Leave`], the jobs of an event type become dead letters when no live
     /// process of the group has declared the type for this long: 10 min by default, 1 s to 30 days.
     ///
-    /// The time is measured by the server's clock, from the last declaration, or from when a process first met the
-    /// type if no process has declared it. It keeps running while processes restart. Too short a time makes dead
+    /// The time is measured by the server's clock, from the last declaration, or from when a process first met the type
+    /// if no process has declared it. The time keeps running while processes restart. Too short a time makes dead
     /// letters during a deploy whose publishers start before its handlers; with too long a time, jobs that no process
     /// will ever run keep waiting, each offered again every 10 s.
     pub fn unhandled_after(mut self, unhandled_after: Duration) -> Self {
@@ -385,7 +383,7 @@ pub(crate) fn slots_of(concurrency: NonZeroU32) -> usize {
 
 const HISTORY: NonZeroU64 = NonZeroU64::new(10_000).unwrap();
 const CONCURRENCY: NonZeroU32 = NonZeroU32::new(16).unwrap();
-/// Work that needs more slots than this needs more processes.
+/// The most slots of one queue in one process. Work that needs more slots needs more processes.
 const CONCURRENCY_MAX: usize = 100_000;
 const ATTEMPTS_MAX: u32 = 5;
 const DELIVERIES_MAX: u32 = 5;
@@ -398,7 +396,7 @@ const EXPIRES: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
 const UNHANDLED_AFTER_MIN: Duration = Duration::from_secs(1);
 const UNHANDLED_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Time to clean up. A handler that needs longer has already had the grace period.
+/// The longest time to clean up after a cancellation. A handler that needs longer has already had the grace period.
 const WINDOW_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
