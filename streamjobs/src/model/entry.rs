@@ -73,7 +73,7 @@ impl EntryId {
         }
     }
 
-    /// The id that these bytes write, as [`from_str`](Self::from_str) reads it.
+    /// The id in these bytes, read like a text by [`from_str`](Self::from_str).
     pub(crate) fn from_ascii(text: &[u8]) -> Option<Self> {
         let (milliseconds, rest) = leading_number(text)?;
         match rest.split_first() {
@@ -96,7 +96,7 @@ pub(crate) struct IdReader<'a> {
 }
 
 impl<'a> IdReader<'a> {
-    /// The id that these bytes write, as [`from_str`](EntryId::from_str) reads it.
+    /// The id in these bytes, read like a text by [`from_str`](EntryId::from_str).
     pub(crate) fn read(&mut self, text: &'a [u8]) -> Option<EntryId> {
         if !self.beginning.is_empty()
             && let Some(sequence) = text.strip_prefix(self.beginning)
@@ -369,7 +369,7 @@ impl Inlet {
         if self.is_lane() { "lane" } else { "stream" }
     }
 
-    /// Whether entries stand in the group's own stream.
+    /// Whether this inlet is the group's own stream.
     #[must_use]
     pub const fn is_lane(self) -> bool {
         self.0 == Self::LANE.0

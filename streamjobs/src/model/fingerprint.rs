@@ -165,7 +165,8 @@ fn is_id(part: &str) -> bool {
     part.len() >= 6 && changes >= 2 || part.len() >= 8 && hexadecimal || tagged
 }
 
-/// Numbers that only punctuation separates, as in a time or a network address, count as one.
+/// Adds the sign of a number. Numbers that only punctuation separates, as in a time or a network address, count as one
+/// number.
 fn number(kind: &mut String) {
     let mut letters = kind.chars().rev();
     let (last, before) = (letters.next(), letters.next());

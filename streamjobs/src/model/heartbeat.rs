@@ -141,13 +141,13 @@ impl Heartbeat {
     /// How long its entries must be idle before others may claim them; `default` if the heartbeat does not say.
     pub(crate) fn lease(&self, default: Duration) -> Duration {
         match self.lease_millis {
-            // A version that does not write its lease sends three or more heartbeats in each.
+            // A version that does not write its lease sends three or more heartbeats in each lease.
             0 => default.max(Duration::from_millis(self.interval_millis.saturating_mul(3))),
             lease => Duration::from_millis(lease),
         }
     }
 
-    /// Whether a consumer whose last heartbeat has this age is alive: it may have missed two.
+    /// Whether a consumer whose last heartbeat has this age is alive: it may have missed two heartbeats.
     pub(crate) fn is_alive(&self, age: Duration) -> bool {
         age <= self.valid_for()
     }
@@ -182,7 +182,7 @@ const INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_secs(1);
 /// A heartbeat lists at most this many event types.
 const TYPES_MAX: usize = 200;
-/// Their names have at most this many bytes.
+/// The names of the listed event types have at most this many bytes together.
 const TYPES_BYTES_MAX: usize = 8 * 1024;
 
 #[cfg(test)]

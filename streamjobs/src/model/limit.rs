@@ -14,7 +14,7 @@ pub enum HoldScope {
 }
 
 impl HoldScope {
-    /// How scripts and heartbeats write it.
+    /// The word for the scope in scripts and heartbeats.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Key => "key",

@@ -13,7 +13,7 @@ thread_local! {
 
 /// The bytes that this function writes.
 pub(super) fn written<E>(write: impl FnOnce(&mut BytesMut) -> Result<(), E>) -> Result<Bytes, E> {
-    // Encoding an event may encode another one meanwhile, which then begins a piece of its own.
+    // The code that encodes an event can encode another event meanwhile, which then begins a piece of its own.
     let mut piece = PIECE.try_with(Cell::take).unwrap_or_default();
     if piece.capacity() < LEFT_MIN {
         piece = BytesMut::with_capacity(PIECE_BYTES);
@@ -37,7 +37,7 @@ pub(super) fn copied(bytes: &[u8]) -> Bytes {
     written(copy).unwrap_or_default()
 }
 
-/// Enough for about twenty typical events.
+/// The size of a piece: enough for about twenty typical events.
 const PIECE_BYTES: usize = 4 * 1024;
 /// With less than this left, the next event begins a new piece: most events fit into this much.
 const LEFT_MIN: usize = 256;

@@ -128,8 +128,8 @@ pub(super) fn is_payload(name: &[u8]) -> bool {
     name != TYPE.as_bytes() && !name.starts_with(PREFIX.as_bytes())
 }
 
-/// The event id of an entry without one. It is the same for every delivery of the entry, and also after the job has
-/// waited in a line, where the id of its entry was added as a field.
+/// The event id of an entry without one. It is the same for every delivery of the entry. It stays the same after the
+/// job has waited in a line, because the line adds the id of the published entry as a field.
 fn derived_id(stream: &StreamName, entry: &Entry) -> EventId {
     let mut content = Vec::new();
     let mut part = |bytes: &[u8]| {
@@ -156,7 +156,7 @@ const ATTEMPT: &str = "sj-attempt";
 const ORIGIN: &str = "sj-origin";
 /// The most fields that publishing adds to a payload.
 pub(super) const FIELDS_ADDED: usize = 4;
-/// An entry with more fields is not an event: it was put into the stream by mistake.
+/// The most fields of a payload. An entry with more is not an event: it was put into the stream by mistake.
 pub(super) const FIELDS_MAX: usize = 64;
 
 #[cfg(test)]

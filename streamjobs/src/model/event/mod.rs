@@ -72,7 +72,7 @@ pub trait Event: Sized + Send + 'static {
         Ok(None)
     }
 
-    /// Writes the payload as fields: one `data` field, or flat ones.
+    /// Writes the payload as fields: one `data` field, or flat fields.
     ///
     /// # Errors
     ///
