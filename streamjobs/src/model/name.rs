@@ -200,7 +200,7 @@ impl EventId {
     /// The id of an occurrence of a schedule. It is the same whichever process fires the occurrence, and however
     /// often.
     pub(crate) fn of_occurrence(stream: &StreamName, schedule: &ScheduleName, at: u64) -> Self {
-        // A stream's name may hold any other character.
+        // A line break separates the parts: a stream's name can contain any character but control characters.
         let name = format!("{stream}\n{schedule}\n{at}");
         Self(text_of(Uuid::new_v5(&OCCURRENCE_IDS, name.as_bytes())))
     }
@@ -265,7 +265,7 @@ fn text_rule(name: &str, bytes_max: usize, too_long: &'static str) -> Option<&'s
     }
 }
 
-/// Whether the name has a control character. Most names are ASCII, for which its bytes are enough.
+/// Whether the name has a control character. Most names are ASCII, for which looking at the bytes is enough.
 fn has_control(name: &str) -> bool {
     if name.is_ascii() {
         // The whole name, without an early exit, so that several bytes are compared at once.

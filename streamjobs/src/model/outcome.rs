@@ -105,8 +105,9 @@ impl JobError {
     ///
     /// Jobs that are running go on. This process starts none from now on. The others learn of it with their next
     /// request for a start if the group has a [`rate`](crate::config::GroupOptions::rate); otherwise within half a
-    /// second, or within three seconds in an idle group. The longest time that jobs have asked for applies, at most a
-    /// day, also to the job itself. [`Group::set_rate`](crate::stream::Group::set_rate) ends it. See `docs/rate.md`.
+    /// second, or within three seconds in an idle group. If several jobs have asked for a time, the longest applies, at
+    /// most a day. It applies to this job, too. [`Group::set_rate`](crate::stream::Group::set_rate) ends the wait. See
+    /// `docs/rate.md`.
     ///
     /// # Delivery
     ///

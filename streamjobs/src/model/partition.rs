@@ -1,4 +1,4 @@
-//! Partitions: the streams over which one stream is spread, and the choice of the one for an event.
+//! Partitions: the streams over which one stream is spread, and the choice of the partition for an event.
 
 use std::collections::HashMap;
 
@@ -50,7 +50,7 @@ impl Partitions {
         self.at(crc32fast::hash(key.as_bytes()))
     }
 
-    /// The partition of an event without a key; such events are numbered.
+    /// The partition of an event without a key: `turn` is its number among such events.
     pub(crate) fn in_turn(&self, turn: u32) -> &StreamName {
         self.at(turn)
     }
@@ -77,9 +77,9 @@ pub(crate) enum PartitionError {
     Name(#[from] NameError),
 }
 
-/// How far the slot of a partition is from the first partition's: a third of all slots further each time, and within
-/// a third by halves. So 3, 6, 12, 24, … partitions have exactly the same distances, and any other number has nearly
-/// the same.
+/// How many slots lie between the first partition and this one. The first three partitions are a third of all slots
+/// apart, the next three lie in the middle of the gaps, and so on by halves. So 3, 6, 12, 24, … partitions are exactly
+/// evenly spread, and any other number nearly so.
 fn offset(index: u16) -> u16 {
     let third = u32::from(index % 3);
     let within = u32::from((index / 3).reverse_bits());

@@ -230,7 +230,7 @@ pub(crate) const AWAITS_HANDLER: &str = "waits for a process that has a handler"
 /// How long a job waits until it is offered to the processes of its group again, while a live one
 /// declares its type.
 const OFFERED_AGAIN: Duration = Duration::from_secs(1);
-/// The same while no live process declares it.
+/// How long a job waits until it is offered again, while no live process declares its type.
 const OFFERED_AGAIN_UNDECLARED: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

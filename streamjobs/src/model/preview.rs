@@ -209,9 +209,10 @@ fn is_own(name: &[u8]) -> bool {
     name == b"type" || name.starts_with(b"sj-") && !is_given
 }
 
-/// Longer than any stored error.
+/// How many bytes of one of the framework's own values a preview shows: more than any stored error
+/// has.
 pub(crate) const OWN_VALUE_BYTES_MAX: usize = 64 * 1024;
-/// How much of a dead letter's packed fields is shown. The event type is the first of them.
+/// How much of a dead letter's packed fields is shown. The event type is the first of these fields.
 #[cfg(any(test, feature = "testing"))]
 const PACKED_BYTES_SHOWN: usize = 4 * 1024;
 

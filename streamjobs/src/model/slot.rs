@@ -9,7 +9,8 @@ pub(crate) fn slot_of(key: &str) -> u16 {
     crc16(hashed.as_bytes()) % SLOTS
 }
 
-/// What stands in the first pair of braces of a key, unless that is nothing.
+/// The text between the first pair of braces of a key; `None` without such a pair, or if the text
+/// is empty.
 pub(crate) fn hash_tag(key: &str) -> Option<&str> {
     let (_, rest) = key.split_once('{')?;
     let (tag, _) = rest.split_once('}')?;

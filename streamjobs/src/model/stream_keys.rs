@@ -131,7 +131,7 @@ impl StreamName {
         format!("{}schedule-log", self.helper_prefix())
     }
 
-    /// The key that says which event stands for a digest.
+    /// The key that says which event has the lock of a digest.
     pub(crate) fn unique_key(&self, digest: &str) -> String {
         format!("{}unique:{digest}", self.helper_prefix())
     }

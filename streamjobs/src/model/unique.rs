@@ -1,4 +1,4 @@
-//! Uniqueness: which publications count as the same, and how long one stands.
+//! Uniqueness: which publications count as the same, and for how long others are refused.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,8 +12,8 @@ use crate::model::entry::Entry;
 use crate::model::event::{EncodeError, Event, UniqueFields, put_part};
 use crate::model::name::{EventId, GroupName, NameError};
 
-/// How long a publication stands, for [`Client::publish_unique`](crate::Client::publish_unique).
-/// While it stands, other publications that count as the same are refused.
+/// For how long after a publication others that count as the same are refused, for
+/// [`Client::publish_unique`](crate::Client::publish_unique).
 ///
 /// Two publications to a stream count as the same if they have the same event type, the same key (as
 /// `#[event(key = "…")]` names it, if there is one), and the same values in the fields that `#[event(unique = "…")]`
@@ -44,14 +44,14 @@ pub(super) enum Same {
     Key(String),
 }
 
-/// Until when a publication stands.
+/// Until when other publications that count as the same are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Until {
     Over(Duration),
     Done { group: String, at_most: Duration },
 }
 
-/// How long a lock stands, and the group that frees it earlier.
+/// How long a lock lasts, and the group whose job can free it earlier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LockTime {
     pub(crate) window: Duration,
@@ -74,7 +74,7 @@ pub enum UniqueFault {
     /// A time is zero, or longer than a hundred years.
     #[error("{name} is {time:?}: it has to be between a millisecond and a hundred years")]
     Time {
-        /// Which one.
+        /// Which time.
         name: &'static str,
         /// Its value.
         time: Duration,

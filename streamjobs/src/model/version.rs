@@ -36,7 +36,7 @@ impl fmt::Display for Product {
 pub struct Version(pub u32, pub u32, pub u32);
 
 impl Version {
-    /// The release line, which gets the same fixes.
+    /// The release line: all releases of a line get the same fixes.
     fn line(self) -> (u32, u32) {
         (self.0, self.1)
     }
@@ -98,9 +98,9 @@ pub(crate) struct KnownFault {
     pub(crate) meaning: &'static str,
     /// Whether jobs are affected.
     pub(crate) reach: Reach,
-    /// Affected releases of Redis: from the first, up to the one with the fix.
+    /// Ranges of affected releases of Redis: the first affected one, and the one with the fix.
     redis: &'static [(Version, Version)],
-    /// The same for Valkey.
+    /// Ranges of affected releases of Valkey.
     valkey: &'static [(Version, Version)],
 }
 

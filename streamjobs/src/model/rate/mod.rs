@@ -112,7 +112,8 @@ const PER_MIN: Duration = Duration::from_millis(1);
 const PER_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const INTERVAL_MIN_MICROS: f64 = 10.0;
 const BURST_MAX: u32 = 1_000_000;
-/// A year, so that sums with clocks stay exact where scripts count in floating point.
+/// The longest time whose starts a burst may be worth: a year, so that sums with clocks stay exact where scripts count
+/// in floating point.
 const BURST_MAX_MICROS: f64 = 365.0 * 24.0 * 3600.0 * 1e6;
 
 #[cfg(test)]

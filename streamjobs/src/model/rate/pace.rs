@@ -1,14 +1,14 @@
 //! How starts are granted: the generic cell rate algorithm, the same arithmetic as in `reserve_starts.lua`.
 //!
 //! One number is the whole state: the theoretical arrival time (TAT), in microseconds of the server's clock, up to
-//! which the granted starts use the rate. It moves forward by the interval `T` for each start. With a burst of `B`, a
-//! start may be granted when the TAT is at most `T × (B − 1)` ahead of its time.
+//! which the granted starts have used the rate. It moves forward by the interval `T` for each start. With a burst of
+//! `B`, a start may be granted when the TAT is at most `T × (B − 1)` ahead of its time.
 //!
 //! A start may be late: the answer travels, the entry is read, the task begins. So a part of the burst is held in
 //! reserve as the *slack* `D`, half of `T × (B − 1)` and at most a quarter of a second: start `i` is granted for
-//! `TAT + i × T − T × (B − 1) + D` at the earliest, and is valid until `D` later. Then any two starts, however late
-//! each is within its slack, are apart by at least `(j − i) × T − T × (B − 1)`. That is why in any window `w` at most
-//! `w ÷ T + B` jobs start.
+//! `TAT + i × T − T × (B − 1) + D` at the earliest, and is valid until `D` later. Then any two starts `i` and `j`,
+//! however late each is within its slack, are apart by at least `(j − i) × T − T × (B − 1)`. That is why in any window
+//! `w` at most `w ÷ T + B` jobs start.
 
 use super::Rate;
 
@@ -33,7 +33,7 @@ pub(crate) struct Asked {
 /// The result of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reserved {
-    /// How many starts.
+    /// How many starts are granted.
     pub(crate) granted: u32,
     /// When the first start is allowed, relative to now. If this is below zero, it is allowed now, and so are the
     /// starts after it, each an interval later, whose times are not after now.
@@ -101,7 +101,8 @@ mod tests {
         let burst = usize::try_from(burst).unwrap();
         for (first, start) in starts.iter().enumerate() {
             let Some(last) = starts.get(first + burst) else { break };
-            // Longer windows follow: each further start is at least an interval later in the same sense.
+            // The bound on longer windows follows from this one, because each further start is at least an interval
+            // later in the same sense.
             assert!(last - start >= interval - 1.0, "{burst} and one more within {}", last - start);
         }
         for (first, start) in starts.iter().enumerate() {

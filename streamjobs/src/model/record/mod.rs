@@ -101,11 +101,11 @@ impl Attempted<'_> {
         }
         let forged = |(name, _): &(Bytes, Bytes)| name.starts_with(PREFIX.as_bytes());
         if entry.fields().len() > FIELDS_CARRIED_MAX || entry.fields().iter().any(forged) {
-            // A script can pass on only a bounded number of values, and fields named like a dead
-            // letter's own fields would be read as these: such entries travel as one value.
+            // A script can pass on only a bounded number of values, and fields named like a dead letter's own fields
+            // would be read as these. So entries of both kinds travel as one value.
             push(&mut letter, "sj-dead-raw", pack(entry.fields()));
         } else {
-            // An older release would carry the time on into a redrive.
+            // An older release would carry this field on into a redrive.
             let fields = entry.fields().iter().filter(|(name, _)| name != SINCE);
             letter.extend(fields.cloned());
         }
@@ -305,11 +305,11 @@ fn waits_since(delivery: &Delivery, envelope: &Envelope) -> Option<u64> {
     };
     let published = || envelope.origin.map_or(entered, EntryId::milliseconds);
     if !has_event_id(entry) {
-        // It waited in a line: what is redriven has one.
+        // Without an event id, the job waited in a line: a redriven job has one.
         return Some(published());
     }
     let told = entry.text(SINCE).and_then(|text| text.parse().ok());
-    // Without that time it was redriven, or a release that does not write it has stored it.
+    // A job without that time was redriven, or was stored by a release that does not write the time.
     Some(told.unwrap_or_else(|| if awaits_handler { published() } else { entered }))
 }
 

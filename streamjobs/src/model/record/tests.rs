@@ -114,7 +114,7 @@ fn a_redriven_job_keeps_its_id_and_forgets_its_failures() {
     assert_eq!(entry.text("sj-unique"), None, "it frees no lock");
 }
 
-/// Also of entries that an older release has stored, and of those that other clients wrote.
+/// This also holds for entries that an older release has stored, and for those that other clients wrote.
 #[test]
 fn a_job_waits_since_its_publication_or_its_redrive() {
     let envelope = Envelope { origin: Some(EntryId::new(2, 0)), ..envelope() };

@@ -86,5 +86,5 @@ impl From<StoredMissed> for Missed {
 }
 
 const COUNT_MAX: usize = 10_000;
-/// An occurrence of this age has been missed, in milliseconds.
+/// An occurrence that is older than this, in milliseconds, has been missed.
 const LATE: u64 = 60_000;

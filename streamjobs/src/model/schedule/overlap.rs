@@ -9,8 +9,8 @@ pub enum Overlap {
     /// It is published.
     #[default]
     Allow,
-    /// It is skipped and counted while this group's job of the last published occurrence has not ended: the job waits
-    /// to be read, runs, or waits for a retry or for its place in a limit.
+    /// It is skipped and counted while this group's job of the last published occurrence has not ended, that is, while
+    /// the job waits to be read, runs, or waits for a retry or for its place in a limit.
     ///
     /// A job has ended when it is done or a dead letter, for whatever reason; when its entry was trimmed from the
     /// stream; and when the group does not exist. Of several occurrences that are due at once, the first is

@@ -266,7 +266,7 @@ impl Schedule {
     }
 
     /// The first time after `after` at which it is due, with its delay; `None` if it is not due within eight years.
-    /// Both are milliseconds since 1970.
+    /// Both times are milliseconds since 1970.
     ///
     /// # Errors
     ///
@@ -298,7 +298,7 @@ impl Schedule {
         }
     }
 
-    /// All fields of the entry of one occurrence, under this event id. `due` has the delay.
+    /// All fields of the entry of one occurrence, under this event id. `due` includes the delay.
     pub(crate) fn entry(&self, id: &EventId, due: u64, missed: u64, late: u64) -> Fields {
         let mut fields = match &self.content {
             Content::Event(_, fields) => fields.clone(),

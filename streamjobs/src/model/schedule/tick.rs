@@ -69,7 +69,7 @@ impl Event for Tick {
         encode_json(self)
     }
 
-    /// Of any event type: a handler with a schedule of its own has a type of its own.
+    /// Accepts any event type, because the ticks of a handler's own schedule have a type of their own.
     fn decode(_event_type: &str, payload: Payload<'_>) -> Result<Self, DecodeError> {
         decode(payload)
     }

@@ -41,7 +41,7 @@ impl Walk {
     ///
     /// # Errors
     ///
-    /// As `next`: no successor can be found then.
+    /// When `next` fails, because it cannot find the following occurrence.
     pub(crate) fn advance<E>(
         &mut self,
         steps: u32,
@@ -78,8 +78,8 @@ impl Walk {
         FirePlan { occurrences, missed: self.missed, next }
     }
 
-    /// The plan when there are more occurrences than one walk counts: none is published before all
-    /// are known.
+    /// The plan when there are more occurrences than one walk counts. It publishes none, because none may be published
+    /// before all are known.
     fn part(&mut self) -> FirePlan {
         let next = self.newest.front().copied().unwrap_or(self.at);
         FirePlan { occurrences: Vec::new(), missed: self.missed, next }
@@ -88,7 +88,7 @@ impl Walk {
 
 /// The most occurrences of one firing.
 const PUBLISHED_MAX: usize = 100;
-/// With an occurrence every second, more than eleven days.
+/// The most occurrences that one walk counts: with one every second, those of more than eleven days.
 const STEPS_MAX: u32 = 1_000_000;
 
 #[cfg(test)]
