@@ -40,9 +40,9 @@ impl CancelMarks {
 /// The steps on marks that cancel jobs. Marks belong to a stream, and no process owns them.
 #[async_trait]
 pub trait Cancels: Send + Sync {
-    /// Marks the jobs of an event, in one group or in all, and returns the number of the mark. It
-    /// replaces an older mark for the same jobs. Removes marks that are 400 days old, and the oldest
-    /// ones above 100,000.
+    /// Marks the jobs of an event, in one group or in all, and returns the number of the mark. It replaces an older
+    /// mark for the same jobs. Removes marks that are 400 days old, and, if there are more than 100,000, the oldest
+    /// marks.
     async fn cancel(
         &self,
         stream: &StreamName,

@@ -82,7 +82,7 @@ impl ReaderSetup {
 pub struct NewRetry {
     /// The attempt that failed.
     pub hold: Hold,
-    /// What allows settling an entry that is not pending; the job replaces it.
+    /// What allows settling an entry that is not pending; the stored job takes its place.
     pub stand_in: Option<StandIn>,
     /// How long until the retry is due.
     pub delay: Duration,

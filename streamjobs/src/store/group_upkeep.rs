@@ -1,4 +1,4 @@
-//! What keeps a group running: its Redis groups, due retries, heartbeats, stopped consumers.
+//! How a group is kept running: its Redis groups, due retries, heartbeats, stopped consumers.
 
 use std::time::Duration;
 
@@ -33,13 +33,12 @@ pub struct Promoted {
     /// At least how many jobs cannot get their lost place back, because the user lacks the right to look
     /// for them.
     pub stranded: usize,
-    /// At least how many jobs have lost their place and not got it back yet. A promotion that may move no
-    /// jobs restores none.
+    /// At least how many jobs have lost their place and not got it back yet. A promotion with a limit of zero restores
+    /// none.
     pub misplaced: usize,
     /// Whether the group is paused in every process. Then nothing is promoted, and nothing is due.
     pub paused: bool,
-    /// Whether events are [scheduled](super::Schedule) to the stream, as far as the user's rights let it
-    /// see.
+    /// Whether events are [scheduled](super::Schedule) to the stream, as far as the user has the right to see them.
     pub scheduled: bool,
     /// The number of the last mark that [cancels](super::Cancels) jobs of the stream; zero without one.
     pub cancels: u64,
@@ -195,9 +194,9 @@ pub trait GroupUpkeep: Send + Sync {
 
     /// Records that a process met an event type without a handler for it, in a job that was delivered
     /// `first` at this time. Returns whether a live process declares the type, or else for how long none
-    /// has. If none ever has, that time counts from when the type was first met. A live process that does
-    /// not list its types counts as one that declares them all; the step looks for such a process once
-    /// that time reaches `after`.
+    /// has. If none ever has, that time counts from when the type was first met. A live process that does not list its
+    /// types counts as one that declares them all; the step looks for such a process only when that time has reached
+    /// `after`.
     async fn sight_type(
         &self,
         queue: &Queue,

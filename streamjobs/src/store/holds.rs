@@ -89,8 +89,8 @@ pub struct SweptHolds {
     pub fed: usize,
     /// How many jobs are in lines.
     pub parked: u64,
-    /// What a live process of the group gives as its limits, if they differ from these; `none` if it has none
-    /// or gives none.
+    /// The limits that a live process of the group states, if they differ from those of this process; `none` if that
+    /// process has no limits or states none.
     pub others: Option<String>,
 }
 

@@ -66,9 +66,8 @@ pub struct GroupFacts {
     pub counts_lag_right: bool,
     /// Entries in the stream.
     pub length: u64,
-    /// Where the stream begins and ends. `None` if the cursor is known to be between the first entry and
-    /// the last id: then reading the ends would cost the server two payloads and tell nothing about the
-    /// group.
+    /// Where the stream begins and ends. `None` if the cursor is known to be between the first entry and the last id,
+    /// because reading the ends would then cost the server two payloads and tell nothing about the group.
     pub ends: Option<StreamEnds>,
     /// The last entry that was delivered to the group.
     pub cursor: EntryId,
@@ -128,8 +127,8 @@ pub struct OldestUnfinished {
     /// The entry as it was published; `None` if the group has nothing to do. Its
     /// [milliseconds](EntryId::milliseconds) are the time of publishing, by the server's clock.
     pub published: Option<EntryId>,
-    /// Whether all jobs of the lane, the retries and the lines were examined. If not, there may be an older one:
-    /// one call examines at most 10,000 of them, or 8 MiB.
+    /// Whether all jobs of the lane, the retries and the lines were examined. If not, there may be an older entry,
+    /// because one call examines at most 10,000 jobs, or 8 MiB.
     pub complete: bool,
 }
 
@@ -234,7 +233,7 @@ pub struct RetryFacts {
 /// Where a page of jobs that wait for retry begins. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetriesFrom<'a> {
-    /// At the first that is due.
+    /// At the job that is due first.
     First,
     /// After a job; if it no longer waits, like [`Due`](Self::Due).
     After {
@@ -278,8 +277,7 @@ pub struct Span {
     pub to: EntryId,
 }
 
-/// What previews are read of, which decides the fields that are shown. Exhaustive: adding a variant is a
-/// breaking change.
+/// Of what previews are read. This decides which fields they show. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PreviewOf {
     /// Entries of a stream: all fields, and the first bytes of each value of the payload.

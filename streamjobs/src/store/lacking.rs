@@ -30,7 +30,8 @@ fn first(needed: &[&'static str], missing: &[&'static str]) -> Option<&'static s
     needed.iter().copied().find(|command| missing.contains(command))
 }
 
-/// `CLIENT|ID` opens each connection that reads; every step on a job in flight is a script.
+/// Commands that are needed whatever the stream: `CLIENT|ID` is sent on each new connection that
+/// reads, and every step on a job in flight is a script.
 const ALWAYS: &[&str] = &["EVALSHA", "SCRIPT|LOAD", "TIME", "CLIENT|ID"];
 const ON_STREAM: &[&str] = &["XREADGROUP", "XACK"];
 

@@ -11,11 +11,11 @@ use crate::model::entry::EntryId;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct MarkBegin<'a> {
-    /// The attempt; unique to it.
+    /// Identifies the attempt: no other attempt has the same text.
     pub owner: &'a str,
     /// The published entry. A job keeps it through retries and redrives.
     pub origin: EntryId,
-    /// How long the work may take. Afterwards, jobs of other entries may begin it too.
+    /// How long the work may take. Afterwards, jobs of other entries may begin the work too.
     pub expiry: Duration,
     /// How long the mark is kept if the work is neither finished nor undone.
     pub keep: Duration,

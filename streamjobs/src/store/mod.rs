@@ -99,8 +99,8 @@ pub trait Store:
     /// A store on the same data with connections of its own, for use on another thread.
     fn fork(&self) -> Arc<dyn Store>;
 
-    /// The same, for steps that carry payloads, so that other steps do not wait behind them. The more bytes a step
-    /// moves, the longer it may take.
+    /// Like [`fork`](Self::fork), but for steps that carry payloads, so that other steps do not wait behind them. The
+    /// more bytes a step moves, the longer it may take.
     fn fork_for_payloads(&self) -> Arc<dyn Store>;
 
     /// The clock of the streams in memory, which needs no request; `None` for a server's streams.

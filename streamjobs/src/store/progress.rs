@@ -18,9 +18,8 @@ pub type NewProgress = (Hold, Option<Reported>);
 #[async_trait]
 pub trait JobProgress: Send + Sync {
     /// Writes the progress of jobs that this consumer has, and removes the progress of jobs that ended. It
-    /// writes nothing for an entry that is not pending for this attempt, and removes nothing that another
-    /// attempt has written. What a process leaves behind is gone at the latest a day after the last progress
-    /// in its group.
+    /// writes nothing for an entry that is not pending for this attempt, and removes nothing that another attempt has
+    /// written. What a process leaves behind is gone at the latest a day after the last write of progress in its group.
     async fn write_progress(
         &self,
         queue: &Queue,
@@ -40,7 +39,7 @@ pub trait JobProgress: Send + Sync {
 
 /// How long progress is kept after the last write in its group.
 pub(crate) const KEPT_HOURS: u64 = 24;
-/// Above this many fields, all are removed, to be rid of those that processes have left behind. Running jobs
+/// Above this many fields, all fields are removed, to get rid of those that processes have left behind. Running jobs
 /// write theirs again with their next report.
 pub(crate) const FIELDS_MAX: usize = 10_000;
 

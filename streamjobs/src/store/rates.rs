@@ -11,7 +11,7 @@ pub use crate::model::rate::{Rate, SetRate};
 /// What a process asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct StartsAsked {
-    /// The rate of its code; `None` if the code has none, so that only an operator has set one.
+    /// The rate of its code; `None` if the code has none, and the group has only the rate that an operator has set.
     pub rate: Option<Rate>,
     /// How many starts it could use now. It gets at most this many.
     pub wanted: u32,
@@ -22,11 +22,12 @@ pub struct StartsAsked {
 /// Starts that were granted, each at a time of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Starts {
-    /// How many.
+    /// How many starts.
     pub count: u32,
     /// When the first start is allowed, in microseconds from the answer on; zero or less means at once.
     pub offset: i64,
-    /// The time between two of these starts. Zero without a rate: then all of them may start at once, and more.
+    /// The time between two of these starts. Zero if the group has no rate; in that case all these jobs, and more, may
+    /// start at once.
     pub interval: Duration,
     /// For how long after its time a start may still be used.
     pub slack: Duration,
@@ -50,7 +51,7 @@ pub struct StartsGranted {
 /// The rate of a group, as the server knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateFacts {
-    /// The rate in force from the code: that of the process that started last. `None` if none has asked lately.
+    /// The rate in force from the code: that of the process that started last. `None` if no process has asked lately.
     pub declared: Option<Rate>,
     /// The rate that an operator has set instead.
     pub set: Option<SetRate>,

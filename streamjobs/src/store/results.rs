@@ -8,14 +8,14 @@ use bytes::Bytes;
 use super::types::{Queue, Result};
 use crate::model::name::{EventId, GroupName, StreamName};
 
-/// What a step found that keeps a result. Exhaustive: adding a variant is a breaking change.
+/// What a step that keeps a result has found. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResultKept {
     /// The result is kept now.
     Kept,
     /// A result of an earlier run is kept, and stays.
     Present,
-    /// The server is out of memory: a sign is kept in its place.
+    /// The server is out of memory: a sign is kept in place of the result.
     NoMemory,
 }
 
@@ -62,7 +62,7 @@ impl DeadSign<'_> {
 /// How large a result is, and for how long it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResultFacts {
-    /// Its length; `None` if only a sign is kept that the result could not be.
+    /// Its length; `None` if only a sign is kept, which says that the result could not be kept.
     pub bytes: Option<u64>,
     /// For how much longer it is kept, by the server's clock.
     pub rest: Duration,
@@ -71,8 +71,8 @@ pub struct ResultFacts {
 /// Results of jobs, stored by group and event id.
 #[async_trait]
 pub trait Results: Send + Sync {
-    /// Keeps the result of a job that is done, unless one is kept already: the first one stays. A result
-    /// replaces a sign that an earlier one could not be kept. A repetition changes nothing.
+    /// Keeps the result of a job that is done, unless one is kept already: the first one stays. A result replaces a
+    /// sign which says that an earlier result could not be kept. A repetition changes nothing.
     async fn keep_result(
         &self,
         queue: &Queue,

@@ -40,15 +40,15 @@ pub enum Scheduling {
         due: u64,
         /// Whether it waited before; then nothing was changed.
         repeated: bool,
-        /// How long until it is due, if that is within half a second and events have been scheduled to the
-        /// stream for such a short time that processes may not look for it before then.
+        /// How long until it is due, if perhaps no process checks for it before then: it is due within half a second,
+        /// and events have been scheduled to the stream only for so short a time that processes may not know of them.
         unwatched: Option<Duration>,
     },
     /// It was due, and is now in the stream.
     Entered(EntryId),
 }
 
-/// An event that is to wait in the place of the one that waits under the same name.
+/// An event that is to wait in place of the event that waits under the same name.
 #[derive(Clone, Debug)]
 pub struct NewDebounced {
     /// The name under which it waits.
@@ -79,11 +79,11 @@ pub struct Upcoming {
     pub now: ServerTime,
     /// Events that wait.
     pub waiting: u64,
-    /// How long until the next one is due; zero if it is.
+    /// How long until the next event is due; zero if it is due now.
     pub next_due: Option<Duration>,
-    /// Records of events whose place in the set of waiting ones is lost.
+    /// Records of events whose place in the set of waiting events is lost.
     pub misplaced: u64,
-    /// Whether events are scheduled to the stream: some were and the sign of that still exists, or some wait.
+    /// Whether events are scheduled to the stream: some were, and the sign of that still exists, or some wait now.
     pub used: bool,
 }
 
@@ -139,7 +139,7 @@ pub struct ScheduledFacts {
 /// Where a page of waiting events begins. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScheduledFrom<'a> {
-    /// At the first that is due.
+    /// At the event that is due first.
     First,
     /// After an event; if it no longer waits, like [`Due`](Self::Due).
     After {
@@ -167,8 +167,8 @@ pub struct ScheduledFactsPage {
 #[async_trait]
 pub trait Schedule: Send + Sync {
     /// Schedules events, each to wait until it is due. Returns an answer for each. An event whose id waits
-    /// already is left as it is. An event that is due is appended at once, with the retention that is applied at
-    /// each append. Of two events with one id, the first stands.
+    /// already is left as it is. An event that is due is appended at once, with the retention that is applied at each
+    /// append. Of two events with one id, the first is kept.
     async fn schedule(
         &self,
         stream: &StreamName,
@@ -176,8 +176,8 @@ pub trait Schedule: Send + Sync {
         events: Vec<NewScheduled>,
     ) -> Vec<Result<Scheduling>>;
 
-    /// Schedules an event in the place of the one that waits under its name, if there is one. Of many concurrent
-    /// calls, the event of the last one waits.
+    /// Schedules an event in place of the event that waits under its name, if there is one. Of many concurrent calls,
+    /// the event of the last one waits.
     async fn debounce(&self, stream: &StreamName, event: NewDebounced) -> Result<Debounced>;
 
     /// Returns what waits. Changes nothing.
@@ -219,8 +219,8 @@ pub trait Schedule: Send + Sync {
     async fn scheduled_count(&self, stream: &StreamName) -> Result<u64>;
 }
 
-/// For how long after the first event was ever scheduled to a stream processes may not know that they have to
-/// look for events. They learn it within three seconds.
+/// For this long after the first event was ever scheduled to a stream, processes may not know that they have to look
+/// for events. They learn it within three seconds.
 pub(crate) const LEARNING: Duration = Duration::from_secs(5);
-/// A delay that is shorter than the time between two looks.
+/// A delay below this is shorter than the time between two checks for scheduled events.
 pub(crate) const SHORT: Duration = Duration::from_millis(500);

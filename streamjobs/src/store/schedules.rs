@@ -46,9 +46,9 @@ pub struct NewSchedule {
     pub fields: NewEntry,
 }
 
-/// When a schedule is due next, and the time of the server's clock from which that was computed. A store
-/// refuses what was computed from a time that is a minute or more away from its clock, and what has passed since
-/// it was computed: the definition before may have fired it.
+/// When a schedule is due next, and the time of the server's clock from which that was computed. A store refuses a next
+/// time that was computed from a time which is a minute or more away from its clock. It also refuses one that has
+/// passed since it was computed, because the previous definition may have fired that occurrence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextTime {
     /// When it is due, in milliseconds since 1970.
@@ -71,8 +71,8 @@ pub enum Declared {
     OtherKind(ScheduleKind),
     /// What is stored under the name cannot be read; nothing was changed.
     Unreadable,
-    /// The next time was computed from a time that is not that of the server's clock, which is this, or
-    /// has passed since; nothing was changed.
+    /// The next time was computed from a time that differs too much from the server's clock, or it has passed since
+    /// then; nothing was changed. This is the server's clock.
     Stale(ServerTime),
     /// The stream has so many schedules that it takes no other; nothing was changed.
     Full,
@@ -162,7 +162,7 @@ pub struct ScheduleRecord {
     pub missed: u64,
     /// Occurrences that were skipped because the job of the last one had not ended.
     pub skipped: u64,
-    /// Times that it was run by hand.
+    /// How often it was run by hand.
     pub runs: u64,
     /// The last occurrence that was published.
     pub last: Option<u64>,
@@ -270,9 +270,9 @@ pub enum RemovedSchedule {
 /// The steps of schedules. Schedules belong to a stream and to none of its groups.
 #[async_trait]
 pub trait Schedules: Send + Sync {
-    /// Stores the definition of a schedule, unless another one is stored that was declared less than
-    /// `silence` ago; without a silence, the last declaration wins. The same definition keeps its next time;
-    /// a new one begins with `next`. A pause stays.
+    /// Stores the definition of a schedule, unless another definition is stored that was declared less than `silence`
+    /// ago; without a silence, the last declaration wins. The same definition keeps its next time; a new one begins
+    /// with `next`. A pause stays.
     async fn declare(
         &self,
         stream: &StreamName,
@@ -331,8 +331,8 @@ pub trait Schedules: Send + Sync {
         name: &ScheduleName,
     ) -> Result<RemovedSchedule>;
 
-    /// Removes those of the named schedules that exist only in code and that no process has declared for this
-    /// long, and places whose schedule is lost. Returns how many were removed, and how many were lost.
+    /// Removes those of the named schedules that exist only in code and that no process has declared for this long.
+    /// Also removes next times whose schedule is lost. Returns how many were removed, and how many were lost.
     async fn forget_schedules(
         &self,
         stream: &StreamName,
@@ -359,7 +359,7 @@ impl Firing {
     }
 }
 
-/// How far the time from which a next time was computed may be from the server's clock, in milliseconds.
+/// How far the time from which a next time was computed may differ from the server's clock, in milliseconds.
 pub(crate) const DRIFT_MAX: u64 = 60_000;
 /// For how long a process's declaration counts.
 pub(crate) const DECLARED_FOR: Duration = Duration::from_secs(600);

@@ -51,7 +51,7 @@ pub struct UnreachableNode {
     pub address: String,
     /// Whether it is a replica.
     pub is_replica: bool,
-    /// Why not.
+    /// Why it could not be asked.
     pub why: String,
 }
 

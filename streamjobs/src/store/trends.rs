@@ -1,4 +1,4 @@
-//! What groups did, for charts: beside the stream, in two rings.
+//! What groups did, for charts: kept beside the stream, in two rings.
 
 use async_trait::async_trait;
 

@@ -128,8 +128,8 @@ pub enum FenceResult {
 pub enum StandIn {
     /// The payload was trimmed, and this dead letter stands for the entry until it is settled.
     DeadLetter(EntryId),
-    /// Another client removed it from the pending list while the attempt had its lease. A repetition
-    /// after a lost answer finds the retry that the first call stored; a dead letter may be stored twice.
+    /// Another client removed the entry from the pending list while the attempt had its lease. A repetition after a
+    /// lost answer finds the retry that the first call stored; a dead letter may be stored twice.
     Removed,
 }
 
@@ -215,8 +215,8 @@ impl StoreError {
         matches!(self, Self::AnswerLost(cause) if is_timeout(cause))
     }
 
-    /// The same error, for another caller that it concerns. The cause is kept as text, and whether it was a
-    /// timeout.
+    /// The same error, for another caller that it concerns. The copy has the text of the cause, and still says whether
+    /// it was a timeout.
     pub(crate) fn copy(&self) -> Self {
         let same = |cause: &BoxError| match is_timeout(cause) {
             true => io::Error::new(io::ErrorKind::TimedOut, cause.to_string()).into(),

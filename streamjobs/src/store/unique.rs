@@ -1,4 +1,4 @@
-//! Locks of unique events: which event stands for a digest, and until when.
+//! Locks of unique events: which event has the lock of a digest, and until when.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use crate::model::entry::EntryId;
 use crate::model::name::{EventId, StreamName};
 pub use crate::model::unique::{UniqueDigest, UniqueLock};
 
-/// An event to append unless another one stands for its digest.
+/// An event to append unless another event has the lock of its digest.
 #[derive(Clone, Debug)]
 pub struct NewUnique {
     /// The digest of what makes it the same as another event.
     pub digest: UniqueDigest,
     /// Its event id.
     pub id: EventId,
-    /// For how long it stands.
+    /// For how long it has the lock.
     pub window: Duration,
     /// The fields of its entry. There are at most 1,000.
     pub fields: NewEntry,
 }
 
-/// The event that stands for a digest.
+/// The event that has the lock of a digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UniqueHolder {
     /// Its event id.
     pub event_id: EventId,
     /// The entry that was published.
     pub entry_id: EntryId,
-    /// For how long it stands.
+    /// For how much longer it has the lock.
     pub rest: Duration,
 }
 
@@ -40,7 +40,7 @@ pub struct UniqueHolder {
 pub enum UniqueAppend {
     /// It is in the stream.
     Appended(EntryId),
-    /// This event stands, and may be the same event; nothing was appended.
+    /// This event has the lock, and may be the event of the call itself; nothing was appended.
     Stands(UniqueHolder),
 }
 
@@ -55,11 +55,11 @@ pub struct UniqueAck {
     pub lock: UniqueLock,
 }
 
-/// The steps of locks. They belong to a stream.
+/// The steps of locks. Locks belong to a stream.
 #[async_trait]
 pub trait UniqueLocks: Send + Sync {
-    /// Appends an event, with the retention that is applied at each append, unless one stands for its digest.
-    /// It appends and locks, or does neither: of many concurrent calls, one appends.
+    /// Appends an event, with the retention that is applied at each append, unless another event has the lock of its
+    /// digest. The step appends and locks, or does neither: of many concurrent calls, one appends.
     async fn publish_unique(
         &self,
         stream: &StreamName,
@@ -71,7 +71,7 @@ pub trait UniqueLocks: Send + Sync {
     /// belongs to its event. Returns for each whether it was pending.
     async fn acknowledge_unique(&self, queue: &Queue, acks: &[UniqueAck]) -> Vec<Result<bool>>;
 
-    /// Which event stands for a digest. Changes nothing.
+    /// Which event has the lock of a digest. Changes nothing.
     async fn unique_holder(
         &self,
         stream: &StreamName,
