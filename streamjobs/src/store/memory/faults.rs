@@ -44,8 +44,8 @@ impl Fault {
 
 /// Observes a store. Its methods must not call the store.
 pub trait Watch: fmt::Debug + Send + Sync {
-    /// Decides how a caller's next call proceeds. A waiting read asks for "look" each time it checks
-    /// again; only the fault of that answer counts.
+    /// Decides how a caller's next call proceeds. A waiting read asks under the name "look" each time it checks again.
+    /// Of the answer to that, only the fault counts.
     fn passage(&self, caller: u64, operation: &'static str) -> Passage;
 
     /// Tells that a step was carried out; `view` is the state right after it.

@@ -1,4 +1,4 @@
-//! What keeps a group running in memory.
+//! How the memory store keeps a group running.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -257,7 +257,7 @@ impl MemoryState {
         }
     }
 
-    /// Creates the group in every inlet unless it exists: whether it was created in the stream, and in
+    /// Creates the group in every inlet unless it exists. Returns whether it was created in the stream, and whether in
     /// the lane.
     fn ensure_groups(&mut self, queue: &Queue, at: BeginAt, told: Option<u16>) -> (Prepared, bool) {
         let existed = self.record(queue).floor.is_some();

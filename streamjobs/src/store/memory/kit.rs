@@ -6,7 +6,7 @@ use crate::model::name::StreamName;
 use crate::model::partition::Partitions;
 
 impl MemoryStore {
-    /// Gives a stream at least this many partitions, as a client does that connects to a server.
+    /// Gives a stream at least this many partitions, as a client that connects to a server does.
     pub(crate) fn keep_partitions(&self, stream: &StreamName, wanted: u16) {
         let mut state = self.lock();
         let count = state.partitions.entry(stream.as_str().to_owned()).or_insert(1);

@@ -92,7 +92,7 @@ impl StreamReader for MemoryReader {
         let (key, group) = (self.queue.key(Inlet::STREAM), self.queue.group.as_str());
         self.store.lock().woken.remove(&self.number);
         loop {
-            // Registered before the look, so that no later change is missed.
+            // Registered before the check, so that no later change is missed.
             let changed = self.store.changed.notified();
             {
                 let mut state = self.store.lock();

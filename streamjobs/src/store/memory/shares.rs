@@ -141,6 +141,6 @@ impl MemoryState {
 
 /// How many entries of the stream a take examines.
 const LOOKED_MAX: usize = 500;
-/// How many entries of the lane it examines beyond the free slots.
+/// How many entries of the lane a take examines beyond the free slots.
 const LANE_AHEAD: usize = 100;
 const PARKED_MAX: usize = 10_000;

@@ -123,7 +123,7 @@ pub(super) struct Kept {
     pub(super) expires: u64,
 }
 
-/// The event that stands for a digest, its entry, and when the lock expires.
+/// The event that has the lock of a digest, its entry, and when the lock expires.
 #[derive(Clone, Debug)]
 pub(super) struct Lock {
     pub(super) event_id: EventId,
@@ -388,8 +388,8 @@ impl MemoryState {
         Ok(answers)
     }
 
-    /// Stores a job's next form and acknowledges its entry, if the attempt owns the entry or something
-    /// stands for it. Tells `store` which of the two.
+    /// Stores a job's next form and acknowledges its entry, if the attempt owns the entry or has a stand-in for it.
+    /// Tells `store` what the check of the owner found.
     pub(super) fn settle(
         &mut self,
         queue: &Queue,
