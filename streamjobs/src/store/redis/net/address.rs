@@ -41,7 +41,8 @@ impl fmt::Display for NodeAddress {
 impl Address {
     /// Reads an address.
     ///
-    /// Its errors quote no part of the address: each part of a broken one could be the password.
+    /// Its errors quote no part of the address: each part of a broken address could be the
+    /// password.
     pub(crate) fn new(url: &str) -> Result<Self, ConnectError> {
         let read = || {
             check_form(url)?;
@@ -121,7 +122,7 @@ impl Address {
     /// The address with the user and password in force now, for one connection.
     pub(crate) async fn with_credentials(&self) -> RedisResult<Self> {
         let mut address = self.clone();
-        // What it returned is not asked for again.
+        // The returned address does not ask the provider again.
         if let Some(login) = address.login.take() {
             let Credentials { user, password } =
                 login.credentials().await.map_err(io::Error::other)?;

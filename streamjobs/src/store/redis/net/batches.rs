@@ -61,8 +61,8 @@ type Sending = BoxFuture<'static, Arc<Answers>>;
 type Answers = Result<Mutex<Vec<Option<Value>>>, StoreError>;
 
 impl Batches {
-    /// The answer to a call that was sent with others in one request. `None` if the call was alone, if the
-    /// server refused it, or if it could not be sent: then the caller has to make it by itself. The script
+    /// The answer to a call that was sent with others in one request. `None` if the call was alone, if the server
+    /// refused it, or if it could not be sent. In these cases the caller has to make the call by itself. The script
     /// must be safe to repeat, because the writes of a refused script stay.
     ///
     /// As cancel safe as a single call: if the future is dropped, the call may or may not be made.
@@ -170,8 +170,10 @@ impl fmt::Debug for Batches {
 
 /// How long a call waits for others. None of these calls is urgent.
 const GATHER: Duration = Duration::from_millis(5);
-/// While the server runs a batch it does nothing else: for 2 ms if each call takes as long as a promotion.
+/// The most calls of one batch. While the server runs a batch, it does nothing else: for 2 ms if each call takes as
+/// long as a promotion.
 const CALLS_MAX: usize = 50;
 const EACH_REFUSED: &str = "each call of the batch was refused";
-/// Some servers never allow undeclared keys; others refuse everything for a moment.
+/// How long a server gets no batch after it refused one. Some servers never allow undeclared keys; others refuse
+/// everything for a moment.
 const REFUSED_FOR: Duration = Duration::from_secs(60);

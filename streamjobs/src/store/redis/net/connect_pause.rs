@@ -17,14 +17,14 @@ pub(super) struct ConnectPause {
 #[derive(Debug)]
 struct Pause {
     until: Instant,
-    /// `None` after a success: then callers wait until the pause ends.
+    /// `None` after a success; in that case callers wait until the pause ends.
     cause: Option<String>,
 }
 
 /// What to do about an attempt.
 pub(super) enum Attempt {
     Now,
-    /// Wait until then.
+    /// Wait until this time.
     Later(Instant),
     /// Give up. The text says why there is no connection.
     Failed(String),
@@ -80,7 +80,8 @@ fn pause(failures: u32, random: f64) -> Duration {
 const WAITING: &str = "waiting before the next attempt to connect";
 const PAUSE_FIRST: Duration = Duration::from_millis(400);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Servers count and log wrong passwords; some lock the user out.
+/// The pause after a refused login: servers count and log wrong passwords, and some lock the user
+/// out.
 const PAUSE_AUTHENTICATION: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

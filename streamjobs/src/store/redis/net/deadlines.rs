@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// For opening a connection: resolving, connecting, TLS, login and the first requests.
+/// How long opening a connection may take: resolving, connecting, TLS, login and the first
+/// requests.
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// For a command that does not wait for anything.
+/// How long the answer to a command may take that does not wait for anything.
 pub(crate) const RESPONSE_DEADLINE: Duration = Duration::from_secs(3);

@@ -24,7 +24,7 @@ use super::wire::{Patience, Wire, set_name};
 /// A new connection that many callers share.
 pub(crate) struct Opened {
     pub(crate) connection: Multiplexed,
-    /// Cancelled when the connection's task ends, or the server's tenure as primary.
+    /// Cancelled when the connection's task ends, or when the server's tenure as primary ends.
     pub(crate) closed: CancellationToken,
     pub(crate) tenure: Tenure,
     /// `None` if the server refuses `INFO`, or its answer is not text.
@@ -92,7 +92,8 @@ pub(crate) async fn open_listening(
     within(CONNECT_DEADLINE, listen(address, heard)).await
 }
 
-/// Opens a connection of the client crate for reads that may wait, with the same token.
+/// Opens a connection of the client crate for reads that may wait. Also returns a token that is cancelled when the
+/// connection's task ends.
 ///
 /// The crate's own response timeout is off: it would end the wait but keep the connection, with the read
 /// still on it.
@@ -167,5 +168,6 @@ pub(crate) async fn within<T>(
 
 const MAY_EXPECT_TLS: &str =
     "the server may speak TLS only, and the address of such a server begins with rediss://";
-/// With the client crate's default of 50, publishers would queue up behind each other.
+/// How many commands may wait for the connection's task. With the client crate's default of 50, publishers would queue
+/// up behind each other.
 const COMMANDS_WAITING_MAX: usize = 1024;

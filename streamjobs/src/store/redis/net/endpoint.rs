@@ -30,7 +30,7 @@ pub(crate) enum Endpoint {
 impl Endpoint {
     /// Reads an address of either kind.
     ///
-    /// Its errors quote no part of the address: each part of a broken one could be the password.
+    /// Its errors quote no part of the address: each part of a broken address could be the password.
     pub(crate) fn new(url: &str, options: ConnectionOptions) -> Result<Self, ConnectError> {
         Ok(match url.strip_prefix("redis+sentinel://") {
             None => Self::Fixed(Box::new(Address::new(url)?.with(options)?)),
@@ -51,8 +51,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether to give up a connection after a refusal, because another server has to be found. In a
-    /// cluster it is known where another node is.
+    /// Whether to give up a connection after a refusal, because another server has to be found. In a cluster, `MOVED`
+    /// and `CLUSTERDOWN` are no such refusals, because it is known where the other nodes are.
     pub(crate) fn is_left_after(&self, error: &ServerError) -> bool {
         let is_redirected = || matches!(error.code(), "MOVED" | "CLUSTERDOWN");
         match self {
@@ -82,7 +82,7 @@ impl Endpoint {
     where
         F: Future<Output = RedisResult<T>>,
     {
-        // Boxed: they are large, and connecting is rare.
+        // These futures are boxed, because they are large and connecting is rare.
         match self {
             Self::Fixed(address) => {
                 let opening = Box::pin(async {

@@ -93,7 +93,7 @@ pub(crate) fn cause(error: &RedisError) -> String {
 /// Code and text of a refusal in one line.
 pub(crate) fn refusal_text(error: &ServerError) -> String {
     let (code, text) = refusal(error);
-    // Here the server's text explains its protocol.
+    // With this code, the server's text also explains its protocol, which is left out.
     if code == "NOAUTH" {
         "NOAUTH Authentication required.".to_owned()
     } else {
@@ -135,8 +135,8 @@ fn refusal(error: &ServerError) -> (String, String) {
     (bounded_text(&first(error.code())), bounded_text(&first(&format!("{begin}{text}"))))
 }
 
-/// Whether the server refuses because it is not, or no longer, the one to ask. The address has to be
-/// resolved again, which finds the new primary after a failover.
+/// Whether the server refuses because it is not the server to ask, or is so no longer. The address has to be resolved
+/// again, which finds the new primary after a failover.
 pub(crate) fn is_wrong_server(error: &ServerError) -> bool {
     match error.code() {
         "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" => true,
@@ -153,7 +153,7 @@ fn first(text: &str) -> String {
     text.chars().take(TEXT_CHARACTERS_MAX).collect()
 }
 
-/// Some versions put this before the refusal of a command in a script. Where it happened comes last.
+/// Some versions put this before the refusal of a command in a script, and the place in the script behind it.
 const ACL_IN_SCRIPT: &str = "ACL failure in script: ";
 const TEXT_CHARACTERS_MAX: usize = 256;
 const NO_PLACE: &str = "too many requests of this connection wait for their answers";

@@ -105,7 +105,7 @@ impl Incoming {
     }
 }
 
-/// The space for one read at first; it doubles while an answer is larger than it.
+/// The space for one read at first; it doubles while an answer is larger than the space.
 const READ_BYTES: usize = 16 * 1024;
 /// With less free space than this, the buffer grows.
 const FREE_BYTES_MIN: usize = 4 * 1024;

@@ -64,5 +64,5 @@ impl Login {
     }
 }
 
-/// Leaves time to connect within the deadline for all steps together.
+/// How long the provider may take. This leaves time to connect within the deadline for all steps together.
 const DEADLINE: Duration = Duration::from_secs(3);

@@ -155,8 +155,8 @@ impl<'c> Pursuit<'c> {
         }
     }
 
-    /// Makes the scripts known to a slot's new owner. It ran none of the commands for which it said
-    /// that it does not know the script.
+    /// Makes the scripts known to a slot's new owner. That node ran none of the commands for which it said that it does
+    /// not know the script.
     async fn load_scripts(&mut self, error: StoreError) -> Result<(), StoreError> {
         self.moves += 1;
         if self.moves > MOVES_AT_ONCE {
@@ -191,7 +191,8 @@ impl<'c> Pursuit<'c> {
         }
     }
 
-    /// After a connection was lost or could not be opened, another node may have the slot.
+    /// Prepares another attempt, or returns the error, after a connection was lost or could not be opened: another node
+    /// may have the slot.
     async fn after_failure(
         &mut self,
         error: StoreError,
@@ -232,7 +233,7 @@ fn is_unknown_script(error: &StoreError) -> bool {
     matches!(error, StoreError::Refused { code, .. } if code == "NOSCRIPT")
 }
 
-/// Whether to send a command again: to the node that has the slot, or after its script is known there.
+/// Whether to send a command again: to the node that has the slot, or once the node knows its script.
 fn is_to_be_repeated(answer: &Result<Value, StoreError>) -> bool {
     answer.as_ref().is_err_and(|error| Redirect::is_said_by(error) || is_unknown_script(error))
 }

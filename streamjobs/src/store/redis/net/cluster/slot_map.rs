@@ -17,8 +17,8 @@ pub(super) struct SlotMap {
 }
 
 impl SlotMap {
-    /// Reads the answer to `CLUSTER SLOTS`. A node that does not know its own address announces none;
-    /// then its address is the one that was `asked`.
+    /// Reads the answer to `CLUSTER SLOTS`. A node that does not know its own address announces none; in that case its
+    /// address is the one that was `asked`.
     pub(super) fn from_answer(answer: Value, asked: &NodeAddress) -> Result<Self, StoreError> {
         let owners = vec![None; usize::from(SLOTS)];
         let mut map = Self { owners, nodes: Vec::new(), replicas: Vec::new() };

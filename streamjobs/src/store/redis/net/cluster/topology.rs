@@ -66,7 +66,7 @@ struct Known {
     /// The node to ask first.
     hint: Option<NodeAddress>,
     asked: Option<Instant>,
-    /// Why no node could be asked then.
+    /// Why no node could be asked at that time.
     fault: Option<String>,
     /// Nodes that did not answer or are cut off from the others, and when that was noticed.
     doubtful: HashMap<NodeAddress, Instant>,
@@ -113,8 +113,8 @@ impl Cluster {
         Self::of(Arc::clone(&self.shared), self.scripts)
     }
 
-    /// The node that has a slot. While the map may be wrong, one task asks for it, and others use the
-    /// old one.
+    /// The node that has a slot. While the map may be wrong, one task asks for a new map, and the others use the old
+    /// map.
     pub(crate) async fn owner(&self, slot: u16) -> Result<(NodeAddress, Node), StoreError> {
         self.forget_others();
         let Some((known, is_current)) = self.shared.owner(slot) else {
@@ -167,7 +167,7 @@ impl Cluster {
     /// Records that a slot is at another node, as a node has answered.
     pub(crate) fn moved(&self, slot: u16, to: NodeAddress) {
         let mut known = self.shared.known();
-        // Slots are rarely moved alone.
+        // Slots are rarely moved alone, so the map may be wrong about others.
         let number = known.heard();
         if let Some(map) = &mut known.map {
             map.set_owner(slot, to.clone());
@@ -182,7 +182,7 @@ impl Cluster {
         self.shared.known().heard();
     }
 
-    /// The same, because of a node that should not be asked first.
+    /// Records that the map may be wrong, and that this node should not be asked first.
     pub(super) fn suspect_node(&self, node: &NodeAddress) {
         let mut known = self.shared.known();
         known.heard();

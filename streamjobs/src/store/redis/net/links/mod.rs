@@ -1,4 +1,4 @@
-//! A link to one server: the connection that everything shares but reads that wait.
+//! A link to one server: the connection that all requests share, except reads that wait.
 //!
 //! A link connects when it is first used, and again after its connection broke. A command is sent
 //! once and never repeated: the caller gets the outcome as it is. What has not been sent yet waits for
@@ -74,13 +74,13 @@ impl Pinned {
         self.send(place, pipeline).await
     }
 
-    /// Waits for a place for a request of so many bytes.
+    /// Waits for a place for a request of this many bytes.
     pub(crate) async fn place(&self, bytes: usize) -> Result<Place, StoreError> {
         let until = Instant::now() + PLACE_DEADLINE;
         self.live.place(bytes, until).await?.ok_or_else(not_connected)
     }
 
-    /// A place for a request of so many bytes, if there is one now.
+    /// A place for a request of this many bytes, if there is one now.
     pub(crate) fn place_now(&self, bytes: usize) -> Option<Place> {
         self.live.places.take_now(bytes)
     }
@@ -117,7 +117,7 @@ impl Pinned {
         self.checked(answers).map(AppendAnswers::Values)
     }
 
-    /// The answers; the connection is left if they were lost, or say that the server is the wrong one.
+    /// The answers. The connection is given up if they were lost, or if they say that this is the wrong server.
     fn checked(&self, answers: RedisResult<Vec<Value>>) -> Result<Vec<Value>, StoreError> {
         let (inner, generation) = (&self.link.inner, self.live.generation);
         let values = answers.map_err(|error| {
@@ -160,7 +160,7 @@ impl Link {
         self.inner.scripts
     }
 
-    /// The loading of the scripts, where one is on its way.
+    /// The request that loads the scripts, if one is on its way.
     pub(super) fn loading(&self) -> &SharedRequest<Loaded> {
         &self.inner.loading
     }
@@ -170,7 +170,7 @@ impl Link {
         self.command_answering(command, 0).await
     }
 
-    /// Sends one command whose answer may have about so many bytes.
+    /// Sends one command whose answer may have about this many bytes.
     pub(super) async fn command_answering(
         &self,
         command: &Cmd,
@@ -221,8 +221,8 @@ impl Link {
         self.inner.lock().live.as_ref().is_some_and(|live| !live.closed.is_cancelled())
     }
 
-    /// The current connection, for commands that must all use the same one, with a place for the first
-    /// request of so many bytes.
+    /// The current connection, for commands that must all use the same one, with a place for the first request, which
+    /// has this many bytes.
     pub(crate) async fn pinned_with_place(
         &self,
         bytes: usize,
@@ -231,7 +231,7 @@ impl Link {
         Ok((Pinned { live, link: self.clone() }, place))
     }
 
-    /// The current connection with a place for a request of so many bytes, if there is one now.
+    /// The current connection with a place for a request of this many bytes, if there is one now.
     pub(crate) fn place_now(&self, bytes: usize) -> Option<(Pinned, Place)> {
         let state = self.inner.lock();
         let live = state.live.as_ref().filter(|live| !live.closed.is_cancelled())?;
@@ -259,8 +259,8 @@ impl Link {
         Ok(live.capabilities.get_or_init(|| learned).clone())
     }
 
-    /// The current connection with a place for a request of so many bytes. When the connection breaks
-    /// before there is one, the next connection is tried.
+    /// The current connection with a place for a request of this many bytes. When the connection breaks before there is
+    /// one, the next connection is tried.
     async fn place(&self, bytes: usize) -> Result<(Arc<Live>, Place), StoreError> {
         let until = Instant::now() + PLACE_DEADLINE;
         loop {
@@ -281,8 +281,8 @@ impl Link {
         }
     }
 
-    /// Waits for an attempt to connect. Its socket and its deadline are on the executor of the caller that began
-    /// it, which may not get to run: then the next caller makes an attempt of its own.
+    /// Waits for an attempt to connect. Its socket and its deadline are on the executor of the caller that began it,
+    /// which may not get to run. In that case the next caller makes an attempt of its own.
     async fn opened(&self, opening: Shared<Opening>) -> Result<Arc<Live>, StoreError> {
         match timeout(OPENING_DEADLINE, opening.clone()).await {
             Ok(opened) => opened.map_err(|error| unreachable(&error)),
@@ -298,7 +298,7 @@ impl Link {
 enum Step {
     Use(Arc<Live>),
     Open(Shared<Opening>),
-    /// Tries again then.
+    /// Tries again at this time.
     Wait(Instant),
 }
 
@@ -343,7 +343,8 @@ impl Inner {
         let opened = self.endpoint.connect(open_shared).await;
         let mut state = self.lock();
         if state.attempts != attempt {
-            // It was passed over, and what a later attempt came to counts. Nothing else is known of this one.
+            // The callers have given this attempt up, and only the result of a later one counts. Nothing else is known
+            // of this one.
             return Err(io::Error::from(io::ErrorKind::TimedOut).into());
         }
         state.opening = None;
@@ -370,7 +371,7 @@ impl Inner {
         }
     }
 
-    /// Drops the connection at the end of the server's tenure, also if nothing is sent then.
+    /// Drops the connection at the end of the server's tenure, even if nothing is sent at that time.
     #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]
     fn leave_at_end(self: &Arc<Self>, live: &Live) {
         let (inner, generation) = (Arc::downgrade(self), live.generation);
@@ -413,8 +414,8 @@ impl fmt::Debug for Link {
 
 /// How long a request waits for a place.
 const PLACE_DEADLINE: Duration = CONNECT_DEADLINE;
-/// How long a caller waits for an attempt to connect: longer than one takes that gets to run, with the 3 seconds
-/// of a credentials provider.
+/// How long a caller waits for an attempt to connect: longer than an attempt that gets to run can take, with the 3
+/// seconds of a credentials provider.
 const OPENING_DEADLINE: Duration = CONNECT_DEADLINE.saturating_add(Duration::from_secs(4));
 
 #[cfg(test)]
