@@ -103,7 +103,7 @@ impl Multiplexed {
 }
 
 impl Answers {
-    /// The ids, if every answer is one.
+    /// The ids, if every answer is an id.
     pub(super) fn ids(&self) -> Option<Ids> {
         match self {
             Self::Raw(bytes) => scan::ids(bytes),

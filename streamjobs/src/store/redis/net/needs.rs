@@ -150,7 +150,8 @@ pub(super) const WORKING: &[&str] = &[
 
 /// How a process that publishes to partitions says how many there are: in a script.
 const AGREEING: &[&str] = &["EVALSHA", "SCRIPT|LOAD", "HGET", "HSET"];
-/// What else a process does that publishes for a later time or unique events, in scripts.
+/// The commands in scripts that a process needs in addition if it publishes events for a later time
+/// or unique events.
 const SCHEDULING: &[&str] = &[
     "DEL",
     "GET",

@@ -30,7 +30,7 @@ pub(crate) enum Nodes {
 impl Nodes {
     /// Reads an address of any kind.
     ///
-    /// Its errors quote no part of the address: each part of a broken one could be the password.
+    /// Its errors quote no part of the address: each part of a broken address could be the password.
     pub(crate) fn new(
         url: &str,
         options: ConnectionOptions,
@@ -120,7 +120,7 @@ struct NodeFailed {
     error: BoxError,
 }
 
-/// Shorter than the time for connecting, so that the error names the node.
+/// How long the check of one node may take: shorter than the time for connecting, so that the error names the node.
 const CHECK_DEADLINE: Duration = CONNECT_DEADLINE.saturating_sub(Duration::from_millis(500));
 
 impl fmt::Display for Nodes {

@@ -1,4 +1,4 @@
-//! Places in a connection: they limit how much is on its way, and set until when an answer may take.
+//! Places in a connection: they limit how much is on its way, and set how long an answer may take.
 //!
 //! A request that waits for a place has certainly not been sent. A request with a place is written at once, and
 //! its deadline begins. The deadline includes time for the bytes of earlier requests on the same connection. The
@@ -146,10 +146,10 @@ impl Place {
 
 /// How long the answer to a request may take.
 ///
-/// An answer takes too long if the server has answered no request at all for this request's deadline, or if it
-/// has not answered this one for a few times as long. The deadline includes time for the bytes that are on their
-/// way before it: on a slow link, a small request waits for the large ones. Time in which the process itself does
-/// not get to run does not count: answers may have arrived and not been read yet.
+/// An answer takes too long if the server has answered no request at all for this request's deadline, or if it has not
+/// answered this request within a few times that deadline. The deadline includes time for the bytes that are on their
+/// way before it: on a slow link, a small request waits for the large ones. Time in which the process itself does not
+/// get to run does not count: answers may have arrived and not been read yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
     silence: Duration,
@@ -175,8 +175,8 @@ impl Allowance {
         self.until <= now
     }
 
-    /// Extends it at its end if possible, given when the last answer arrived. Returns whether it did. `is_late`
-    /// says that the process did not get to run in time.
+    /// Extends the time at its end if possible, given when the last answer arrived. Returns whether it was extended.
+    /// `is_late` says that the process did not get to run in time.
     pub(super) fn goes_on(&mut self, now: Instant, is_late: bool, answered: Instant) -> bool {
         let later = if is_late {
             self.end = self.end.max(now + self.silence);
@@ -229,15 +229,15 @@ fn needed(bytes: usize) -> u32 {
 
 /// How many requests may be on their way: enough that the server does not wait for the next one.
 pub(super) const PLACES: usize = 1024;
-/// With all places taken, about 4 MiB are on their way.
+/// How many bytes one place is for: with all places taken, about 4 MiB are on their way.
 const BYTES_PER_PLACE: usize = 4 * 1024;
-/// The slowest link on which a large payload still arrives in time.
+/// The speed of the slowest link on which a large payload still arrives in time.
 const BYTES_PER_SECOND_MIN: f64 = 100_000.0;
 /// A request behind many others gets at most this many of its deadlines while the others are answered.
 const DEADLINES_MAX: u32 = 4;
 /// A timer that fires later than this shows that the process did not get to run.
 pub(super) const LATE: Duration = Duration::from_millis(500);
-/// How often, and after which pauses, the connection's task gets to read what has arrived.
+/// In how many pauses, each of `LOOK_PAUSE`, the connection's task gets to read what has arrived.
 const LOOKS: usize = 4;
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// How often a deadline is extended at most.

@@ -13,8 +13,8 @@ scripts! {
     RIGHTS = "rights";
 }
 
-/// Checks every needed command without running it. Without queues, all are checked on one key that
-/// is not in use; a user limited to some keys is refused all of them there.
+/// Checks every needed command without running it. Without queues, all commands are checked on one
+/// key that is not in use; a user limited to some keys is refused all commands on it.
 pub(crate) async fn rights(link: &Link, queues: &[Queue]) -> Result<Rights, StoreError> {
     let (mut tried, mut keys) = (examples_of(KEYLESS, ""), Vec::<(String, Vec<Example>)>::new());
     for queue in queues {

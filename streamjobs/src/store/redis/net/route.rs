@@ -99,9 +99,9 @@ impl Route {
         }
     }
 
-    /// The answer to a call of a script that was sent with others in one request. `None` if the call was
-    /// alone, was refused or could not be sent: then the caller has to make it by itself, in a way that
-    /// follows the slot.
+    /// The answer to a call of a script that was sent with others in one request. `None` if the call was alone, was
+    /// refused or could not be sent. In these cases the caller has to make the call by itself, in a way that follows
+    /// the slot.
     pub(crate) async fn in_batch(
         &self,
         many: &'static Script,

@@ -220,7 +220,7 @@ pub(crate) fn is_refusal(answer: &[u8]) -> bool {
 /// Ids of new entries. A single id takes no memory of its own.
 pub(crate) type Ids = SmallVec<[EntryId; 1]>;
 
-/// The ids, if every answer is one; `None` if any is something else.
+/// The ids, if every answer is an id; `None` if any answer is something else.
 pub(crate) fn ids(answers: &[u8]) -> Option<Ids> {
     let mut walk = Walk { bytes: answers, at: 0 };
     let mut ids = Ids::with_capacity(answers.len() / ID_BYTES);
@@ -268,11 +268,11 @@ fn entry<'b>(walk: &mut Walk<'b>, ids: &mut IdReader<'b>, copier: &mut Copier<'b
 
 /// Statuses and errors are shorter than this.
 const LINE_MAX: usize = 16 * 1024;
-/// Enough for every length that a server accepts, and too few to overflow.
+/// The most digits of a length: enough for every length that a server accepts, and too few to overflow.
 const DIGITS_MAX: usize = 12;
 /// The shortest entry: `*2`, an id of three bytes, and no fields.
 const ENTRY_BYTES_MIN: usize = 17;
-/// An id of this century, with the lines around it.
+/// How many bytes an id of this century takes, with the lines around it.
 const ID_BYTES: usize = 22;
 
 #[cfg(test)]

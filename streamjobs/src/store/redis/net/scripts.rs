@@ -136,7 +136,7 @@ fn sent_text(text: &str) -> String {
     let mut kept = String::new();
     // Functions are between empty lines.
     for block in text.rsplit("\n\n") {
-        // In what follows and is kept; what a comment there says does not count.
+        // Whether the kept text behind it uses the function. Its comments do not count.
         let is_used = function_name(block).is_none_or(|name| has_word(&kept, name));
         if is_used {
             kept = without_comments(block) + &kept;

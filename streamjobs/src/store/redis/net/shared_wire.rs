@@ -76,7 +76,7 @@ impl SharedWire {
         let is_first = state.unsent.is_empty();
         write(&mut state.outgoing);
         state.unsent.push(caller);
-        // That another executor is watched does not help this caller: it may not get to run.
+        // A check on another executor does not help this caller: that executor may not get to run.
         let unwatched = state.unwatched();
         drop(state);
         if is_first {
@@ -398,7 +398,7 @@ mod tests {
         far.write_all(b":1\r\n").await.unwrap();
         assert_eq!(answer.await.unwrap().unwrap()[..], *b":1\r\n");
         assert!(!closed.is_cancelled());
-        // More than the other side reads: it would never be written.
+        // This request is larger than what the other side reads, so it would never be written.
         drop(ask(&wire, &"y".repeat(5 * KEPT_BYTES_MAX), 1));
         tokio::task::yield_now().await;
         drop(wire);

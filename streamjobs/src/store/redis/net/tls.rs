@@ -170,8 +170,8 @@ impl AsyncDNSResolver for HostOfAddress {
     }
 }
 
-/// Installs a TLS provider for the process, unless the application has chosen one. Without one,
-/// connecting panics.
+/// Installs a TLS provider for the process, unless the application has chosen one. Without a
+/// provider, connecting panics.
 fn choose_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Another thread may have installed one meanwhile, which serves as well.
@@ -211,7 +211,8 @@ fn check_key(chain: &[u8], key: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Shorter than the deadline for all steps of connecting, so that the error names this step.
+/// How long one attempt to connect with TLS may take: shorter than the deadline for all steps of
+/// connecting, so that the error names this step.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(4);
 const NO_TLS: &str = "the server may not speak TLS: ";
 /// The host may be out of reach, so this does not advise to send a password without TLS.

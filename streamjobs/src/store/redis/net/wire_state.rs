@@ -30,7 +30,7 @@ pub(super) struct State {
     pub(super) answered: Instant,
     /// The executors on which a task looks for late answers.
     pub(super) watched: Vec<Id>,
-    /// Nothing is sent any more.
+    /// Whether the connection is over, so that nothing is sent any more.
     pub(super) is_over: bool,
 }
 
@@ -53,8 +53,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the callers whose answers take too long, or all callers if nothing has moved for too long. Returns
-    /// false if no answer is expected: then this executor is not watched any more. `is_late` says that the process
+    /// Tells the callers whose answers take too long, or all callers if nothing has moved for too long. Returns false
+    /// if no answer is expected; in that case this executor is not watched any more. `is_late` says that the process
     /// did not get to run in time.
     pub(super) fn give_up(&self, executor: Id, is_late: bool) -> bool {
         let mut state = self.lock();

@@ -1,10 +1,10 @@
 //! Finds the primary of a name through its sentinels, and notices when another server becomes the primary.
 //!
-//! The sentinels are asked one after the other, first the one that answered last. A sentinel that has not
-//! learned of the last failover is recognised by its epoch. It is believed only if no other one answers
-//! and no connection to the known primary can be opened: during a failover by hand, it names the former
-//! primary, which still accepts writes. A server that says in `ROLE` that it is not a primary is not used,
-//! and the connections to the known primary stay until another server was accepted as the primary.
+//! The sentinels are asked one after the other, first the one that answered last. A sentinel that has not learned of
+//! the last failover is recognised by its epoch. It is believed only if no other sentinel answers and no connection to
+//! the known primary can be opened: during a failover by hand, it names the former primary, which still accepts writes.
+//! A server that says in `ROLE` that it is not a primary is not used, and the connections to the known primary stay
+//! until another server was accepted as the primary.
 //!
 //! A user of the servers needs `ROLE` in addition to what the store lists. A user of the sentinels needs
 //! `SENTINEL|GET-MASTER-ADDR-BY-NAME` and, to learn of a failover at once, `SUBSCRIBE` to
@@ -42,8 +42,9 @@ pub(crate) struct Sentinel {
     known: Arc<Known>,
     /// The credentials for the primary, wherever it is.
     primary: Address,
-    /// One on each executor that connects: an executor that a handler blocks hears of no failover, while
-    /// another one, such as that of a runtime's own thread, goes on with the former primary.
+    /// One watch on each executor that connects. While a handler blocks an executor, the watch there hears of no
+    /// failover, and without a watch of its own, another executor, such as that of a runtime's own thread, would go on
+    /// with the former primary.
     watches: Mutex<Vec<(Id, JoinHandle<()>)>>,
     /// Ends the watches.
     stop: CancellationToken,

@@ -230,7 +230,7 @@ async fn the_former_primary_is_not_used_while_the_new_one_cannot_be_reached() {
     assert_eq!(old.connections(), 0);
 }
 
-/// It takes a second of the real clock.
+/// This test takes a second of the real clock.
 #[tokio::test]
 async fn a_sentinel_that_does_not_answer_is_passed_over() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -243,7 +243,7 @@ async fn a_sentinel_that_does_not_answer_is_passed_over() {
     assert!(error.ends_with(&format!("127.0.0.1:{silent_port}: timed out")), "{error}");
 }
 
-/// It takes a few seconds of the real clock.
+/// This test takes a few seconds of the real clock.
 #[tokio::test]
 async fn a_search_without_time_for_all_sentinels_is_continued_by_the_next() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();

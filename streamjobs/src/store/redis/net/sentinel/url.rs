@@ -20,7 +20,8 @@ pub(super) struct SentinelUrl {
 impl SentinelUrl {
     /// Reads what follows the scheme.
     ///
-    /// Its errors quote no part of the address: each part of a broken one could be the password.
+    /// Its errors quote no part of the address: each part of a broken address could be the
+    /// password.
     pub(super) fn new(text: &str) -> Result<Self, &'static str> {
         if text.contains('#') {
             return Err("it has a fragment; in a user or password write %23 for #");
@@ -46,7 +47,7 @@ impl SentinelUrl {
     }
 }
 
-/// A Sentinel accepts no other characters in a name either.
+/// Reads the name of a primary, which may have only the characters that a Sentinel accepts.
 fn name_of_primary(text: &str) -> Result<String, &'static str> {
     let name = decoded(text)?;
     if name.is_empty() {

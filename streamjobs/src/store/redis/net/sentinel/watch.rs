@@ -118,7 +118,7 @@ impl Watch {
         let Ok((mut connection, closed)) = within(ASK_DEADLINE, Box::pin(listening)).await else {
             return Ended::Silent;
         };
-        // Subscribes first, so that it learns of a failover after the question.
+        // Subscribes first, so that it learns of a failover that comes after the question.
         let is_subscribed = subscribe(&mut connection).await;
         let (mut is_told, mut has_answered) = (false, false);
         loop {
@@ -178,7 +178,7 @@ impl Watch {
     }
 }
 
-/// Whether the sentinel accepted it: its access list may refuse.
+/// Subscribes. Returns whether the sentinel accepted that; its access list may refuse it.
 async fn subscribe(connection: &mut MultiplexedConnection) -> bool {
     within(ASK_DEADLINE, connection.subscribe(SWITCHED)).await.is_ok()
 }
@@ -194,10 +194,10 @@ fn is_switch_of(push: &PushInfo, name: &str) -> bool {
 }
 
 const SWITCHED: &str = "+switch-master";
-/// How often a sentinel is asked that does not accept a subscription, and the pause after one is gone.
+/// How often a sentinel that does not accept a subscription is asked. Also the pause after a sentinel is gone.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How often a subscribed connection is checked, because nothing else shows that it is dead, and how
-/// often another sentinel is asked.
+/// How often a subscribed connection is checked, because nothing else shows that it is dead. Also how often another
+/// sentinel is asked.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl Member {
         self.always_shares || (are_many || self.are_shared()) && !self.shared.changes.is_refused()
     }
 
-    /// Whether some reader has no other connection.
+    /// Whether some reader always shares connections.
     fn are_shared(&self) -> bool {
         self.shared.sharing.load(Ordering::Acquire) > 0
     }
@@ -124,8 +124,8 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.shared.sharing.fetch_sub(usize::from(self.always_shares), Ordering::AcqRel);
-        // If a few readers are left, the next read of one of them closes the connections: after a loss,
-        // all readers leave for a moment.
+        // While a few readers are left, the connections are not closed here but at the next read of one of them,
+        // because after a loss, all readers leave for a moment.
         if self.shared.members.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.close_shared();
         }
@@ -152,5 +152,5 @@ fn own_connections_max() -> usize {
 const OWN_CONNECTIONS_MAX: usize = 2;
 /// How much each reader adds to the time between two questions.
 const ASK_SHARE: Duration = Duration::from_millis(500);
-/// Exchanges that ask for more go over a connection of their own.
+/// Exchanges that ask for more bytes than this go over the other shared connection.
 const LIGHT_BYTES_MAX: usize = 128 * 1024;
