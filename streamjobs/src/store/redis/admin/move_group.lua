@@ -19,9 +19,9 @@ if not lose and precedes(cursor, to) then
   if skipped then return 0 end
 end
 if ARGV[4] == 'check' then return 1 end
--- The server can count the lag, and the heartbeat the entries that were trimmed unread, only if it is
--- known how many entries are before the cursor. For a group that is moved back, entries that are
--- trimmed by now do not count as lost.
+-- The number of entries before the cursor must be known for the server to count the lag, and for the heartbeat to count
+-- the entries that were trimmed unread. For a group that is moved back, entries that are trimmed by now do not count as
+-- lost.
 local first = info['first-entry']
 if to == info['last-generated-id'] then
   redis.call('XGROUP', 'SETID', stream, group, to, 'ENTRIESREAD', info['entries-added'])

@@ -8,11 +8,11 @@
 --
 -- Before: the group exists, else the script is refused.
 -- After: a moved entry is released, for any process or for the new consumer alone, with one delivery less, which the
--- next claim counts again. It is released for the new consumer alone if that sends heartbeats. A new consumer that
--- sends none, as in other software, owns the entry at once, with the delivery count that it had; so does a new consumer
--- that owns and renews the entry already. Idle times begin anew. If any was moved, the count of releases is one higher,
--- so that processes check for idle entries at once, and so is the count of moves, by which the current owner knows that
--- its entry was not lost when it is not pending any more.
+-- next claim counts again. It is released for the new consumer alone if that consumer sends heartbeats. A new consumer
+-- that sends none, as in other software, owns the entry at once, with the delivery count that it had; so does a new
+-- consumer that owns and renews the entry already. Idle times begin anew. If any entry was moved, the counts of
+-- releases and of moves are one higher. The count of releases makes processes check for idle entries at once. By the
+-- count of moves, the former owner of an entry that is not pending any more knows that the entry was not lost.
 -- May race with: renewals and settlements of the current owner, which are refused from then on.
 local key, dead, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, source, to, from = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

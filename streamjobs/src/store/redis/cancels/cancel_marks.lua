@@ -1,7 +1,7 @@
 -- Reads marks of cancelled jobs.
 --
 -- KEYS: marks. ARGV: the number after which to begin, marks at most.
--- Returns: the marks and their numbers in turn, in the order of the numbers.
+-- Returns: the marks and their numbers alternately, in the order of the numbers.
 --
 -- Before and after: nothing is changed.
 -- May race with: calls that mark; their marks get higher numbers.

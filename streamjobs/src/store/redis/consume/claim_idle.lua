@@ -60,8 +60,8 @@ while not ended and seen < rows_max and #chosen < limit do
   end
 end
 
--- Claims them, in one command for all entries that had the same owner and count. Payloads are not returned, because
--- this command would search for each of them from the beginning of its node.
+-- Claims the chosen entries, in one command for all entries that had the same owner and count. Payloads are not
+-- returned, because this command would search for each of them from the beginning of its node.
 local batches, of = {}, {}
 local function batch_of(owner, count)
   local counts = of[owner] or {}

@@ -253,8 +253,8 @@ pub(super) struct Settled<'a> {
 }
 
 impl RedisStore {
-    /// The clock of the node that has a stream, read by a script on the stream: while the slot cannot be
-    /// used, there is no answer.
+    /// The clock of the node that has a stream, read by a script on the stream, so that there is no answer while the
+    /// slot cannot be used.
     pub(super) async fn clock_of_slot(&self, stream: &StreamName) -> Result<ServerTime> {
         let value = self.script(&NOW, &[stream.as_str()], |_| ()).await?;
         reply::number(value, NOW.name).map(ServerTime)
@@ -298,7 +298,7 @@ fn add_holds(command: &mut Cmd, holds: &[Hold], places: &[usize]) {
     }
 }
 
-/// Adds an entry to settle, and what stands for it.
+/// Adds an entry to settle, and its stand-in.
 fn add_settled(command: &mut Cmd, hold: Hold, stand_in: Option<StandIn>) {
     command.arg(Id(hold.id)).arg(hold.delivery_count);
     match stand_in {

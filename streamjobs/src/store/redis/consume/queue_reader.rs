@@ -101,8 +101,8 @@ impl QueueReader {
         }
     }
 
-    /// Reads once, for a caller that occupies slots which others could use: searching for the queue is
-    /// left to [`ready`](StreamReader::ready).
+    /// Reads once. The caller occupies slots that others could use, so searching for the queue is left to
+    /// [`ready`](StreamReader::ready).
     async fn read_holding(
         &mut self,
         cluster: &Cluster,
@@ -175,10 +175,10 @@ impl QueueReader {
     }
 }
 
-/// The error because of which the request must be sent again: a node of the cluster refused it without
-/// doing anything. When the key of a waiting read moves away, Redis 7.0 answers that the key is gone;
-/// and while several keys are moving, one of them may be elsewhere (`may_be_elsewhere`). Then another
-/// answer shows whether the group is lost.
+/// The error because of which the request must be sent again: a node of the cluster refused it without doing anything.
+/// With `may_be_elsewhere`, a missing group counts as such a refusal, and the next answer shows whether the group is
+/// lost: when the key of a waiting read moves away, Redis 7.0 answers that the key is gone, and while several keys are
+/// moving, one of them may be elsewhere.
 fn refusal(reply: &mut ReadReply, may_be_elsewhere: bool) -> Option<StoreError> {
     let is_redirected = |error: &StoreError| match error {
         StoreError::GroupMissing => may_be_elsewhere,

@@ -409,5 +409,6 @@ const XREADGROUP: &str = "XREADGROUP";
 const FEW: usize = 4;
 /// How often the stream is read while the server does not report its changes.
 const UNTRACKED_WAIT: Duration = Duration::from_millis(250);
-/// Assumed until the first read has shown how large entries are. Few entries are asked for until then.
+/// The size of entries that is assumed until the first read has shown how large they are. Few entries are asked for
+/// until then.
 const ENTRY_BYTES_ASSUMED: usize = 16 * 1024;

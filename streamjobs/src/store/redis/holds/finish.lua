@@ -11,8 +11,8 @@
 -- shares, the next take of a process decides which jobs go on.
 -- May race with: takes and ends of all processes. A repetition finds nothing pending and no hold.
 --
--- The job has ended, whichever process owns the entry by now. What acknowledges comes first, so that a
--- server out of memory accepts what follows.
+-- The job has ended, whichever process owns the entry by now. The acknowledgement comes first, so that a server out of
+-- memory accepts what follows.
 local stream, lane = KEYS[1], KEYS[2]
 local keys = {lane = lane, dead = KEYS[3], holds = KEYS[4], busy = KEYS[5], lines = KEYS[6],
   records = KEYS[7], turns = KEYS[8], shares = KEYS[9]}

@@ -10,8 +10,8 @@
 -- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing.
 --
--- A step reads one bucket of the hash, and a hash of few fields at once. Of the stream, the lane or the retry records,
--- it reads the payload of one job.
+-- A step of the scan reads one bucket of the hash, or a hash of few fields as a whole. Of the stream, the lane or the
+-- retry records, it reads the payload of one job.
 local group, most = ARGV[1], tonumber(ARGV[2])
 redis.call('XPENDING', KEYS[1], group)
 local line = redis.call('ZRANGE', KEYS[6], 0, 0, 'REV', 'WITHSCORES')

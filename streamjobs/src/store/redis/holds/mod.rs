@@ -170,7 +170,8 @@ impl RedisStore {
     }
 }
 
-/// How many jobs of a key or of the group may run, as scripts take it: nothing where shares say so.
+/// How many jobs of a key or of the group may run, as scripts take it; an empty text where shares
+/// decide that.
 fn limit(rule: HoldRule) -> String {
     match rule.scope {
         HoldScope::Key | HoldScope::Group => rule.limit.to_string(),
@@ -209,5 +210,5 @@ fn sweep_at(value: Value, name: &'static str) -> Result<SweepAt> {
 /// Places in one call, so that it does not keep the server from others. For each, a job may leave its line: the
 /// scripts take that many from lines at once.
 const PLACES_MAX: usize = 500;
-/// What the entries of one take have at about most, unless one alone has more.
+/// About how many bytes the entries of one take have at most, unless a single entry has more.
 const TAKEN_BYTES: usize = 1024 * 1024;

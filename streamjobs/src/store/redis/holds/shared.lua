@@ -4,9 +4,9 @@
 -- of its entry on the stream, or "l:" and that of its entry in the lane; a job that waits for its retry is
 -- still named by the entry that failed. Its value is the key that the limit counts, and `busy` says how many
 -- holds each key has. Jobs beyond the limit wait in lines: a member of `lines` and a record of the same
--- name for each, and for each key the length of its line in `turns`. The record '#' is the number of the
--- last member or turn, and '#bytes' how much the records have. Where keys have fair shares, `shares` has each key
--- with a line: first the one with the fewest holds, and of several the one that was served least recently.
+-- name for each, and for each key the length of its line in `turns`. The record '#' is the number of the last member or
+-- turn, and '#bytes' is how many bytes the records have. Where keys have fair shares, `shares` has each key with a
+-- line: first the key with the fewest holds, and of several such keys the one that was served least recently.
 
 -- What a limit counts together where it counts all jobs of the group.
 local ALL = '*'
@@ -38,8 +38,8 @@ local function line_prefix(key)
   return whole(#key) .. ':' .. key .. ':'
 end
 
--- Which keys have a type that these scripts cannot use, said before anything is changed. The first is a
--- removal of nothing: after it, a server out of memory accepts what follows.
+-- Refuses keys of a type that these scripts cannot use, before anything is changed. The first command is a removal of
+-- nothing: after it, a server out of memory accepts what follows.
 -- Returns: how many jobs wait in lines.
 local function check_types(keys)
   redis.call('HDEL', keys.holds, '')
@@ -75,7 +75,7 @@ local function store_counts(busy, counts)
   if #none > 0 then redis.call('HDEL', busy, unpack(none)) end
 end
 
--- Ends the holds of places: the keys that had them, and how many each has now.
+-- Ends the holds of places. Returns the keys that had them, and how many holds each has now.
 local function free_holds(keys, places)
   local held, gone, seen, freed, lost = values_of(keys.holds, places), {}, {}, {}, {}
   for i, place in ipairs(places) do
@@ -98,8 +98,8 @@ local function new_parking()
   return {records = {}, members = {}, entries = {['s:'] = {}, ['l:'] = {}}, names = {}, added = {}, bytes = 0, jobs = 0}
 end
 
--- Since when a job waits for its first attempt, in milliseconds, as `model/record` reads it: nil for one
--- that began before, and for one without an event id, whose derived one depends on all fields.
+-- Since when a job waits for its first attempt, in milliseconds, as `model/record` reads it: nil for a job that began
+-- before, and for a job without an event id, because its id is derived from all fields.
 local function waits_since(source, id, values)
   if (values['sj-id'] or '') == '' then return nil end
   if source == 'l:' and values['sj-since'] then return values['sj-since'] end
@@ -147,7 +147,7 @@ local function store_parking(parking, keys, stream, group)
   end
 end
 
--- The place of a key in `shares`: so much for each hold, and the number of its last turn.
+-- The score of a key in `shares`: this much for each hold, plus the number of its last turn.
 local HOLD_WEIGHT = 100000000000
 
 local function share_of(holds, turn)
@@ -168,7 +168,7 @@ local function lines_are_full(keys, waiting)
   return waiting >= PARKED_MAX or bytes >= PARKED_BYTES_MAX
 end
 
--- Moves a job of a line to the lane: the id of its entry there; '' if it is a dead letter instead, because its
+-- Moves a job of a line to the lane. Returns the id of its entry there; '' if it is a dead letter instead, because its
 -- record cannot be read any more; false if none can be stored; or nil and why the lane does not take it.
 local function enter_lane(keys, record)
   local job = job_of(record)
@@ -197,8 +197,9 @@ local function leave_lines(keys, left)
   end
 end
 
--- Moves the first jobs of a key's line to the lane, `most` of them: their ids there. What is to be removed from
--- the lines is noted in `left`, and passed over from then on. A key whose first job can go nowhere is left out.
+-- Moves the first jobs of a key's line to the lane, `most` of them. Returns their ids there. What is to be removed from
+-- the lines is noted in `left`, and passed over from then on. Nothing is moved for a key whose first job can go
+-- nowhere.
 local function feed_key(keys, key, most, left)
   local ids, prefix, seen = {}, line_prefix(key), left.taken[key] or 0
   while #ids < most and not left.stopped do
@@ -233,8 +234,8 @@ local function nothing_left()
   return {members = {}, taken = {}, bytes = 0}
 end
 
--- Moves jobs from the lines of keys to the lane, as long as their key is below the limit: how many, and what is
--- left. With no limit they get no hold, and `counts` is not used. At most `most` are moved.
+-- Moves jobs from the lines of keys to the lane, as long as their key is below the limit. Returns how many, and what
+-- `feed_key` has noted in `left`. With no limit they get no hold, and `counts` is not used. At most `most` are moved.
 local function feed(keys, names, counts, limit, most)
   local fed, held, changed = 0, {}, {}
   local left = nothing_left()

@@ -109,7 +109,7 @@ if lines_at ~= '' and (limit or shares or not disagree) then
   for i = 1, #page[2], 2 do names[#names + 1] = page[2][i] end
   local counts, more = counts_of(keys.busy, names), nil
   if shares then
-    -- Lines from before the group had shares have none yet.
+    -- Lines from before the group had shares have no share yet.
     for _, key in ipairs(names) do
       local share = tonumber(redis.call('ZSCORE', keys.shares, key) or '') or 0
       redis.call('ZADD', keys.shares, share_of(counts[key], share), key)
@@ -118,7 +118,7 @@ if lines_at ~= '' and (limit or shares or not disagree) then
     more, left = feed(keys, names, counts, limit, FED_MAX - fed)
     fed = fed + more
   end
-  -- There may be more. Any cursor is a valid one.
+  -- There may be more lines to move on, and the cursor 0 would say that all is done. Any other cursor is valid.
   if (fed >= FED_MAX or left.has_more) and lines_at == '0' then lines_at = '1' end
   if not limit and not shares and redis.call('ZCARD', keys.lines) == 0 then redis.call('DEL', keys.holds, keys.busy) end
 else

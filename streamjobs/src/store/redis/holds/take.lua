@@ -27,8 +27,9 @@ local prefix = source == 'lane' and 'l:' or 's:'
 local waiting = check_types(keys)
 local parking = new_parking()
 
--- What is known of a page of entries: for each where it is, its key, whether it has a hold and where it was
--- before its retry; the key that holds such a place; how many holds each key has, and whether it has a line.
+-- What is known of a page of entries: for each where it is, its key, whether it has a hold and where it was before its
+-- retry; for each such earlier place, the key of its hold; for each key, how many holds it has, and whether it has a
+-- line.
 local function known_of(entries)
   local known = {places = {}, keys = {}, before = {}, kept = {}, lined = {}, bytes = 0}
   local places, names, seen, befores = known.places, {}, {}, {}
@@ -56,7 +57,7 @@ local function decide(entries, known, admitted)
     local has = counted and counts[counted]
     local first = before and kept[before]
     if known.held[i] then
-      -- It was read before the group was lost.
+      -- The entry was read before the group was lost.
     elseif first then
       held[#held + 1], held[#held + 2] = known.places[i], first
       moved[#moved + 1], kept[before] = before, nil
@@ -77,7 +78,7 @@ local function decide(entries, known, admitted)
   store_counts(keys.busy, counts)
 end
 
--- What still fits. Where the limit counts all jobs, what it does not admit stays in the stream.
+-- How many entries still fit. Where the limit counts all jobs, what it does not admit stays in the stream.
 local function room()
   if source == 'lane' then return count end
   if scope == 'group' then
@@ -105,7 +106,7 @@ while #admitted < want and looked < LOOKED_MAX and bytes < BYTES_MAX do
 end
 store_parking(parking, keys, stream, group)
 if want <= 0 then
-  -- A group that is lost is said to be.
+  -- If the group is lost, this command is refused, which tells the caller.
   redis.call('XPENDING', key, group)
   left = 'full'
 elseif want < count and #admitted == want then

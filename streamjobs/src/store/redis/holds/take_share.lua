@@ -1,5 +1,5 @@
--- Reads entries so that keys have fair shares of the slots: the next job is one of the key that has the fewest in
--- flight, and of several such keys one of that which was served least recently.
+-- Reads entries so that keys have fair shares of the slots: the next job is of the key that has the fewest jobs in
+-- flight, and of several such keys, of the one that was served least recently.
 --
 -- KEYS: stream, lane, dead letters, holds, busy, lines, line records, turns, shares. ARGV: group, consumer, and
 -- how many slots are free.
@@ -7,16 +7,16 @@
 -- how many jobs were put into lines; and the entries to run: those of the stream, and those of the lane.
 --
 -- Before: the group exists on stream and lane.
--- After: each returned entry is pending for the consumer and has a hold. Others that were read are at the end of
--- their key's line and not pending. If a slot is left, no line is, or the answer is "more" or "full". Entries beyond
--- what is read are unchanged.
+-- After: each returned entry is pending for the consumer and has a hold. Other entries that were read are at the end of
+-- their key's line and not pending. If a slot stays free, no line is left, or the answer is "more" or "full". Entries
+-- beyond what is read are unchanged.
 -- May race with: takes and ends of all processes.
 --
--- The stream is read ahead of what can run, so that a key is found whose jobs are behind many of another. How far
--- is bounded for a call, and by what lines may have. A job of a line goes through the lane, as its entry
--- was acknowledged. A record is stored before its entry is acknowledged. A job with too many fields to
--- be carried cannot wait, and is taken at once; nothing is read behind as many of them as slots are free. An answer that is lost loses nothing: its entries are pending, with
--- their holds, and are recovered.
+-- The stream is read ahead of what can run, so that a key is found whose jobs are behind many jobs of another key. How
+-- far it is read is bounded for a call, and by how much lines may have. A job of a line goes through the lane, as its
+-- entry was acknowledged. A record is stored before its entry is acknowledged. A job with too many fields to be carried
+-- cannot wait, and is taken at once; after as many such jobs as slots are free, nothing more is read. An answer that is
+-- lost loses nothing: its entries are pending, with their holds, and are recovered.
 local stream, lane = KEYS[1], KEYS[2]
 local keys = {lane = lane, dead = KEYS[3], holds = KEYS[4], busy = KEYS[5], lines = KEYS[6], records = KEYS[7],
   turns = KEYS[8], shares = KEYS[9]}
@@ -28,7 +28,8 @@ local taken = {['s:'] = {}, ['l:'] = {}}
 -- What was read: for each entry its source, the entry, its place, its key, and whether it was taken.
 local read, read_bytes, wide = {}, 0, 0
 
--- Reads as many entries as asked for, in pages that follow the bytes of the first: whether none is left.
+-- Reads as many entries as asked for, in pages whose length depends on how many bytes the entries before had. Returns
+-- whether none is left to read.
 local function read_from(source, key, most)
   local page = FIRST_PAGE
   while most > 0 and read_bytes < BYTES_MAX and wide < free do
@@ -47,12 +48,12 @@ local function read_from(source, key, most)
   end
   return false
 end
--- Where lines are full, no more is read than can be taken instead.
+-- While lines are full, nothing is read from the stream, and from the lane only as many entries as slots are free.
 local is_full = lines_are_full(keys, waiting)
 local lane_is_read = read_from('l:', lane, free + (is_full and 0 or LANE_AHEAD))
 local stream_is_read = read_from('s:', stream, is_full and 0 or math.max(LOOKED_MAX - #read, free))
 
--- How many holds each key has, when it had its last turn, and whether it has a line. The jobs of those without one
+-- How many holds each key has, when it had its last turn, and whether it has a line. The jobs of keys without a line
 -- wait in `waits`.
 local counts, turn_of, lined, waits = {}, {}, {}, {}
 local function next_turn()
@@ -73,7 +74,7 @@ local function take(job)
   of[#of + 1] = job.entry
 end
 
--- What is known of the keys of what was read: their names, in the order of their turns.
+-- Learns what is known of the keys of what was read. Returns their names, in the order of their turns.
 local function know_keys()
   local names = {}
   for _, job in ipairs(read) do
@@ -116,8 +117,8 @@ local function sort_read()
   end
 end
 
--- Keys whose jobs wait in what was read, by how many holds they have: of those with as many, first the one whose
--- last turn was first.
+-- Keys whose jobs wait in what was read, by how many holds they have. Of keys with equally many, the one whose last
+-- turn was earliest comes first.
 local levels, lowest, highest = {}, 0, -1
 local function queue_up(key)
   local holds = counts[key]
@@ -152,8 +153,8 @@ local function first_line()
   return first[1], tonumber(first[2])
 end
 
--- Gives shares to some lines that have none: they are from before the group had shares, or another client has
--- deleted these.
+-- Gives shares to some lines that have none: they are from before the group had shares, or another client has deleted
+-- the shares.
 local function find_lines()
   if waiting == 0 or redis.call('ZCARD', keys.shares) > 0 then return end
   local page, names = redis.call('ZSCAN', keys.turns, '0', 'COUNT', 100)[2], {}
@@ -162,8 +163,8 @@ local function find_lines()
   for _, key in ipairs(names) do redis.call('ZADD', keys.shares, share_of(holds[key], 0), key) end
 end
 
--- Moves the next job of a key's line to the lane. A line that brings none has no share any more: it is empty, which
--- `feed_key` has noted, or its first job can go nowhere, and the next sweep has a look at it again.
+-- Moves the next job of a key's line to the lane. A line that gives no job has no share any more: it is empty, which
+-- `feed_key` has noted, or its first job can go nowhere, and the next sweep examines it again.
 local fed = 0
 local function take_from_line(key)
   if not counts[key] then counts[key] = counts_of(keys.busy, {key})[key] end
