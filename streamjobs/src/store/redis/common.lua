@@ -15,8 +15,8 @@ end
 -- The last time that can be scheduled to, in the year 9999.
 local LAST_TIME = '253402300799999'
 
--- A score as a time in milliseconds. Another client can have set an infinite one, which no reply carries:
--- it counts as the last time.
+-- A score as a time in milliseconds. Another client can have set an infinite score, which no reply can carry: it counts
+-- as the last time.
 local function time_of(score)
   return math.min(math.max(tonumber(score), 0), tonumber(LAST_TIME))
 end
@@ -56,8 +56,8 @@ local function micros_of(text)
 end
 
 -- For how many more milliseconds a group waits, by its field `limited`, which gives the beginning and the end of
--- the wait: a day at most, and 0 if the text is not of that form. If the clock was set back since, the wait
--- begins again now, so that it lasts as long as was asked for. Without the key of the hash, nothing is changed.
+-- the wait: a day at most, and 0 if the text is not of that form. If the clock was set back since, the wait begins
+-- again now, so that it lasts as long as was asked for. If `hash` is nil, nothing is changed.
 local function limited_for(hash, text, clock)
   local from, till = string.match(text or '', '^(%d+) (%d+)$')
   if not from or #from > 15 or #till > 15 then return 0 end
@@ -198,11 +198,12 @@ local function entry_words(trimming, kept, job)
   return words
 end
 
--- Two numbers of twenty digits with a dash between them, and an event id.
+-- How many bytes an entry id and an event id have at most. An entry id is two numbers of twenty digits with a dash
+-- between them.
 local ENTRY_ID_BYTES_MAX, EVENT_ID_BYTES_MAX = 41, 128
 
--- The event that stands for a digest: its entry, its event id, and for how many milliseconds it still stands; nil
--- if none does. A text of another form, or one that never expires, is not a lock: another client wrote it.
+-- The event that has the lock of a digest: its entry, its event id, and for how many more milliseconds it has the lock;
+-- nil if no event has it. A text of another form, or one that never expires, is not a lock: another client wrote it.
 local function holder_of(lock)
   local held = redis.call('GET', lock) or ''
   local entry, id = string.match(held, '^(%d+%-%d+) ([^%c]+)$')
@@ -331,10 +332,10 @@ local function ensure_group(key, group, from)
   return true
 end
 
--- Whether this attempt, which is a consumer and a delivery count, owns the entry: 1 if it does, 0
--- if another attempt does, -1 if no consumer holds the entry and none will get it, -2 if no consumer
--- holds it and the group's cursor is before it, so that it is delivered again. Where the stream was deleted or
--- evicted and the group created again, the cursor is before an entry that is gone: none will get it.
+-- Whether this attempt, which is a consumer and a delivery count, owns the entry: 1 if it does, 0 if another attempt
+-- does, -1 if the entry is not pending and no consumer will get it, -2 if it is not pending and the group's cursor is
+-- before it, so that it is delivered again. If the stream was deleted or evicted and the group created again, the
+-- cursor can be before an entry that is gone: no consumer will get that entry.
 local function held(key, group, me, id, count)
   local row = redis.call('XPENDING', key, group, id, id, 1)[1]
   if not row then
@@ -345,9 +346,10 @@ local function held(key, group, me, id, count)
   return 0
 end
 
--- Delivery counts of a consumer's entries by id, for those ids that ranges of the pending list show at less cost
--- than asking for each id. The ids are in ascending order. The caller has to ask for an id without a count. Other
--- entries of the consumer appear in a range too; a row of a range costs a third of asking for one entry.
+-- Delivery counts of a consumer's entries by id, for those ids that ranges of the pending list show at less cost than
+-- asking for each id. The ids are in ascending order. The caller has to ask separately for each id that has no count in
+-- the result. Other entries of the consumer appear in a range too; a row of a range costs a third of asking for one
+-- entry.
 local function own_counts(key, group, me, ids)
   local counts, at = {}, 1
   while at <= #ids do
@@ -414,7 +416,7 @@ local function released_for(owner)
   return string.sub(owner, 1, length) == RELEASED .. ':' and string.sub(owner, length + 1) or nil
 end
 
--- How long after its heartbeat a consumer counts as alive, in milliseconds: it may miss two.
+-- How long after its heartbeat a consumer counts as alive, in milliseconds: it may miss two heartbeats.
 local function valid_for(interval)
   interval = tonumber(interval or '') or 0
   return 3 * (interval > 0 and interval or 10000) + 1000

@@ -94,7 +94,7 @@ fn text<'p>(packed: &mut &'p [u8]) -> Option<&'p str> {
 
 /// How many bytes a length takes at most.
 const LENGTH_BYTES: usize = 5;
-/// Three lengths, an id of three characters and a count of one.
+/// The shortest entry: three lengths, an id of three characters and a count of one.
 const ENTRY_BYTES_MIN: usize = 8;
 
 #[cfg(test)]

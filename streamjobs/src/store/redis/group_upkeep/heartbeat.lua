@@ -13,14 +13,13 @@
 -- May race with: anything. It changes only the hash, and the group's own count of the entries that
 -- it has read.
 --
--- All entries that were added and are gone were before the first entry. Wherever the cursor is, removed
--- entries that are not counted as read were never delivered to the group. The count is then corrected, so
--- that each loss is reported once. This also corrects the lag, which older servers never do after such a
--- trim. Entries deleted one by one in front of the cursor are included. On a server that does not keep
--- the count in a failover, the count is known to be right only while the data set is the same as at the
--- last heartbeat; otherwise it is discarded, and the server estimates it anew. When the group reads on,
--- such an estimate hides every loss that was not reported by then, so a consumer sends a heartbeat before
--- it begins to read.
+-- All entries that were added and are gone were before the first entry. Wherever the cursor is, removed entries that
+-- are not counted as read were never delivered to the group. The count of read entries is then corrected, so that each
+-- loss is reported once. This also corrects the lag, which older servers never do after such a trim. Entries deleted
+-- one by one in front of the cursor are included. On a server that does not keep the count in a failover, the count is
+-- known to be right only while the data set is the same as at the last heartbeat; otherwise it is discarded, and the
+-- server estimates it anew. When the group reads on, such an estimate hides every loss that was not reported by then,
+-- so a consumer sends a heartbeat before it begins to read.
 local stream, hash = KEYS[1], KEYS[2]
 local name, consumer, about = ARGV[1], ARGV[2], ARGV[3]
 local summary = redis.call('XPENDING', stream, name)

@@ -1,4 +1,4 @@
-//! What keeps a group running.
+//! How a group is kept running.
 
 use std::time::Duration;
 

@@ -20,8 +20,8 @@
 local stream, lane, hash = KEYS[1], KEYS[2], KEYS[3]
 local group, start, told, partitions = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
--- Where the group begins, and how many entries are before that position, if it can be known. From
--- that number the server counts the lag, and the heartbeat the entries that were trimmed unread.
+-- Where the group begins, and how many entries are before that position, if it can be known. With that number, the
+-- server counts the lag, and the heartbeat counts the entries that were trimmed unread.
 local function beginning()
   local reply = redis.pcall('XINFO', 'STREAM', stream)
   local info = reply.err and {['last-generated-id'] = '0-0', ['entries-added'] = 0, length = 0}

@@ -4,11 +4,12 @@
 -- most.
 -- Returns: how many were removed.
 --
--- Before: consumers may belong to any client, also to software that sends no heartbeats.
+-- Before: consumers may belong to any client, even to software that sends no heartbeats.
 -- After: those whose last heartbeat is older than the timeout and that have nothing pending on
 -- either stream are gone, with their heartbeats. A consumer without a heartbeat has been given one:
 -- it is removed only after a whole timeout. Old heartbeats of consumers that are on neither stream
--- are gone, and event types that were neither declared nor met without a handler for three days.
+-- are gone, and so are event types that were neither declared nor met without a handler for three
+-- days.
 -- May race with: claims, which only take entries away from consumers, and with the consumer itself:
 -- its next read creates it again, and nothing is lost.
 local hash, group = KEYS[3], ARGV[1]

@@ -8,9 +8,9 @@
 --
 -- Before: heartbeats keep in `type:<event type>` until when a live process declares the type, and in
 -- `type:*` until when one may have any type.
--- After: the type has a field `unhandled:<event type>` with the times when it was met first and last.
--- A hash that has many fields gets no more, and a long type name gets none: then the time counts from
--- the job's own first delivery.
+-- After: the type has a field `unhandled:<event type>` with the times when it was met first and last. A hash that has
+-- many fields gets no more, and a long type name gets none. In these cases the time counts from the job's own first
+-- delivery.
 -- May race with: heartbeats and other processes that meet the type. A repeat changes nothing but the
 -- time when it was met last.
 --

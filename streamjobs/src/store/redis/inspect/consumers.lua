@@ -20,7 +20,7 @@ for i = 1, 2 do
       if inactive and inactive < 0 then inactive = nil end
       local row = rows[name]
       if released_for(name) then
-        -- This owner is no consumer.
+        -- The owner of released entries is no consumer.
       elseif row then
         row[2] = row[2] + fields['pending']
         row[3] = math.min(row[3], fields['idle'])

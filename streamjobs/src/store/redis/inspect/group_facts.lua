@@ -24,8 +24,8 @@
 -- is: if all entries may be after it, if there is no usable lag, if the stream is empty, and if the cursor is
 -- beyond the clock. The first id after the cursor cannot be read without its payload.
 --
--- The entries read are nil if they are not known to be right: if the server does not keep the count when a replica
--- takes over, and the data set is not the one of the last heartbeat. Without a heartbeat, as in groups of other
+-- The number of entries read is nil if it is not known to be right: if the server does not keep the count when a
+-- replica takes over, and the data set is not the one of the last heartbeat. Without a heartbeat, as in groups of other
 -- software, the server's count is taken as it is.
 --
 -- New dead letters and retries are read with their payloads: up to 64 kB of letters, and as much of the five jobs

@@ -8,7 +8,7 @@
 -- May race with: anything; it changes nothing. Everything is read in one step, because a job that
 -- moves between records and lane could otherwise be missed in both.
 --
--- A job that was tried before, or waits in a line, has the id as which it was published in its fields. The records
+-- A job that was tried before, or waits in a line, has in its fields the id under which it was published. The records
 -- of lines whose name begins with '#' are numbers.
 local stream, lane = KEYS[1], KEYS[2]
 local name, most, bytes_most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])

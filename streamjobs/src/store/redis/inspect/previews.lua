@@ -33,7 +33,7 @@ local function room(name)
   return value_most, true
 end
 
--- The same for each name once: entries of a stream have the same few.
+-- The result of `room` for each name: the entries of a stream have the same few names.
 local rooms = {}
 local function room_of(name)
   local known = rooms[name]

@@ -297,7 +297,7 @@ pub(super) fn chunk_length<'e>(entries: impl Iterator<Item = &'e NewEntry>) -> u
     entries.take(CHUNK_ENTRIES_MAX).take_while(fits).count().max(1)
 }
 
-/// Small enough that the server works on one chunk while the next is written.
+/// The most entries of one chunk: few enough that the server works on one chunk while the next is written.
 const CHUNK_ENTRIES_MAX: usize = 256;
 const CHUNK_BYTES_MAX: usize = 1024 * 1024;
 /// How many chunks may be outstanding.

@@ -16,10 +16,10 @@
 -- a `tat` that was cut back.
 -- May race with: other processes, which get other starts. If the answer is lost, its starts are lost.
 --
--- If `tat` is further ahead than a grant under this rate could have moved it, it comes from a lower rate, or
--- from before the clock was set back: then it is cut back, so that it costs at most one interval. The first
--- write is a no-op removal, which a server out of memory accepts, and after it the other writes: jobs free
--- memory, so they continue at their rate. The arithmetic is that of `model/rate/pace.rs`.
+-- If `tat` is further ahead than a grant under this rate could have moved it, it comes from a lower rate, or from
+-- before the clock was set back. In that case it is cut back, so that it costs at most one interval. The first write is
+-- a no-op removal, which a server out of memory accepts, and after it the other writes: jobs free memory, so they
+-- continue at their rate. The arithmetic is that of `model/rate/pace.rs`.
 local HORIZON, DECLARED = 500000, 60000000
 local state, hash = KEYS[1], KEYS[2]
 local wanted, mine, joined = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])

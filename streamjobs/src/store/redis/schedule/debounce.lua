@@ -1,4 +1,4 @@
--- Schedules an event in the place of a waiting one of the same name.
+-- Schedules an event in place of a waiting event of the same name.
 --
 -- KEYS: waiting events, their records. ARGV: name; event id; delay and longest wait in milliseconds; 1 to keep the
 -- due time of an event that waits, or else 0; then the names and values of the event's fields.

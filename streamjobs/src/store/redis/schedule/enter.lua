@@ -51,8 +51,8 @@ local function restore_members()
   return restored, 0, lost
 end
 
--- Appends an event. Returns how many milliseconds after its due time, and how many words it has. Returns nil if its
--- record cannot be read or the append is refused; in the second case also the refusal. The server checks the words
+-- Appends an event. Returns how many milliseconds after its due time that is, and how many words it has. Returns nil if
+-- its record cannot be read or the append is refused; in the second case also the refusal. The server checks the words
 -- itself, which costs less than checking them here.
 local function append(record)
   local readable, job = pcall(cmsgpack.unpack, record or '')

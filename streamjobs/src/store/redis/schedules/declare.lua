@@ -13,8 +13,8 @@
 -- May race with: other declarations, of which the last one wins; firings, which name the definition from which
 -- they were computed. A repetition finds the same definition and changes nothing else.
 --
--- A next time that was ahead when it was computed and is not any more, is stale: the definition before may have
--- fired it meanwhile.
+-- A next time that was ahead when it was computed, and is so no longer, is stale, because the previous definition may
+-- have fired it meanwhile.
 --
 -- The definition is stored before the place in the set. There is no harmless first write: a server out of memory
 -- refuses the first one, and so the declaration.

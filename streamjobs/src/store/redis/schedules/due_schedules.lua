@@ -2,10 +2,9 @@
 --
 -- KEYS: stream, schedules, their definitions. ARGV: how many of the due ones to leave out, and how many to
 -- return at most.
--- Returns: the clock, the number that changes with each definition, schedules that have a next time, 1 if
--- there are schedules or else 0, 1 if more may be due or else 0, when the next schedule that is not due yet will be (-1
--- for none), then for each due schedule its name, its score as the server prints it, and the score in whole
--- milliseconds.
+-- Returns: the clock, the number that changes with each definition, schedules that have a next time, 1 if there are
+-- schedules or else 0, 1 if more may be due or else 0, when the first schedule that is not due yet becomes due (-1 for
+-- none), then for each due schedule its name, its score as the server prints it, and the score in whole milliseconds.
 --
 -- May race with: anything; it changes nothing.
 local schedules, specs = KEYS[2], KEYS[3]

@@ -22,7 +22,7 @@ local stream, schedules, specs, log = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local trimming, kept, lines, by = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local clock, at, next_key = now(), 5, 5
 local DAY = 24 * 60 * 60 * 1000
--- How much is read of lanes, retries and lines for one group; one call reads five times as much.
+-- How much is read of lanes, retries and lines for one group. One call reads at most five times as much for all groups.
 local GROUP_JOBS, GROUP_BYTES = 2000, 2 * 1024 * 1024
 local jobs_left, bytes_left = 5 * GROUP_JOBS, 5 * GROUP_BYTES
 -- By lane: from which entries the jobs of a group come, and whether all jobs were read.
@@ -85,7 +85,7 @@ local function read_lane(lane, origins, left)
   end
 end
 
--- The same for records of retries or of lines.
+-- Reads the jobs of records of retries or of lines. Returns true if all were read.
 local function read_records(records, origins, left)
   local cursor = '0'
   while left.jobs > 0 and left.bytes > 0 do

@@ -16,7 +16,8 @@ local spec = spec_of(redis.call('HGET', specs, name))
 if not spec or spec.digest ~= ARGV[2] then return {'other', '0'} end
 local record = record_of(specs, name)
 if not record.paused then return {'same'} end
--- It was ahead when it was computed: a time that has passed by then may have been published before the pause.
+-- The next time was ahead when it was computed, and has passed since: its occurrence may have been published before the
+-- pause.
 if from < next_time and next_time <= clock then return {'stale', whole(clock)} end
 redis.call('ZADD', schedules, ARGV[3], name)
 record.paused = nil
