@@ -86,8 +86,8 @@ impl AttemptEnd {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PastAttempt {
-    /// The number of the attempt, as in [`Job::attempt`](crate::Job::attempt). A redrive starts the count again, and
-    /// a snoozed attempt has the same number as the one after it.
+    /// The number of the attempt, as in [`Job::attempt`](crate::Job::attempt). A redrive starts the count again, and a
+    /// snoozed attempt has the same number as the attempt after it.
     pub attempt: u32,
     /// How it ended.
     pub end: AttemptEnd,
@@ -299,7 +299,7 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 
 /// The field of a job with its past attempts.
 pub(crate) const HISTORY: &str = "sj-history";
-/// The attempts that a job carries.
+/// How many attempts a job carries at most.
 const ATTEMPTS_MAX: usize = 10;
 const ERROR_BYTES_MAX: usize = 500;
 const PROCESS_BYTES_MAX: usize = 128;

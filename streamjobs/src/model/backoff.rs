@@ -41,7 +41,7 @@ impl Backoff {
     }
 }
 
-/// The form of the attribute: `1s..600s`, or a fixed delay.
+/// The form in which the attribute writes it: `1s..600s`, or a fixed delay.
 impl fmt::Display for Backoff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.jitter {

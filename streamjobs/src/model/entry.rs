@@ -271,7 +271,7 @@ impl Entry {
         Self { id, fields, bytes, partition: None }
     }
 
-    /// The same, read from one of several partitions.
+    /// This entry, as read from one of several partitions.
     pub(crate) fn in_partition(self, partition: Option<u16>) -> Self {
         Self { partition, ..self }
     }

@@ -311,7 +311,7 @@ pub enum DeadLetterError {
         /// The numbers of the partitions.
         partitions: Vec<u16>,
     },
-    /// The address names a partition that the stream does not have, as far as this client was told.
+    /// The address names a partition that the stream does not have, as far as this client knows.
     #[error("stream {stream} has no partition {partition}")]
     NoPartition {
         /// The stream.

@@ -37,7 +37,7 @@ pub enum FailPoint {
 }
 
 impl FailPoint {
-    /// All of them, in the order of a job's life.
+    /// All points, in the order of a job's life.
     pub const ALL: [Self; 14] = [
         Self::ReadAfterReply,
         Self::SpawnBefore,

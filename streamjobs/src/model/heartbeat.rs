@@ -178,7 +178,8 @@ fn milliseconds(duration: Duration) -> u64 {
 
 /// The interval that is assumed for a consumer that does not write its own.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
-/// Allowance for jitter and a slow answer.
+/// Added to three intervals, after which a consumer without another heartbeat counts as dead: an allowance for jitter
+/// and a slow answer.
 const MARGIN: Duration = Duration::from_secs(1);
 /// A heartbeat lists at most this many event types.
 const TYPES_MAX: usize = 200;

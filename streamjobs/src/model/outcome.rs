@@ -30,7 +30,7 @@ pub struct JobError {
     retry: Retry,
     /// Whether an operator has to repair something before the job can run.
     blocked: bool,
-    /// Whether all jobs of the group have to wait as long as this one.
+    /// Whether all jobs of the group have to wait as long as this job.
     limited: bool,
     cause: BoxError,
 }
@@ -166,7 +166,7 @@ impl JobError {
         self.blocked
     }
 
-    /// Whether all jobs of the group wait as long as this one: see [`limited`](Self::limited).
+    /// Whether all jobs of the group wait as long as this job: see [`limited`](Self::limited).
     #[must_use]
     pub fn is_limited(&self) -> bool {
         self.limited
@@ -325,7 +325,7 @@ impl Outcome {
         }
     }
 
-    /// How long no job of the group may start, because of the other side's limit.
+    /// For how long no job of the group may start, because of the other side's limit.
     pub(crate) fn limits(&self) -> Option<Duration> {
         match self {
             Self::Failed(error) if error.is_limited() => match error.asks_for() {

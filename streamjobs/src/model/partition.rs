@@ -107,7 +107,7 @@ fn tags_of(slots: &[u16]) -> HashMap<u16, u32> {
     tags
 }
 
-/// More partitions than the largest cluster has nodes, and few enough to list.
+/// The most partitions of a stream: more than the largest cluster has nodes, and few enough to list.
 pub(crate) const COUNT_MAX: u16 = 4096;
 
 #[cfg(test)]

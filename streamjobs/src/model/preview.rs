@@ -175,7 +175,7 @@ impl DeadLetterSummary {
 }
 
 impl DeadLetter {
-    /// The same without the payload, as lists show it.
+    /// The dead letter without its payload, as lists show it.
     #[must_use]
     pub fn summary(&self) -> DeadLetterSummary {
         let given = self.fields.iter().filter(|(name, _)| name != HISTORY.as_bytes());

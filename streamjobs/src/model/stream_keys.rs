@@ -40,7 +40,7 @@ impl StreamName {
         self.helper_key("line-records", group)
     }
 
-    /// The key of the sorted set with the keys that have a line, by its length.
+    /// The key of the sorted set with the keys that have a line, by the length of the line.
     #[must_use]
     pub fn turns_key(&self, group: &GroupName) -> String {
         self.helper_key("turns", group)

@@ -12,7 +12,7 @@ use crate::model::entry::Entry;
 use crate::model::event::{EncodeError, Event, UniqueFields, put_part};
 use crate::model::name::{EventId, GroupName, NameError};
 
-/// For how long after a publication others that count as the same are refused, for
+/// How long other publications that count as the same are refused after a publication, for
 /// [`Client::publish_unique`](crate::Client::publish_unique).
 ///
 /// Two publications to a stream count as the same if they have the same event type, the same key (as
@@ -106,7 +106,7 @@ impl Unique {
     /// letter. A retry does not end it.
     ///
     /// When `at_most` has passed since the publication, the job counts as ended, whatever has happened: a job can end
-    /// without its fields being known, and the group may not exist. From a millisecond to a hundred years. If it is
+    /// without its fields being known, and the group might not exist. From a millisecond to a hundred years. If it is
     /// too short, a second event is published while the first one still runs; if it is too long, a lock that is left
     /// over refuses for that long.
     pub fn until_done(group: impl Into<String>, at_most: Duration) -> Self {
@@ -274,7 +274,7 @@ pub(super) fn time(name: &'static str, time: Duration) -> Result<Duration, Uniqu
 /// The field of an entry that names its lock: digest and group.
 pub(crate) const LOCK: &str = "sj-unique";
 const LETTER_EVENT: &str = "sj-dead-event";
-/// Keeps this digest different from any other digest of the same parts.
+/// Hashed in front of the parts, which keeps this digest different from any other digest of the same parts.
 const DOMAIN: &[u8] = b"streamjobs unique 1\0";
 const DIGEST_LENGTH: usize = 64;
 const TIME_MIN: Duration = Duration::from_millis(1);

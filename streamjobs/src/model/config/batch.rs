@@ -10,7 +10,7 @@ use super::QueueConfig;
 pub struct BatchOptions {
     /// The most jobs in a run.
     pub size: NonZeroU32,
-    /// How long the first job of a run waits for others.
+    /// How long the first job of a run waits for other jobs.
     pub wait: Duration,
 }
 

@@ -52,7 +52,7 @@ impl Rate {
     /// How many jobs may start at once after a quiet time: 1 by default, at most a million.
     ///
     /// Within a window of any length, the burst comes on top of the rate. With a large burst, the other side can see
-    /// more than the rate for a moment. A small one costs throughput when starts are late: with 500 in a second, a
+    /// more than the rate for a moment. A small burst costs throughput when starts are late: with 500 in a second, a
     /// burst of 50 makes up for a tenth of a second.
     pub const fn burst(mut self, burst: NonZeroU32) -> Self {
         self.burst = burst;

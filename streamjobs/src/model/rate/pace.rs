@@ -4,7 +4,7 @@
 //! which the granted starts have used the rate. It moves forward by the interval `T` for each start. With a burst of
 //! `B`, a start may be granted when the TAT is at most `T × (B − 1)` ahead of its time.
 //!
-//! A start may be late: the answer travels, the entry is read, the task begins. So a part of the burst is held in
+//! A start may be late: the answer travels, the entry is read, the task begins. So a part of the burst is kept in
 //! reserve as the *slack* `D`, half of `T × (B − 1)` and at most a quarter of a second: start `i` is granted for
 //! `TAT + i × T − T × (B − 1) + D` at the earliest, and is valid until `D` later. Then any two starts `i` and `j`,
 //! however late each is within its slack, are apart by at least `(j − i) × T − T × (B − 1)`. That is why in any window

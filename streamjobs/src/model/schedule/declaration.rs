@@ -17,7 +17,7 @@ pub enum DeclaredTiming {
         /// The name of the time zone; UTC without one.
         zone: Option<&'static str>,
     },
-    /// At an interval on the grid of the epoch.
+    /// At the multiples of an interval since 1970, with an offset.
     Every {
         /// The time between two occurrences.
         period: Duration,

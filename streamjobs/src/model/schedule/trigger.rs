@@ -9,7 +9,7 @@ use streamjobs_cron::{Cron, Every, NextError, Zone};
 pub(crate) enum Trigger {
     /// An expression on the clock of a zone.
     Cron { cron: Box<Cron>, zone: Zone },
-    /// An interval on the grid of the epoch.
+    /// The multiples of an interval since 1970, with an offset.
     Every(Every),
 }
 

@@ -35,7 +35,7 @@ impl DurationCounts {
         value
     }
 
-    /// Adds the counts of another one.
+    /// Adds other counts to these.
     pub fn add(&mut self, other: &Self) {
         for (bucket, count) in &other.0 {
             self.put(*bucket, *count);

@@ -45,7 +45,7 @@ impl TrendRange {
         self.span().as_secs() / self.step().as_secs()
     }
 
-    /// The number of the step in which a time is, in milliseconds since 1970.
+    /// The number of the step that contains this time, in milliseconds since 1970.
     pub(crate) fn number(self, milliseconds: u64) -> u64 {
         milliseconds / (self.step().as_secs() * 1_000)
     }
@@ -183,7 +183,7 @@ pub struct Trend {
     pub range: TrendRange,
     /// The server's clock when it was read.
     pub now: SystemTime,
-    /// The steps in which any process noted something, oldest first. The last step may not be over yet.
+    /// The steps in which any process noted something, oldest first. The last step might not be over yet.
     pub points: Vec<TrendPoint>,
 }
 

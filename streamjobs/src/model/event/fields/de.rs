@@ -31,7 +31,8 @@ impl<'a> FieldsDeserializer<'a> {
     }
 }
 
-/// Parts that a payload and a field read alike: an option is present, and a unit needs no value.
+/// What is read alike as a whole payload and as a field: an option is present, and a unit needs no
+/// value.
 macro_rules! wrappers_and_units {
     () => {
         fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldsError> {
