@@ -37,8 +37,8 @@ pub enum Cut {
 pub struct Trim {
     /// Which entries may be removed.
     pub cut: Cut,
-    /// Whether to trim to exactly this entry. Otherwise whole nodes of about a hundred entries are
-    /// removed, which is much cheaper.
+    /// Whether to trim exactly. Otherwise only whole nodes of about a hundred entries are removed, which is much
+    /// cheaper.
     pub exact: bool,
     /// What happens to entries that a group has not finished.
     pub unfinished: Unfinished,
@@ -72,9 +72,9 @@ pub enum Selected<'a> {
 /// Where to move pending entries. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug)]
 pub enum Destination<'a> {
-    /// To this consumer; they keep their idle time.
+    /// To this consumer; their idle times begin anew.
     Consumer(&'a ConsumerName),
-    /// They are released: the next claim takes them.
+    /// Nowhere: they are released, and the next claim takes them.
     Released,
 }
 
@@ -146,8 +146,8 @@ pub trait Admin: Send + Sync {
     /// MiB.
     async fn check_trim(&self, stream: &StreamName, trim: Trim) -> Result<Trimmed>;
 
-    /// Moves pending entries. They keep their delivery counts, and none is lost. Processes of this crate
-    /// then look for work at once.
+    /// Moves pending entries. They keep their delivery counts, and none is lost. Afterwards, processes of this crate
+    /// check for idle entries at once.
     async fn move_pending(
         &self,
         queue: &Queue,

@@ -235,9 +235,9 @@ pub trait Consume: Send + Sync {
         answers.into_iter().next().unwrap_or(lacking)
     }
 
-    /// Whether any entry has been idle for at least the lease of its owner: `lease`, unless the owner's
-    /// heartbeat gives another one. Changes no entry. If a scan by any process found none, for this lease
-    /// or a shorter one, its result is reused for the time `valid`.
+    /// Whether any entry has been idle for at least the lease of its owner: `lease`, unless the owner's heartbeat gives
+    /// another lease. Changes no entry. If a scan by any process found none, for this lease or a shorter one, its
+    /// result is reused for the time `valid`.
     async fn has_idle(
         &self,
         queue: &Queue,

@@ -12,8 +12,7 @@ use crate::model::name::{ConsumerName, GroupName};
 /// A process that takes dead letters to store them elsewhere.
 ///
 /// Takers of the same group share the letters: one of them takes each letter. If that taker does not
-/// [settle](crate::api::dead_letter::DeadLetters::settle) it within the lease, another one takes it
-/// again.
+/// [settle](crate::api::dead_letter::DeadLetters::settle) it within the lease, another taker takes it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taker {
     group: Option<GroupName>,

@@ -116,7 +116,7 @@ pub struct LineFacts {
 pub struct HeldPlace {
     /// Where the job is, or was before it failed.
     pub inlet: Inlet,
-    /// Its entry there.
+    /// The id of its entry in that inlet.
     pub entry: EntryId,
     /// The event id; `None` if the entry has none, or is gone.
     pub event_id: Option<String>,
@@ -152,7 +152,7 @@ pub trait Holds: Send + Sync {
         places: &[(Inlet, EntryId)],
     ) -> Result<Finished>;
 
-    /// Ends holds whose job is gone, page by page, and moves lines on that nothing else moves on.
+    /// Ends holds whose job is gone, page by page, and moves on those lines that nothing else moves on.
     async fn sweep_holds(&self, queue: &Queue, sweep: HoldSweep) -> Result<SweptHolds>;
 
     /// Returns who has the place for which the longest line waits. Examines about `places` places of the

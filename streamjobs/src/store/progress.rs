@@ -48,7 +48,7 @@ pub(crate) fn field(inlet: Inlet, id: EntryId) -> String {
     format!("{}:{id}", inlet.as_str())
 }
 
-/// What the attempt that owns an entry wrote, by the server's clock in milliseconds.
+/// What the attempt that owns an entry wrote; `now` is the server's clock in milliseconds.
 pub(crate) fn of_attempt(stored: &str, now: u64, row: &PendingEntry) -> Option<Progress> {
     let (head, line) = stored.split_once('\n')?;
     let (at, attempt) = head.split_once(' ')?;

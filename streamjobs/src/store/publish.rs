@@ -26,7 +26,7 @@ pub trait Appender: Send {
     async fn finish(self: Box<Self>) -> Vec<Appended>;
 }
 
-/// Appends to streams, and applies the retention that is applied at each append.
+/// Appends to streams, and trims them if their retention is one that trims at each append.
 #[async_trait]
 pub trait Publish: Send + Sync {
     /// Returns how many partitions a stream has. The stream gets as many as `wanted`, but never fewer

@@ -80,9 +80,8 @@ pub trait Rates: Send + Sync {
     /// nothing was granted after them.
     async fn return_starts(&self, queue: &Queue, starts: Starts, count: u32) -> Result<bool>;
 
-    /// Starts no job of the group for this long, at most a day, or longer if the group waits longer already.
-    /// Returns how long it waits now. Every process learns this with its next promotion, and with its next
-    /// reservation.
+    /// Lets no job of the group start for this long, at most a day, or for longer if the group already waits longer.
+    /// Returns how long it waits now. Every process learns this with its next promotion, and with its next reservation.
     async fn limit_group(&self, queue: &Queue, delay: Duration) -> Result<Duration>;
 
     /// Sets the rate of a group for every process; with `None`, the rate of the code is in force again. Ends
@@ -91,5 +90,5 @@ pub trait Rates: Send + Sync {
 }
 
 #[cfg(any(test, feature = "testing"))]
-/// For how long the rate of a process stays in force after it last asked; two intervals are added.
+/// For how long, plus two intervals, the rate of a process stays in force after it last asked.
 pub(crate) const DECLARED_MICROS: u64 = 60_000_000;

@@ -38,10 +38,10 @@ pub enum Scheduling {
     Waits {
         /// When it is due, by the server's clock in milliseconds.
         due: u64,
-        /// Whether it waited before; then nothing was changed.
+        /// Whether it waited before; in that case nothing was changed.
         repeated: bool,
         /// How long until it is due, if perhaps no process checks for it before then: it is due within half a second,
-        /// and events have been scheduled to the stream only for so short a time that processes may not know of them.
+        /// and events have been scheduled to the stream only for so short a time that processes might not know of them.
         unwatched: Option<Duration>,
     },
     /// It was due, and is now in the stream.
@@ -68,7 +68,7 @@ pub struct Debounced {
     pub due: u64,
     /// The event that was replaced.
     pub replaced: Option<EventId>,
-    /// Whether this event waited before; then nothing was changed.
+    /// Whether this event waited before; in that case nothing was changed.
     pub repeated: bool,
 }
 
@@ -219,7 +219,7 @@ pub trait Schedule: Send + Sync {
     async fn scheduled_count(&self, stream: &StreamName) -> Result<u64>;
 }
 
-/// For this long after the first event was ever scheduled to a stream, processes may not know that they have to look
+/// For this long after the first event was ever scheduled to a stream, processes might not know that they have to check
 /// for events. They learn it within three seconds.
 pub(crate) const LEARNING: Duration = Duration::from_secs(5);
 /// A delay below this is shorter than the time between two checks for scheduled events.

@@ -256,5 +256,5 @@ impl MemoryState {
     }
 }
 
-/// Rows of the pending list that one claim scans.
+/// How many rows of the pending list one claim scans.
 const ROWS_MAX: usize = 1_000;

@@ -330,8 +330,8 @@ pub(super) fn parked_job(entry: &Entry, inlet: Inlet) -> Fields {
 }
 
 /// Since when a job that goes into a line waits. `None` for a job that began before, and for a job without an event id:
-/// its id is derived from all fields, so that none may be added. Such a job came from the stream, so its origin says
-/// since when it waits.
+/// its id is derived from all fields, so that no field may be added. Such a job came from the stream, so its origin
+/// says since when it waits.
 fn line_since(entry: &Entry, is_in_lane: bool) -> Option<u64> {
     entry.text("sj-id").filter(|id| !id.is_empty())?;
     match entry.text(SINCE).filter(|_| is_in_lane) {

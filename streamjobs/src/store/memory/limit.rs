@@ -50,7 +50,7 @@ impl Turns {
         self.of_keys.get(key).copied().unwrap_or(0)
     }
 
-    /// Moves a key's turn behind those of all others.
+    /// Moves a key's turn behind the turns of all other keys.
     pub(super) fn take(&mut self, key: &str) {
         self.last += 1;
         self.of_keys.insert(key.to_owned(), self.last);

@@ -180,7 +180,7 @@ impl MemoryState {
         EPOCH.saturating_add(elapsed).saturating_add_signed(self.skew)
     }
 
-    /// The same in microseconds.
+    /// The server's clock in microseconds.
     pub(super) fn now_micros(&self) -> u64 {
         let elapsed = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let skew = self.skew.saturating_mul(1_000);

@@ -93,7 +93,7 @@ impl Stream {
         next.is_some_and(|from| self.entries.range(from..).next().is_some())
     }
 
-    /// The ids of the entries after one.
+    /// The ids of the entries after this id.
     pub(super) fn after(&self, id: EntryId) -> impl Iterator<Item = EntryId> + '_ {
         let from = id.next().unwrap_or(EntryId::MAX);
         self.entries.range(from..).map(|(id, _)| *id)
