@@ -2,7 +2,7 @@
 
 use redis::{Arg, Pipeline};
 
-/// The commands with `ASKING` in front of each, and a mark for each command that was added. `ASKING`
+/// The commands with `ASKING` in front of each, and for each command of the result, whether it was added. One `ASKING`
 /// applies to one command, or to a whole transaction.
 pub(crate) fn asking(pipeline: &Pipeline) -> (Pipeline, Vec<bool>) {
     let (mut asking, mut is_added) = (Pipeline::with_capacity(2 * pipeline.len()), Vec::new());

@@ -1,9 +1,8 @@
 //! Batches: calls of one script, for many queues of one server, sent in one request.
 //!
-//! A call that a process makes for each of its queues now and then costs one request for all of them, if
-//! the calls come at the same time. The keys are then not declared, because keys in several slots of a
-//! cluster cannot be. So every refusal counts as no answer: the caller makes its call by itself, with
-//! declared keys.
+//! A call that a process makes for each of its queues now and then costs one request for all of them, if the calls come
+//! at the same time. The keys are then not declared, because keys in several slots of a cluster cannot be declared
+//! together. So every refusal counts as no answer: the caller makes its call by itself, with declared keys.
 
 use std::collections::HashMap;
 use std::fmt;

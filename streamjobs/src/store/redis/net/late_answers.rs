@@ -12,9 +12,9 @@ use super::wire_state::Shared;
 /// Checks every now and then while answers are expected over a connection. One timer for all of them costs less
 /// than one for each request.
 ///
-/// This is not the connection's own task, which may not get to run: a job that blocks its thread can be in its
-/// way, or the executor on which the connection was opened is not driven any more. Callers are then told in time
-/// all the same, and open another connection.
+/// This is not the connection's own task, which might not get to run: a job that blocks its thread can be in its way,
+/// or the executor on which the connection was opened is not driven any more. Callers are then told in time all the
+/// same, and open another connection.
 pub(super) struct LateAnswers {
     shared: Weak<Shared>,
     executor: Id,
@@ -49,5 +49,5 @@ impl Drop for LateAnswers {
     }
 }
 
-/// How often it checks: a request fails at most this much later than its deadline.
+/// How often answers are checked: a request fails at most this much later than its deadline.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);

@@ -43,8 +43,8 @@ impl Route {
         }
     }
 
-    /// Sends commands that may be repeated, in one go. Refusals by the server are among the answers,
-    /// unless the slot has moved: then all commands are sent again.
+    /// Sends commands that may be repeated, in one go. Refusals by the server are among the answers, unless the slot
+    /// has moved. In that case all commands are sent again.
     pub(crate) async fn repeatable(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         match self {
             Self::One(node) => node.link.pipeline(pipeline).await,

@@ -266,7 +266,7 @@ fn entry<'b>(walk: &mut Walk<'b>, ids: &mut IdReader<'b>, copier: &mut Copier<'b
     Ok(())
 }
 
-/// Statuses and errors are shorter than this.
+/// The longest line that is accepted: statuses and errors are shorter.
 const LINE_MAX: usize = 16 * 1024;
 /// The most digits of a length: enough for every length that a server accepts, and too few to overflow.
 const DIGITS_MAX: usize = 12;

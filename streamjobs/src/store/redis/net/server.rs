@@ -19,7 +19,7 @@ pub(crate) struct Server {
     pub(crate) is_node: bool,
 }
 
-/// The time until another server takes the place of the named one.
+/// The time until another server takes the place of the named server.
 ///
 /// A connection has to be given up when the tenure is over. Nothing on the connection shows it:
 /// after a failover by hand, the former primary accepts writes for ten more seconds, all of which

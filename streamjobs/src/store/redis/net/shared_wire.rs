@@ -1,9 +1,8 @@
 //! A connection that many callers share: requests that they send at the same time go in one write.
 //!
 //! Callers append their requests to one buffer. The connection's own task writes the buffer, after it has let
-//! tasks run that are about to add more, and cuts what arrives into the answers of each request. If answers
-//! take too long, another task on the callers' own executor tells them, because the connection's task may not
-//! get to run.
+//! tasks run that are about to add more, and cuts what arrives into the answers of each request. If answers take too
+//! long, another task on the callers' own executor tells them, because the connection's task might not get to run.
 
 use std::future::poll_fn;
 use std::io;
@@ -53,9 +52,9 @@ impl SharedWire {
         Self { shared }
     }
 
-    /// Sends a request that gets this many answers, after those that were sent before, and keeps this room
-    /// until the answers have arrived. The caller is told if they take longer than allowed. `None` if the
-    /// connection cannot be used any more: then nothing is sent.
+    /// Sends a request that gets this many answers, after those that were sent before, and keeps this room until the
+    /// answers have arrived. The caller is told if they take longer than allowed. `None` if the connection cannot be
+    /// used any more; in that case nothing is sent.
     pub(super) fn send(
         &self,
         answers: usize,
@@ -76,7 +75,7 @@ impl SharedWire {
         let is_first = state.unsent.is_empty();
         write(&mut state.outgoing);
         state.unsent.push(caller);
-        // A check on another executor does not help this caller: that executor may not get to run.
+        // A check on another executor does not help this caller: that executor might not get to run.
         let unwatched = state.unwatched();
         drop(state);
         if is_first {
@@ -177,7 +176,7 @@ impl Exchange {
         if !self.has_yielded {
             drop(state);
             self.has_yielded = true;
-            // This wakes the task after the others.
+            // This wakes the task after the other tasks.
             context.waker().wake_by_ref();
             return false;
         }

@@ -19,8 +19,8 @@ pub(crate) struct Wakers {
 #[derive(Default)]
 pub(crate) struct Waker {
     pub(crate) woken: Notify,
-    /// The reader's own connection: the link to its server, over which a wait on it can be ended, and
-    /// its id there.
+    /// The reader's own connection: the link to its server, over which a wait on the connection can be ended, and the
+    /// connection's id there.
     connection: Mutex<Option<(Link, u64)>>,
 }
 

@@ -155,7 +155,7 @@ async fn connect(server: &ConnectionAddr) -> io::Result<Option<Box<dyn Socket>>>
     match server {
         ConnectionAddr::Tcp(host, port) => {
             let addresses = lookup_host((host.as_str(), *port)).await?;
-            // All at once: an address that does not answer would use up the time of the others.
+            // Tries all addresses at once: one that does not answer would use up the time of the others.
             let connecting = addresses.map(|address| TcpStream::connect(address).boxed());
             let connecting = connecting.collect::<Vec<_>>();
             if connecting.is_empty() {

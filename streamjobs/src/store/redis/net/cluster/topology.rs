@@ -167,7 +167,7 @@ impl Cluster {
     /// Records that a slot is at another node, as a node has answered.
     pub(crate) fn moved(&self, slot: u16, to: NodeAddress) {
         let mut known = self.shared.known();
-        // Slots are rarely moved alone, so the map may be wrong about others.
+        // Slots are rarely moved alone, so the map may be wrong about other slots.
         let number = known.heard();
         if let Some(map) = &mut known.map {
             map.set_owner(slot, to.clone());
@@ -276,8 +276,8 @@ impl Cluster {
         Ok(map)
     }
 
-    /// The nodes to ask, in order: the one that said that a slot moved, those with a connection, all
-    /// others, and last those that did not answer.
+    /// The nodes to ask, in order: the node that said that a slot moved, the nodes with a connection, all others, and
+    /// last the nodes that did not answer.
     fn candidates(&self) -> Vec<NodeAddress> {
         let mut nodes = self.shared.nodes();
         fastrand::shuffle(&mut nodes);

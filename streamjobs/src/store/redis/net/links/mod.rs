@@ -282,7 +282,7 @@ impl Link {
     }
 
     /// Waits for an attempt to connect. Its socket and its deadline are on the executor of the caller that began it,
-    /// which may not get to run. In that case the next caller makes an attempt of its own.
+    /// which might not get to run. In that case the next caller makes an attempt of its own.
     async fn opened(&self, opening: Shared<Opening>) -> Result<Arc<Live>, StoreError> {
         match timeout(OPENING_DEADLINE, opening.clone()).await {
             Ok(opened) => opened.map_err(|error| unreachable(&error)),
@@ -344,7 +344,7 @@ impl Inner {
         let mut state = self.lock();
         if state.attempts != attempt {
             // The callers have given this attempt up, and only the result of a later one counts. Nothing else is known
-            // of this one.
+            // of this attempt.
             return Err(io::Error::from(io::ErrorKind::TimedOut).into());
         }
         state.opening = None;

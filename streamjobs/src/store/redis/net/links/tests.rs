@@ -11,7 +11,7 @@ use super::*;
 use crate::model::config::ConnectionOptions;
 
 /// Answers one connection's requests as a server of this version does, until this command. It
-/// answers that only if it is part of opening a connection.
+/// answers that command only if the command is part of opening a connection.
 async fn serve_until(listener: &TcpListener, version: &str, last: &str) {
     let (mut socket, _) = listener.accept().await.unwrap();
     let info = format!("redis_version:{version}\r\n");
@@ -91,7 +91,8 @@ fn an_attempt_to_connect_of_an_executor_that_does_not_run_is_not_waited_for_with
     let address = format!("redis://{}", listener.local_addr().unwrap());
     let link = Link::new(Endpoint::new(&address, ConnectionOptions::default()).unwrap(), &[]);
     let (first, listener_there) = (link.clone(), listener.try_clone().unwrap());
-    // It waits for the answer to its first request, which is read and not answered.
+    // The attempt waits for the answer to its first request, which the server reads and does not
+    // answer.
     let mut asking = JoinSet::new();
     let _unanswered = blocked.block_on(async {
         asking.spawn(async move { first.command(&redis::cmd("ECHO")).await });

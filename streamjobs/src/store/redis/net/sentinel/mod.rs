@@ -107,7 +107,7 @@ impl Sentinel {
                 return Ok(opened);
             }
         }
-        // The next search begins where this one ended, which may not have had time for all sentinels.
+        // The next search begins where this one ended, which might not have had time for all sentinels.
         self.known.pass_over(search.last_asked);
         if let Some(opened) = self.fall_back(&mut search, &open).await {
             return Ok(opened);

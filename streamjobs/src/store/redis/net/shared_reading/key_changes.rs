@@ -307,7 +307,7 @@ struct Opened {
     id: u64,
 }
 
-/// Keeps the connection to redirect to, until this is dropped, at the latest with its executor.
+/// The connection to redirect to, until this is dropped, which happens at the latest with its executor.
 struct Target<'i> {
     inner: &'i Inner,
     id: u64,

@@ -285,7 +285,8 @@ fn fail(batch: Vec<Request>, error: &StoreError) {
     }
 }
 
-/// Each reader has one request at a time, so with fewer readers than this none waits here.
+/// How many requests can wait for the connection's task. Each reader has one request at a time, so with fewer readers
+/// than this, none has to wait for room.
 const WAITING_MAX: usize = 1024;
 /// About how many bytes one write asks for.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
