@@ -288,7 +288,7 @@ end
 -- The server's report on the group with this name, by field; nil if there is no such group.
 local function named(groups, name)
   for _, info in ipairs(groups) do
-    -- A stream may have a thousand groups, so the fields of the others are not looked at.
+    -- A stream may have a thousand groups, so the fields of the other groups are not read.
     local known = info[1] == 'name' and info[2] or value_of(info, 'name')
     if known == name then return fields_of(info) end
   end

@@ -197,7 +197,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A hundred years: with a longer delay, its sum with the clock would lose the milliseconds.
+/// The longest delay, a hundred years: the sum of a longer delay and the clock would lose the milliseconds.
 const DELAY_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
 #[cfg(test)]

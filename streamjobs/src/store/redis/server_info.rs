@@ -238,7 +238,8 @@ const SETTINGS: &[&str] = &[
 ];
 const CONFIG_GET: &str = "CONFIG GET";
 const CLUSTER_INFO: &str = "CLUSTER INFO";
-/// Shorter than the doctor's own deadline, so that a node that does not answer is named.
+/// How long one node may take to answer: shorter than the doctor's own deadline, so that a node
+/// that does not answer is named.
 const NODE_DEADLINE: Duration = Duration::from_secs(4);
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ local exact, lose = ARGV[3] == 'exact', ARGV[4] == 'lose'
 local most, reads_most = tonumber(ARGV[5]), tonumber(ARGV[6])
 local HIGHEST = SEQUENCE_MAX .. '-' .. SEQUENCE_MAX
 local NODE = 100
--- More entries than a node has on a server with usual settings. A trim that removed its limit, or
--- at most this much less, may have stopped at the limit.
+-- More entries than a node has on a server with usual settings. A trim that removed as many entries
+-- as its limit, or at most this many fewer, may have stopped at the limit.
 local NODES = 10 * NODE
 
 local length = redis.call('XLEN', stream)
@@ -103,7 +103,8 @@ if cut == 'length' then
   elseif excess > 0 then
     local step = math.min(excess, most)
     removed = redis.call('XTRIM', stream, 'MINID', '~', needed, 'LIMIT', step)
-    -- More than one node could still have been removed, so a group needs it.
+    -- The limit allowed at least one more node to be removed, so the node stays because a group
+    -- needs it.
     limited = holder and step - removed >= NODE
     more = not limited and removed > 0 and step < excess
   end

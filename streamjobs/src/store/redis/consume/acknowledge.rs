@@ -17,8 +17,8 @@ impl ToRedisArgs for Id {
     }
 }
 
-/// The texts of ids that are written one after the other. Every job writes one, and most ids have the same
-/// milliseconds as the one before.
+/// The texts of ids that are written one after the other. Every job writes an id, and most ids have the same
+/// milliseconds as the id before.
 #[derive(Debug, Default)]
 struct IdText {
     text: SmallVec<[u8; ID_BYTES_MAX]>,
@@ -139,7 +139,7 @@ fn lost() -> StoreError {
 const XACK: &str = "XACK";
 /// How many ids one command has at most, so that it does not block the server.
 pub(in crate::store::redis) const IDS_MAX: usize = 500;
-/// Enough for two numbers of twenty digits and the text between them.
+/// The most bytes of an id as an argument: enough for two numbers of twenty digits and the text between them.
 const ID_BYTES_MAX: usize = 64;
 
 #[cfg(test)]

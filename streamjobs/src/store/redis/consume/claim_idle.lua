@@ -13,8 +13,8 @@
 -- After: the entries of the page that were idle for their owner's lease are this consumer's, counted
 -- as one more delivery. The caller's lease is for owners whose heartbeat has none. Entries whose payload is trimmed are
 -- no longer pending, and dead letters are stored for them; if none can be stored, the entries stay. If the clock does
--- not show what the caller expects, nothing has changed: after a wait of the request in a buffer, or after the clock
--- was set, a claim would take entries from live consumers.
+-- not show what the caller expects, nothing has changed, because after a wait of the request in a buffer, or after the
+-- clock was set, a claim would take entries from live consumers.
 -- May race with: renewals and other claims. The first to run resets the idle time.
 --
 -- XAUTOCLAIM is not used: it removes ids without payload from the pending list even when their

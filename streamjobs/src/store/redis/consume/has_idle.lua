@@ -2,8 +2,8 @@
 --
 -- KEYS: stream or lane, group hash. ARGV: group, source, the caller's lease in milliseconds, and for
 -- how many milliseconds the result of another process's check stays valid.
--- Returns: -1 if there is such an entry, or else how many milliseconds ago a check found none,
--- which is 0 for this one.
+-- Returns: -1 if there is such an entry, or else how many milliseconds ago a check found none, which is 0 if this check
+-- did.
 --
 -- Before: the group exists, else the script is refused.
 -- After: nothing has changed but the stored result of this check, if it found none.

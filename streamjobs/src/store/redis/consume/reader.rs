@@ -405,7 +405,7 @@ fn reply(
 }
 
 const XREADGROUP: &str = "XREADGROUP";
-/// A read is expected to return at most twice as many entries as the last one, and this many more.
+/// A read is expected to return at most twice as many entries as the last read did, and this many more.
 const FEW: usize = 4;
 /// How often the stream is read while the server does not report its changes.
 const UNTRACKED_WAIT: Duration = Duration::from_millis(250);

@@ -87,7 +87,7 @@ fn lacking() -> StoreError {
     StoreError::Protocol { command: SCHEDULE_RETRIES.name }
 }
 
-/// How many jobs one call has at most: the server does nothing else for less than a millisecond.
+/// How many jobs one call has at most: the server does nothing else meanwhile, for less than a millisecond.
 const JOBS_MAX: usize = 100;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@
 -- treat a taken letter like any other. Letters of a lost answer are taken again after the lease.
 --
 -- A letter for a trimmed payload is deleted when the job that it stands for succeeds, and replaced
--- by the job's next form when it fails: an archive that has stored it by then would show a loss
+-- by the job's next form when it fails. So an archive that has stored it by then would show a loss
 -- that never happened, and the job would not be tried again. The first write is a no-op removal, as
 -- in a promotion, so that a server out of memory accepts the script: such a server needs its
 -- letters to be taken away.

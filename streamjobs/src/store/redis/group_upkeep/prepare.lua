@@ -7,7 +7,7 @@
 -- Returns: 0 found, 1 created, or 2 created although it had been there, on the stream; 1 created or 0
 -- found on the lane.
 --
--- Before: the group may exist or not, on both, and so may the streams.
+-- Before: the group may exist or not on each of the two streams, and so may the streams.
 -- After: it exists on both. Where it was created on the stream, it begins at the durable floor if
 -- there is one, else where the caller says, and that position is the floor now. If the stream has
 -- several partitions, a group that is created in the first one for the first time keeps in `made` when

@@ -15,8 +15,8 @@
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs are in the lane, in order of their due time, and their members and records
 -- are gone. The lane has the group. While the group is paused, no job is moved and none is due. A job whose type
--- this consumer does not declare stays for a live consumer that declares it, until it is five seconds overdue:
--- the consumer that moves a job usually also reads it, and this one could only leave it again. While the first
+-- this consumer does not declare stays for a live consumer that declares it, until it is five seconds overdue: the
+-- consumer that moves a job usually also reads it, and this consumer could only leave the job again. While the first
 -- entry that waits in the lane is such a job, the answer says that no entry waits.
 -- May race with: other processes that promote; the first to run moves a job, the others do not see
 -- it any more.
@@ -47,7 +47,7 @@ local function due_in(record)
   return string.match(due, '^%d+$') and #due <= 15 and due or whole(clock), job and #job or 0
 end
 
--- Gives the records of one page their members back. Returns how many, and how many cannot get one.
+-- Gives the records of one page their members back. Returns how many got one, and how many cannot get one.
 local function restore_members(lacking)
   local restored = 0
   redis.call('HDEL', records, '')

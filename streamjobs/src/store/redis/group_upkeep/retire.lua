@@ -5,7 +5,7 @@
 --
 -- Before: the consumer has stopped reading.
 -- After: it is gone from both streams, with its heartbeat, unless anything was pending for it on
--- either: then nothing has changed. Removing it together with its entries would lose them.
+-- either. In that case nothing has changed. Removing it together with its entries would lose them.
 -- May race with: claims, which only take entries away from it.
 local group, consumer = ARGV[1], ARGV[2]
 local there = {}

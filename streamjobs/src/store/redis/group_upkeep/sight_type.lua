@@ -14,9 +14,9 @@
 -- May race with: heartbeats and other processes that meet the type. A repeat changes nothing but the
 -- time when it was met last.
 --
--- Versions that write no types declare none. While a process of such a version is alive, it may have
--- the type. So before the time is over, the heartbeats of these processes are examined, and then not
--- again before such a heartbeat would have expired.
+-- Versions that write no types declare none. While a process of such a version is alive, it may have the type. So when
+-- the time is over, before any job becomes a dead letter, the heartbeats of these processes are examined. If one is
+-- alive, they are not examined again before its heartbeat expires.
 local hash, event_type = KEYS[1], ARGV[1]
 local first, after = tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = now()

@@ -1,11 +1,10 @@
 -- Finds the job that has the place for which the longest line of a group waits.
 --
--- KEYS: stream, lane, retry set, retry records, holds and turns. ARGV: group, and at how many places to look at
--- most.
+-- KEYS: stream, lane, retry set, retry records, holds and turns. ARGV: group, and how many places to examine at most.
 -- Returns: nil if no job waits in a line. Otherwise the clock, the key with the longest line, how many jobs wait in it,
--- how many places were looked at, and 1 if those are all, or else 0; then, of the oldest place of that key among
--- them, its name, the event id of its job or nil, the consumer that has it pending or nil, for how many milliseconds it was not
--- renewed or nil, and when it is due for its retry or nil. Without such a place, the name is nil.
+-- how many places were examined, and 1 if those are all, or else 0; then, of the oldest place of that key among them,
+-- its name, the event id of its job or nil, the consumer that has it pending or nil, for how many milliseconds it was
+-- not renewed or nil, and when it is due for its retry or nil. Without such a place, the name is nil.
 --
 -- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing.

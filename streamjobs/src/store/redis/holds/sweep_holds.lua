@@ -1,4 +1,4 @@
--- Ends holds whose job is gone, and lets lines go on that nothing else lets go on.
+-- Ends holds whose job is gone, and lets those lines go on that nothing else lets go on.
 --
 -- KEYS: stream, lane, retry records, dead letters, group hash, holds, busy, lines, line records, turns,
 -- shares. ARGV: group, the limit, "share" where keys have fair shares, or nothing if this process has none; what it says of its limits, 1 if a job keeps its
@@ -58,7 +58,7 @@ local function lane_read()
   return lane_cursor
 end
 
--- Places of jobs whose retry is in the lane and was not read yet; false if there are too many to look at.
+-- Places of jobs whose retry is in the lane and was not read yet; false if there are too many to examine.
 local unread
 local function is_unread(place)
   local from, seen, bytes, found = following(lane_read()), 0, 0, {}

@@ -20,9 +20,9 @@
 -- May race with: anything; it changes nothing.
 --
 -- The ends are the first id or nil, the last generated id, and the entries ever added. Reading them
--- copies the first and the last payload, so they are read only if the other figures do not tell where the cursor
--- is: if all entries may be after it, if there is no usable lag, if the stream is empty, and if the cursor is
--- beyond the clock. The first id after the cursor cannot be read without its payload.
+-- copies the first and the last payload, so they are read only if the other figures do not tell where the cursor is: if
+-- all entries may be after it, if there is no usable lag, if the stream is empty, or if the cursor is beyond the clock.
+-- The first id after the cursor cannot be read without its payload.
 --
 -- The number of entries read is nil if it is not known to be right: if the server does not keep the count when a
 -- replica takes over, and the data set is not the one of the last heartbeat. Without a heartbeat, as in groups of other

@@ -10,8 +10,8 @@
 -- May race with: anything; it changes nothing.
 --
 -- The server reads whole entries, and all other clients wait meanwhile. So large entries end a page early. One entry is
--- always read, and at most eight beyond the bytes. Of a dead letter, the fields about its end and the type are shown.
--- Of the packed fields of a job that had too many, the beginning is shown, which has the type.
+-- always read, and at most eight entries beyond the limit of bytes. Of a dead letter, the fields about its end and the
+-- type are shown. Of the packed fields of a job that had too many, the beginning is shown, which has the type.
 local stream, newest = KEYS[1], ARGV[1] == 'newest'
 local from, to, most, letter = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == 'letter'
 local value_most, own_most = tonumber(ARGV[6]), tonumber(ARGV[7])

@@ -11,8 +11,8 @@
 -- but is not shown, because it names another attempt; the next attempt overwrites it. A repetition changes
 -- only the time.
 --
--- If there are too many fields, all are removed, to be rid of those that dead processes have left: that
--- costs one command, and live jobs write theirs again.
+-- If there are too many fields, all fields are removed, to get rid of those that dead processes have left: that costs
+-- one command, and live jobs write theirs again.
 local progress, group, me = KEYS[3], ARGV[1], ARGV[2]
 local keep, most = ARGV[3], tonumber(ARGV[4])
 local clock, written = whole(now()), 0

@@ -26,8 +26,8 @@ local field = redis.call('HEXISTS', records, '')
 local misplaced = redis.call('HLEN', records) - field - redis.call('ZCARD', later)
 local clock = now()
 
--- Gives the records of one page their members back. Returns how many got one, how many cannot, and how many records
--- were removed because they cannot be read.
+-- Gives the records of one page their members back. Returns how many got their member, how many cannot get it, and how
+-- many records were removed because they cannot be read.
 local function restore_members()
   if misplaced <= 0 then return 0, 0, 0 end
   local restored, lost = 0, 0

@@ -296,7 +296,7 @@ const NOTHING: &[u8] = &[];
 const ZCARD: &str = "ZCARD";
 /// How many events one script takes: the server does nothing else meanwhile, for about 4 ms.
 const EVENTS_MAX: usize = 100;
-/// How many names and values these events have, for the same time.
+/// How many names and values the events of one script have at most: they take about as long.
 const WORDS_MAX: usize = 10_000;
 /// How many bytes of due events one script moves: other clients wait meanwhile, for a few
 /// milliseconds.

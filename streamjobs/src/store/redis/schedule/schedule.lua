@@ -1,9 +1,9 @@
 -- Schedules events to wait until they are due.
 --
 -- KEYS: stream, waiting events, their records. ARGV: "~" or "=" for a maximum length, or nothing; entries to keep; for
--- how many milliseconds processes may not know that events are scheduled to the stream; below which delay they may miss
--- an event then; then for each event its id, "at" or "in", that time in milliseconds, how many words its fields have,
--- and these words.
+-- how many milliseconds processes might not know that events are scheduled to the stream; below which delay they may
+-- miss an event then; then for each event its id, "at" or "in", that time in milliseconds, how many words its fields
+-- have, and these words.
 -- Returns: for each event {0, due time, 1 if it waited before or else 0, milliseconds until it is due if perhaps no
 -- process checks for it before, or else -1}, or {1, entry id}, or {2, error}.
 --

@@ -17,7 +17,7 @@
 -- have fired it meanwhile.
 --
 -- The definition is stored before the place in the set. There is no harmless first write: a server out of memory
--- refuses the first one, and so the declaration.
+-- refuses the first write, and so the declaration.
 local schedules, specs = KEYS[2], KEYS[3]
 local name, digest, kind, about, next_time = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local from, silence = tonumber(ARGV[6]), tonumber(ARGV[7])

@@ -9,9 +9,9 @@
 -- {2, error}, or {3, occurrences that were skipped, the ids of its entries…}.
 --
 -- Before: the schedule is due at `expected` and was computed from the definition `digest`.
--- After: all of its occurrences are in the stream, in their order, and then its next time is set. If the firing
--- was refused, nothing was changed. If it names a group, an occurrence is skipped while the group has not ended
--- the job of the last published one.
+-- After: all of its occurrences are in the stream, in their order, and then its next time is set. If the firing was
+-- refused, nothing was changed. If it names a group, an occurrence is skipped while the group has not ended the job of
+-- the last published occurrence.
 -- May race with: other processes that fire, and changes of the definition. The first to run publishes the
 -- occurrences, because the others expect a score that is gone. A repetition after a lost answer is refused.
 --

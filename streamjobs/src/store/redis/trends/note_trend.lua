@@ -7,7 +7,7 @@
 -- Returns: the clock.
 --
 -- Before: a ring has a field for each step in which something was noted, named after the step's number modulo the
--- number of steps: the step's number and the first six arguments.
+-- number of steps. The field has the step's number and the first six arguments.
 -- After: the current step has these arguments in addition to what it had. Counts are added; of the backlog, the highest
 -- value stays. A field of another step is replaced, even of a later one if the clock was set back by more than a ring;
 -- so is a field that cannot be read. Words that a later version has appended stay. The rings expire when all their
