@@ -52,8 +52,8 @@ const SET: &str = "SELECT set_config('enable_seqscan', 'off', true),
     set_config('enable_bitmapscan', 'off', true),
     set_config('statement_timeout', coalesce($1, current_setting('statement_timeout')), true)";
 
-/// The row with the lowest id counts as the oldest, which is right up to the overlap of concurrent
-/// transactions. The index is read once, since it may lead to many rows that were moved.
+/// The row with the lowest id counts as the oldest, which can be wrong only by the overlap of
+/// concurrent transactions. The index is read once, since it may lead to many rows that were moved.
 const LOAD: &str = "WITH waiting AS MATERIALIZED (
         SELECT id, published_at FROM streamjobs.outbox
         WHERE num_nonnulls(refused) = 0 AND id >= $2 ORDER BY id LIMIT $1)

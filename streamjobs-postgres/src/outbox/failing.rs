@@ -14,7 +14,7 @@ use crate::text;
 pub(super) struct OutboxRow {
     pub(super) id: i64,
     pub(super) event: EncodedEvent,
-    /// When it is due; `None` for one that is published at once.
+    /// When it is due; `None` for an event that is published at once.
     pub(super) due: Option<SystemTime>,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct BatchOutcome {
     pub(super) by_stream: HashMap<StreamName, u64>,
     /// Streams that refused events, with the first error of each.
     pub(super) failed: Vec<(StreamName, PublishError)>,
-    /// Streams that failed before and accepted all events now.
+    /// Streams that failed before and have now accepted all events.
     pub(super) recovered: Vec<StreamName>,
 }
 
@@ -100,9 +100,10 @@ impl FailingStreams {
 
     /// The rows to send now: all of them, but for a failing stream only the first row of each key.
     ///
-    /// Events are sent in one request, and the refusal of one does not stop the next. A server that
-    /// refuses some and accepts some, as it can at its memory limit, would change the order of a
-    /// key. With one event per key, this cannot happen again while the stream is failing.
+    /// Events are sent in one request, and the refusal of one event does not stop the next. A
+    /// server that refuses some events and accepts others, as it can at its memory limit, would
+    /// change the order of a key. With one event per key in a request, this cannot happen again
+    /// while the stream is failing.
     pub(super) fn choose(&self, rows: Vec<OutboxRow>) -> Vec<OutboxRow> {
         if self.streams.is_empty() {
             return rows;

@@ -35,8 +35,8 @@ pub(super) const FIND_ALL: &str = concat!(
     batch!()
 );
 
-/// The oldest rows from an id on, and the rows below it of some streams. Rows of streams in
-/// back-off are passed over once: the next look starts behind them.
+/// The oldest rows from an id on, and of some streams also the rows below this id. Rows of streams
+/// in back-off are skipped only once, because the next read starts behind them.
 ///
 /// The id is `$4`, or the lowest of the ids `$6` whose transaction `$5` has ended, and of the ids
 /// `$8` if a transaction with the number `$7` or a higher one has. The streams are in `$9`, with the

@@ -1,14 +1,14 @@
-//! The row from which the relay has to look, so that rows moved before cost nothing.
+//! The row from which the relay has to read the outbox, so that rows moved before cost nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-/// The state of the database right before a look.
+/// The state of the database right before the outbox is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
     /// The number after the highest one whose transaction has ended.
     next: u64,
-    /// Transactions below it that had not ended.
+    /// Transactions below that number that had not ended.
     running: Vec<u64>,
     /// Transactions from this number on had not begun to write. Those from `next` on had, and run: a snapshot does
     /// not list them.
@@ -20,12 +20,12 @@ pub(super) struct Moment {
     answered: Instant,
 }
 
-/// Where a look starts.
+/// Where a read of the outbox starts.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Start {
     pub(super) base: i64,
-    /// Transactions, and the lowest id of each one's rows: if a transaction has ended, the look
-    /// starts there.
+    /// Transactions, and the lowest id of each transaction's rows: if a transaction has ended, the
+    /// read starts there.
     pub(super) transactions: Vec<String>,
     pub(super) ids: Vec<i64>,
     /// Transactions from these numbers on are not known one by one. If one of them has ended, the look starts at the
@@ -37,18 +37,18 @@ pub(super) struct Start {
     pub(super) stream_ids: Vec<i64>,
 }
 
-/// The result of a look, whose events were then moved or left.
+/// The result of a read of the outbox, whose events were then moved or left.
 #[derive(Debug)]
 pub(super) struct Look {
     pub(super) moment: Moment,
-    /// How long it took to look at everything, if it did.
+    /// How long the read took, if it read the whole outbox.
     pub(super) whole: Option<Duration>,
-    /// The last id that it reached; `None` if it saw every waiting row.
+    /// The last id that the read reached; `None` if it saw every waiting row.
     pub(super) reached: Option<i64>,
-    /// The streams that it passed over, because they are in back-off. They may have rows from the
-    /// id on where the look started.
+    /// The streams that the read skipped, because they are in back-off. They may have rows from the
+    /// id on where the read started.
     pub(super) blocked: Vec<String>,
-    /// The rows that it saw and that still wait.
+    /// The rows that the read saw and that still wait.
     pub(super) left: Vec<(i64, String)>,
 }
 
@@ -64,11 +64,11 @@ pub(super) struct Look {
 /// then](Self::start), finds those.
 #[derive(Debug, Default)]
 pub(super) struct Floor {
-    /// Each row below it was not visible at the last look, or is of a stream in `behind`.
+    /// Every row below this id was not visible at the last read, or is of a stream in `behind`.
     base: i64,
-    /// Streams with rows below the base, and the lowest id of these.
+    /// Streams with rows below the base, and the lowest id of these rows.
     behind: HashMap<String, i64>,
-    /// The transactions that ran at the last look, and the lowest id of their rows.
+    /// The transactions that ran at the last read, and the lowest id of the rows of each.
     running: BTreeMap<u64, i64>,
     /// From which transaction on, up to the next entry, rows have at least this id. It is kept for transactions that no
     /// snapshot has listed yet.
@@ -79,9 +79,10 @@ pub(super) struct Floor {
     next: u64,
     /// The last id, as it was read a while ago, and when.
     last_id: Option<(i64, Instant)>,
-    /// When everything is looked at again.
+    /// When the whole outbox is read again.
     whole_at: Option<Instant>,
-    /// How many looks at everything in a row ran into their limit, before one has shown where to start.
+    /// How many reads of the whole outbox in a row ran into their time limit, before the first success, which shows
+    /// where to start.
     cut: u32,
 }
 
@@ -105,8 +106,8 @@ impl Moment {
 }
 
 impl Floor {
-    /// Forgets everything if the database is another one, or went back in time: after a failover to
-    /// a standby that lagged, ids are given out again.
+    /// Forgets everything if this is another database, or if the database went back in time: after
+    /// a failover to a standby that lagged, ids are given out again.
     pub(super) fn check(&mut self, moment: &Moment) {
         let last_id = self.last_id.map(|(id, _)| id);
         let went_back = moment.next < self.next || moment.last_id < last_id;
@@ -115,9 +116,9 @@ impl Floor {
         }
     }
 
-    /// Where the next look starts; `None` for a look at everything, which is due at the beginning,
-    /// and then after the last one: a minute later, or 20 times as long as that one took if this is
-    /// more.
+    /// Where the next read starts; `None` for a read of the whole outbox. That is due at the
+    /// beginning, and then a minute after the last such read, or 20 times as long as the last one
+    /// took if this is more.
     pub(super) fn start(&self, now: Instant) -> Option<Start> {
         if self.base == 0 || self.whole_at.is_none_or(|at| at <= now) {
             return None;
@@ -136,14 +137,14 @@ impl Floor {
         self.behind.values().copied().chain([self.base]).min().unwrap_or_default()
     }
 
-    /// How long a look at everything may take. Before one has shown where to start, nothing can be moved without it:
-    /// then each that runs into the limit doubles it, up to about two hours.
+    /// How long a read of the whole outbox may take. Nothing can be moved before the first such read has shown where
+    /// to start. Until then, each one that runs into the limit doubles the limit, up to about two hours.
     pub(super) fn whole_max(&self) -> Duration {
         if self.base == 0 { WHOLE_MAX * (1 << self.cut.min(DOUBLED_MAX)) } else { WHOLE_MAX }
     }
 
-    /// A look at everything failed after a time, perhaps because it takes too long: it is repeated
-    /// later, so that it does not keep the relay from moving events.
+    /// A read of the whole outbox failed after this time, perhaps because it takes too long. It is
+    /// repeated later, so that it does not keep the relay from moving events.
     pub(super) fn whole_failed(&mut self, now: Instant, spent: Duration) {
         if spent >= self.whole_max() {
             self.cut = self.cut.saturating_add(1);
@@ -151,10 +152,10 @@ impl Floor {
         self.whole_at = Some(now + WHOLE_EVERY.max(spent * WHOLE_SHARE));
     }
 
-    /// Applies a look, after what it moved was committed.
+    /// Applies the result of a read, after the moves of its events were committed.
     pub(super) fn apply(&mut self, look: Look) {
         let Look { moment, whole, reached, blocked, left } = look;
-        // Rows that the look passed over may be as low as where it started.
+        // Rows that the read skipped may be as low as where it started.
         let ended = self.running.iter().filter(|(number, _)| !moment.running.contains(number));
         let ended = ended.chain(self.unlisted.range(..moment.next)).map(|(_, id)| *id);
         let from = ended.chain([self.base]).min().unwrap_or_default();
@@ -211,7 +212,7 @@ impl Floor {
     }
 
     /// A transaction has a number from its first write on, but a row may have its id shortly before
-    /// that. So an id counts as given out a while after it was read.
+    /// that. So the last id that was read counts as given out only a while later.
     fn settle(&mut self, moment: &Moment) {
         let is_new = |read| moment.asked.saturating_duration_since(read) < SETTLE;
         match (moment.last_id, self.last_id) {
@@ -227,11 +228,11 @@ impl Floor {
 
 /// How long a transaction may take from drawing the id of its first row to writing that row.
 const SETTLE: Duration = Duration::from_secs(1);
-/// The longest time for a look at everything while there is another one.
+/// The longest time for a read of the whole outbox while the relay knows another place to start.
 const WHOLE_MAX: Duration = Duration::from_secs(120);
 const DOUBLED_MAX: u32 = 6;
 const WHOLE_EVERY: Duration = Duration::from_secs(60);
-/// Looks at everything may take a twentieth of the time.
+/// Reads of the whole outbox may take a twentieth of the time.
 const WHOLE_SHARE: u32 = 20;
 /// The most ids that are remembered of transactions that no snapshot lists. Those that begin after that count as older.
 const UNLISTED_MAX: usize = 1_000;
@@ -242,7 +243,7 @@ const STREAMS_MAX: usize = 1_000;
 mod tests {
     use super::*;
 
-    /// A look at this second of a clock, with the transactions that ran.
+    /// A read at this second of a clock, with the transactions that ran.
     fn look(start: Instant, second: u64, running: &str, last_id: i64) -> Look {
         look_at(start, second, (100 + second, running, 0), last_id)
     }
@@ -257,8 +258,8 @@ mod tests {
         Look { moment, whole: None, reached: None, blocked: Vec::new(), left: Vec::new() }
     }
 
-    /// A floor after two looks at everything, at the seconds 0 and 1: the ids up to 50 are given
-    /// out, by transactions that ended.
+    /// A floor after two reads of the whole outbox, at the seconds 0 and 1: the ids up to 50 are
+    /// given out, by transactions that ended.
     fn looked(start: Instant) -> Floor {
         let mut floor = Floor::default();
         for second in 0..2 {
@@ -372,7 +373,7 @@ mod tests {
             streams.into_iter().zip(stream_ids).collect::<BTreeMap<_, _>>()
         };
         assert_eq!(lowest(&floor), [("a".into(), 51), ("b".into(), 51)].into());
-        // The transaction may have written rows for a stream that was passed over.
+        // The transaction may have written rows for a stream that was skipped.
         floor.apply(Look { blocked: vec!["b".into()], ..look(start, 4, "", 90) });
         assert_eq!((lowest(&floor), floor.lowest()), ([("b".into(), 51)].into(), 51));
         floor.apply(look(start, 5, "", 90));

@@ -27,7 +27,7 @@ pub(super) struct OutboxMover {
     failing: FailingStreams,
     floor: Floor,
     sending: SendBound,
-    /// Whether the last look took too long to send its events.
+    /// Whether the last read of the outbox took so long that its events could not be sent.
     is_late: bool,
 }
 
@@ -60,9 +60,9 @@ impl Round {
 struct OutboxBatch {
     rows: Vec<OutboxRow>,
     unreadable: Vec<(i64, String)>,
-    /// The last id that was looked at, if there may be more rows.
+    /// The last id that was read, if there may be more rows.
     reached: Option<i64>,
-    /// How long it took to look at everything, if that was done.
+    /// How long it took to read the whole outbox, if that was done.
     whole: Option<Duration>,
 }
 
@@ -115,7 +115,8 @@ impl OutboxMover {
                 Ok(round)
             }
             Err(error) => {
-                // Now, rather than when the pool gets to it: the next round needs the lock.
+                // The rollback happens here rather than when the pool gets to it, because the next
+                // round needs the lock.
                 let _ = transaction.rollback().await;
                 Err(error)
             }
@@ -163,7 +164,8 @@ impl OutboxMover {
         Ok((round, Some(look)))
     }
 
-    /// The present moment if this relay is elected, until the transaction ends.
+    /// Tries to be elected until the transaction ends. Returns the state of the database, or `None`
+    /// if another relay is elected.
     async fn elect(&self, transaction: &mut PgConnection) -> Result<Option<Moment>, sqlx::Error> {
         let asked = Instant::now();
         let (is_elected, are_rows_hidden, snapshot, unlisted, last_id) = self
@@ -183,11 +185,11 @@ impl OutboxMover {
         moment.map(Some).ok_or_else(|| sqlx::Error::Protocol(unknown()))
     }
 
-    /// Whether there is time to publish: a relay that hangs loses the election. After a long look,
-    /// it asks the server whether it still has the transaction, and with it the election.
+    /// Whether there is time to publish: a relay that hangs loses the election. After a long read,
+    /// the relay asks the server whether it still has the transaction, and with it the election.
     ///
-    /// If there is no time, the look still counts, with all of its rows as left: repeating it at
-    /// once would take as long again.
+    /// If there is no time, the read still counts, with all of its rows as left, because a
+    /// repetition at once would take as long again.
     async fn is_elected_still(
         &mut self,
         transaction: &mut PgConnection,
@@ -253,8 +255,8 @@ impl OutboxMover {
         Ok(found)
     }
 
-    /// Sends the rows a few at a time, as long as there is time and all are answered. Those that were not sent are
-    /// left for another round: their events are not stored twice.
+    /// Sends the rows a few at a time, as long as there is time and all are answered. Rows that were not sent are
+    /// left for another round, and their events are not stored twice.
     async fn publish(
         &mut self,
         transaction: &mut PgConnection,
@@ -375,18 +377,20 @@ fn read(row: &PgRow) -> Result<(EncodedEvent, Option<SystemTime>), String> {
     Ok((event, due.map(|Timestamp(at)| at)))
 }
 
-/// Longer than the steps of a round may take together, without a look at everything.
+/// The longest time for a round: longer than its steps may take together, without a read of the
+/// whole outbox.
 const ROUND_MAX: Duration = Duration::from_secs(60 + LIMIT_MAX.as_secs());
-/// The longest time to the start of publishing, from the election or the server's word that it
-/// still stands. Together with [`PUBLISH_MAX`] and the time for the last answers it stays well below the limit on
-/// idle transactions that [`ELECT`] sets. Events whose answers may take longer than [`LIMIT_MIN`] raise that limit.
+/// The longest time from the election, or from the server's confirmation that this relay is still elected, to the
+/// start of publishing. Together with [`PUBLISH_MAX`] and the time for the last answers, it stays well below the
+/// limit on idle transactions that [`ELECT`] sets. Events whose answers may take longer than [`LIMIT_MIN`] raise that
+/// limit.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
-/// How long a round sends.
+/// The time after which a round sends no further events.
 const PUBLISH_MAX: Duration = Duration::from_secs(8);
 const IDLE_MARGIN: Duration = Duration::from_secs(20);
 /// The stored reason is cut to this length.
 const WHY_BYTES_MAX: usize = 1_000;
-/// The payloads in memory at once; a single larger event is moved alone.
+/// How many bytes of payloads are in memory at once. A larger event is moved alone.
 const BATCH_BYTES_MAX: i64 = 8 * 1024 * 1024;
 
 const ROWS_HIDDEN: &str = "row-level security of the table outbox hides events from the role";

@@ -12,17 +12,17 @@ use crate::postgres::Postgres;
 
 /// A connection that listens for notifications, opened when needed.
 ///
-/// Notifications only save time: the relay polls as well. So with a pool of one connection it does
-/// not listen, and uses the connection to move events. It also does not listen where no
+/// Notifications only save time: the relay polls as well. So with a pool of one connection, the
+/// relay does not listen, and uses the connection to move events. It also does not listen where no
 /// notification arrives: behind a pooler that assigns connections per transaction, the listening
-/// connection soon belongs to another client. To find out, it first sends itself a notification,
-/// once. Behind a pooler, this notification may reach another client, whose statement then fails in
-/// sqlx. Usually none is sent there, because the pooler gives the sender the very connection that
-/// listens.
+/// connection soon belongs to another client. To find out, the relay first sends itself a
+/// notification, once. Behind a pooler, this notification may reach another client, whose statement
+/// then fails in sqlx. Usually no notification is sent there, because the pooler gives the sender
+/// the very connection that listens, and the relay notices that.
 pub(super) struct NotifyListener {
     postgres: Postgres,
-    /// The channel that it notifies itself on. Behind a pooler, the server's connection keeps
-    /// listening to it.
+    /// The channel on which it notifies itself. Behind a pooler, the server's connection keeps
+    /// listening to this channel.
     probe: String,
     listener: Option<PgListener>,
     phase: Phase,
@@ -34,7 +34,7 @@ enum Phase {
     Closed,
     /// Listens on its own channel, and has not notified itself.
     Opened,
-    /// Waits for its own notification, until then.
+    /// Waits for its own notification, until this time.
     Probing(Instant),
     /// Notifications arrive.
     Proven,
@@ -47,7 +47,7 @@ enum Phase {
 enum Arrival {
     Unknown,
     Works,
-    /// None arrived, or the relay is not to listen.
+    /// No notification arrived, or the relay is not to listen.
     Never,
 }
 
@@ -63,8 +63,8 @@ impl NotifyListener {
 
     /// Waits until something may have been published.
     ///
-    /// It also returns when it starts to listen, since commits before that send no notification to
-    /// it, and a second after it failed to listen. Cancel safe: the next call continues.
+    /// Also returns when it starts to listen, since it gets no notification of earlier commits, and
+    /// a second after it failed to listen. Cancel safe: the next call continues.
     pub(super) async fn notified(&mut self) {
         loop {
             if self.postgres.connections_max() < 2 || self.arrival == Arrival::Never {
@@ -158,8 +158,8 @@ impl NotifyListener {
         }
     }
 
-    /// Stops listening. A listener that does not read would make the server's notification queue
-    /// grow, which all of its databases share.
+    /// Stops listening. A listener that does not read would make the server's notification queue,
+    /// which all of its databases share, grow.
     pub(super) fn close(&mut self) {
         self.listener = None;
         self.phase = Phase::Closed;
@@ -179,7 +179,7 @@ impl fmt::Debug for NotifyListener {
 const RELISTEN_AFTER: Duration = Duration::from_secs(1);
 /// How long a notification may take to arrive. Usually it takes milliseconds.
 const PROBE_MAX: Duration = Duration::from_secs(3);
-/// The rest is discarded in the next round.
+/// How many notifications one round discards. The rest is discarded in the next round.
 const DRAINED_MAX: usize = 10_000;
 /// The channel that publishers notify.
 const CHANNEL: &str = "streamjobs_outbox";

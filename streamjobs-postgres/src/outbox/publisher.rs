@@ -12,8 +12,8 @@ use crate::publish_error::PublishInError;
 use crate::statement;
 use crate::time::Timestamp;
 
-/// Publishes events inside the caller's transaction: they are published if it commits, and never if
-/// it rolls back.
+/// Publishes events inside the caller's transaction: they are published if the transaction commits,
+/// and never if it rolls back.
 ///
 /// An event is written into the table `outbox`. A [`Relay`](super::Relay) moves it to its stream,
 /// under the event id that it was written with. Writing needs no Redis server.
@@ -48,7 +48,8 @@ use crate::time::Timestamp;
 ///
 /// Events with one key reach their stream in the order in which they were written, as far as that
 /// order is defined: within one transaction, and between two transactions if one begins to publish
-/// after the other has committed. Lock the row that the key stands for first to get that order.
+/// after the other has committed. To get that order between transactions, first lock the row that
+/// the key stands for.
 ///
 /// # Delivery
 ///
@@ -74,7 +75,7 @@ impl Publisher {
     /// second by default.
     ///
     /// Postgres serializes the commits of transactions that notify, across the whole database
-    /// cluster. Use this where that limits the commit rate.
+    /// cluster. Use this setting where that limits the commit rate.
     #[must_use]
     pub fn without_notify(self) -> Self {
         Self { notify: false, ..self }
@@ -105,7 +106,7 @@ impl Publisher {
 
     /// Publishes an event to its own stream, under the caller's own event id.
     ///
-    /// Publishing twice under one id stores two entries. Guarded handlers do their work once.
+    /// Publishing twice under one id stores two entries. Guarded handlers do their work only once.
     ///
     /// # Errors
     ///
@@ -202,9 +203,9 @@ impl Publisher {
         })
     }
 
-    /// Publishes an event at a time of the Redis server's clock, under a new event id: the relay schedules it after
-    /// the commit, and it waits in Redis, where [`Client::scheduled`](streamjobs::Client::scheduled) lists and
-    /// cancels it. If the time has passed when the relay gets to the row, the event is published at once.
+    /// Publishes an event at a time of the Redis server's clock, under a new event id: the relay schedules the event
+    /// after the commit, and the event waits in Redis, where [`Client::scheduled`](streamjobs::Client::scheduled)
+    /// lists and cancels it. If the time has passed when the relay gets to the row, the event is published at once.
     ///
     /// A relay of an older version publishes the event at once: update the processes with a relay first. Scheduled
     /// events have no order, not even among events of the same key.
@@ -225,8 +226,8 @@ impl Publisher {
         self.publish_at_in_with_id(connection, at, event, EventId::generate()).await
     }
 
-    /// Publishes an event at a time of the Redis server's clock, under the caller's own event id. While an event with
-    /// this id waits in Redis, that event stays and this one is dropped.
+    /// Publishes an event at a time of the Redis server's clock, under the caller's own event id. If an event with
+    /// this id already waits in Redis, that event stays, and the new event is dropped.
     ///
     /// # Errors
     ///
@@ -383,7 +384,7 @@ impl<'e> Rows<'e> {
     }
 }
 
-/// How many of the events one statement takes: at least one.
+/// How many of the events fit into one statement: at least one.
 fn step_length(events: &[NewRow<'_>]) -> usize {
     let (mut fields, mut bytes) = (0, 0);
     let fits = |NewRow { event, .. }: &&NewRow<'_>| {
@@ -410,10 +411,11 @@ const INSERT: &str = insert!();
 pub(super) const INSERT_AND_NOTIFY: &str =
     concat!("WITH written AS (", insert!(), ") SELECT pg_notify('streamjobs_outbox', '')");
 
-/// Bounded because the server scans the array from its beginning for each slice.
+/// How many fields one statement has. Bounded because the server scans the array from its beginning
+/// for each slice.
 const STEP_FIELDS_MAX: usize = 2_000;
 const STEP_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// The end of the year 9999.
+/// The latest time for which an event can be scheduled: the end of the year 9999.
 const LATEST: Duration = Duration::from_millis(253_402_300_799_999);
 
 #[cfg(test)]

@@ -25,18 +25,18 @@ use crate::{backoff, fault, metrics};
 /// # }
 /// ```
 ///
-/// Give it to every process. One relay at a time moves events, elected for each batch, and another
-/// one continues within [`poll`](Self::poll) if that process dies. Events of one key keep their
+/// Give it to every process. One relay at a time moves events, elected for each batch. If its
+/// process dies, another relay continues within [`poll`](Self::poll). Events of one key keep their
 /// order. Events that a stream refuses are retried, with a back-off of up to 5 s, and delay no
 /// other stream.
 ///
 /// It uses one connection of the pool while it moves a batch. The relay that is elected uses a
-/// second one to listen for notifications, unless the pool has only one connection or the last
-/// round failed. Behind a pooler that assigns connections per transaction no notifications arrive:
-/// the relay notices within seconds, logs it once, gives the connection back, and polls. Use
-/// [`without_listen`](Self::without_listen) there.
+/// second connection to listen for notifications, unless the pool has only one connection or the
+/// last round failed. Behind a pooler that assigns connections per transaction no notifications
+/// arrive: the relay notices within seconds, logs it once, gives the connection back, and polls.
+/// Use [`without_listen`](Self::without_listen) there.
 ///
-/// A look at the outbox starts at the lowest row that may still wait, so it costs the same however
+/// A read of the outbox starts at the lowest row that may still wait, so it costs the same however
 /// many rows were moved. The whole outbox is read once a minute, or less often if that would take
 /// more than a twentieth of the time. A refused row that was set to be tried again may wait until
 /// then.
@@ -45,7 +45,7 @@ use crate::{backoff, fault, metrics};
 ///
 /// At least once, under the event id from publishing: see [`Publisher`](super::Publisher). If a
 /// server refuses an event and accepts a later one of the same key from the same batch, as it can
-/// at its memory limit, then the later event is stored again behind the refused one. Every event is
+/// at its memory limit, the later event is stored again behind the refused one. Every event is
 /// still followed by all later events of its key.
 #[derive(Clone, Debug)]
 #[must_use = "a relay moves nothing before it is given to a runtime"]
@@ -82,9 +82,9 @@ impl Postgres {
 impl Relay {
     /// How many events are moved in one transaction: 500 by default, from 1 to 10,000.
     ///
-    /// A small batch costs a commit for few events. A large one means that more events are stored
-    /// twice after a failure. A batch has at most 8 MiB in any case, and is sent about 256 KiB at a time: what was
-    /// answered before a time-out is not sent again.
+    /// A small batch costs a commit for few events. With a large batch, more events are stored twice after a failure.
+    /// A batch has at most 8 MiB in any case, and is sent about 256 KiB at a time: events that were answered before a
+    /// time-out are not sent again.
     pub fn batch(mut self, events: u32) -> Self {
         self.batch = events;
         self
@@ -93,8 +93,8 @@ impl Relay {
     /// How often the relay reads the outbox without a notification: every second by default, from
     /// 10 ms to an hour.
     ///
-    /// It bounds the delay of events that were published
-    /// [without notification](super::Publisher::without_notify), and the time until another process
+    /// This interval bounds the delay of events that were published [without
+    /// notification](super::Publisher::without_notify), and the time until another process
     /// continues after a crash.
     pub fn poll(mut self, interval: Duration) -> Self {
         self.poll = interval;
@@ -105,7 +105,7 @@ impl Relay {
     ///
     /// Behind a pooler that assigns connections per transaction, no notification arrives. A relay
     /// that listens finds that out by itself, once after its start, by sending a notification. This
-    /// may reach another client of the pooler, whose statement then fails in sqlx.
+    /// notification may reach another client of the pooler, whose statement then fails in sqlx.
     pub fn without_listen(mut self) -> Self {
         self.listens = false;
         self
@@ -178,7 +178,7 @@ struct Running {
     listener: NotifyListener,
     postgres: Postgres,
     measure_at: Instant,
-    /// Rounds in a row in which no event was moved.
+    /// How many rounds in a row have failed: those in which no event was moved.
     failures: u32,
 }
 
@@ -257,7 +257,7 @@ impl Running {
 
     /// Sets the gauges, in every process, so that no process keeps exporting an old figure.
     ///
-    /// A relay that is never elected does not know where the waiting rows begin, and passes over all rows that were
+    /// A relay that is never elected does not know where the waiting rows begin, and has to skip all rows that were
     /// moved. So it spends at most a twentieth of the time on measuring.
     async fn measure(&mut self) {
         let began = Instant::now();
@@ -290,6 +290,6 @@ const POLL_MIN: Duration = Duration::from_millis(10);
 const POLL_MAX: Duration = Duration::from_secs(3_600);
 const MEASURE: Duration = Duration::from_secs(5);
 const MEASURE_SHARE: u32 = 20;
-/// Shorter than the relay's wait, so that the server has ended the statement when the relay gives
-/// up.
+/// The time limit of measuring: shorter than the relay's wait, so that the server has ended the
+/// statement when the relay gives up.
 const MEASURE_LIMIT: &str = "4s";

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::failing::OutboxRow;
 
-/// The bytes that are sent at once: fewer on a link that proved too slow for them.
+/// How many bytes are sent at once: fewer on a link that proved too slow for more.
 ///
-/// Answers count only together, so what is cut off is published again. With few bytes at once that is
-/// little, and what was answered before it stays answered.
+/// The answers to events that are sent at once count only together, so if they do not come in time, all of these
+/// events are published again. With few bytes at once, these are few events, and events that were answered earlier
+/// are not sent again.
 #[derive(Debug)]
 pub(super) struct SendBound {
     bytes: usize,
@@ -36,36 +37,36 @@ impl SendBound {
         (taken, bytes)
     }
 
-    /// So many bytes were answered within this time. If that was less than a quarter of what the client allows, it
-    /// allows for twice as many.
+    /// This many bytes were answered within this time. If that was less than a quarter of the time that the client
+    /// allows, twice as many may be sent at once.
     pub(super) fn answered(&mut self, took: Duration, bytes: usize) {
         if took < allowed(bytes) / 4 {
             self.bytes = (self.bytes * 2).min(BYTES_MAX);
         }
     }
 
-    /// They were not answered in time.
+    /// The bytes were not answered in time.
     pub(super) fn cut(&mut self) {
         self.bytes = (self.bytes / 2).max(BYTES_MIN);
     }
 }
 
-/// How long the answers to so many bytes may take. The client waits for less time where nothing else is on its way, and
-/// knows which of them were answered.
+/// How long the answers to this many bytes may take. Where nothing else is on its way, the client waits for less
+/// time, and knows which events were answered.
 pub(super) fn limit(bytes: usize) -> Duration {
     allowed(bytes).clamp(LIMIT_MIN, LIMIT_MAX)
 }
 
-/// How long the client waits for the answers to so many bytes.
+/// How long the client waits for the answers to this many bytes.
 fn allowed(bytes: usize) -> Duration {
     ANSWER + Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND_MIN)
 }
 
-/// For events that are sent when no other is on its way.
+/// The client's limit for the answers to events that are sent when no other event is on its way.
 const ANSWER: Duration = Duration::from_secs(3);
 const BYTES_PER_SECOND_MIN: f64 = 100_000.0;
 pub(super) const LIMIT_MIN: Duration = Duration::from_secs(10);
-/// A single event of 5.7 MB reaches it.
+/// The longest time for answers. A single event of 5.7 MB reaches it.
 pub(super) const LIMIT_MAX: Duration = Duration::from_secs(60);
 const BYTES_MAX: usize = 256 * 1024;
 const BYTES_MIN: usize = 16 * 1024;
