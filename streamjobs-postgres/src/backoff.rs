@@ -7,7 +7,7 @@ use streamjobs::Backoff;
 /// The delay after this many failures in a row (from 1): drawn evenly from the upper half of a
 /// bound that doubles from 100 ms to 5 s. `random` is drawn evenly from 0 to 1.
 ///
-/// The lower half is left out: an unreachable server is not asked again at once.
+/// The lower half is left out, so that an unreachable server is not asked again at once.
 pub(crate) fn delay(failures: u32, random: f64) -> Duration {
     let bound = Backoff::exponential(FIRST, MAX).delay(failures, 1.0);
     bound.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)

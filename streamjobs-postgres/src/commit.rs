@@ -11,8 +11,8 @@ use tracing::warn;
 use crate::metrics;
 
 /// Waits for the reply to a commit, no longer than `limit`. After that it returns a transient
-/// error, and the commit may be stored: the next attempt at the job then finds its row, or waits
-/// for it while the server has not decided.
+/// error, although the commit may be stored. If it is, the next attempt at the job finds its row;
+/// while the server has not decided, the attempt waits for the row.
 ///
 /// No setting of Postgres bounds a commit that waits for a synchronous standby. This function gives
 /// up only the wait, not the commit: a request to cancel the commit would make it visible without

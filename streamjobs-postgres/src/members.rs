@@ -15,8 +15,8 @@ use streamjobs::GroupName;
 
 use crate::postgres::Postgres;
 
-/// Ends a group's jobs on these events, in every batch that has them as members; the flag of each says whether it is
-/// a dead letter. Publishes the events of batches that this completes.
+/// Ends a group's jobs on these events, in every batch that has them as members; the flag of each event says whether
+/// the job is a dead letter. Publishes the events of batches that this completes.
 ///
 /// Before: some jobs may be members, have ended before, or be dead. After: all jobs that are members have ended. A
 /// job is marked dead only if it had not ended before; a dead job that is done now is no longer dead. A repetition
@@ -86,9 +86,9 @@ RETURNING member.batch_id";
 const LOCK: &str =
     "SELECT FROM streamjobs.batches WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
 
-/// Both times are set once and never change. The members are read only once, not again for each use of the result.
-/// They are read as an ordered range, which the partial indexes serve: with `=` or `EXISTS`, a plan from the
-/// statistics of a table with many unfinished members would read all of them while the batch is locked. The
+/// The times of completion and success are set once and never change. The members are read only once, not again for
+/// each use of the result, and as an ordered range, which the partial indexes serve: with `=` or `EXISTS`, a plan
+/// from the statistics of a table with many unfinished members would read all of them while the batch is locked. The
 /// notification goes out with the commit, once for each transaction.
 const SETTLE: &str = "\
 WITH facts AS MATERIALIZED (

@@ -234,8 +234,8 @@ fn reject_other(schema: &SchemaName, applied: &[Applied]) -> Result<(), SchemaEr
 ///
 /// Its lock ends with the transaction: a session lock would stay with the pool's connection after
 /// an error, and would not work behind a pooler. The transaction is `READ COMMITTED`, so that a
-/// process that waited for the lock sees the migrations that the previous owner applied. sqlx's own
-/// migrator is not used, because its statements are named: see `statement.rs`.
+/// process that waited for the lock sees the migrations that the lock's previous owner applied.
+/// sqlx's own migrator is not used, because its statements are named: see `statement.rs`.
 async fn apply(pool: &PgPool, schema: &SchemaName) -> Result<(), MigrationError> {
     let failed = |source| MigrationError::Database { schema: schema.clone(), source };
     let mut transaction = statement::begin_own(pool).await.map_err(failed)?;
@@ -311,8 +311,8 @@ type Step = (i64, &'static str, &'static str);
 /// Number, name and checksum of a migration in the history.
 type Applied = (i64, String, Vec<u8>);
 
-/// Number, name and text of each migration. A published migration never changes; a new one follows
-/// it.
+/// Number, name and text of each migration. A published migration never changes; a change is a new
+/// migration after it.
 const STEPS: &[Step] = &[
     (1, "once", include_str!("../migrations/0001_once.sql")),
     (2, "dead_letters", include_str!("../migrations/0002_dead_letters.sql")),

@@ -93,7 +93,7 @@ impl Postgres {
 
     /// The handle among the states of the runtime.
     pub(crate) fn of(job: &Job) -> Result<Self, JobError> {
-        // A runtime without it does not start.
+        // A runtime without this state does not start.
         let missing = || JobError::dead("the runtime has no `streamjobs_postgres::Postgres` state");
         job.state::<Self>().ok_or_else(missing)
     }
@@ -134,7 +134,8 @@ impl Postgres {
         statement::begin_bounded(self.pool()).await
     }
 
-    /// Whether the pool has no connection left, rather than a database that does not answer.
+    /// Whether the reason for a long wait is that the pool has no connection left, rather than that
+    /// the database does not answer.
     pub(crate) fn is_pool_in_use(&self) -> bool {
         let pool = self.pool();
         pool.size() >= pool.options().get_max_connections() && pool.num_idle() == 0
@@ -240,7 +241,7 @@ impl PostgresBuilder {
     /// 1 ms. After that, the job is snoozed, and no failure is counted.
     ///
     /// A duplicate waits this long for the running attempt. A short timeout costs another delivery;
-    /// a long one occupies a connection of the pool.
+    /// a long timeout occupies a connection of the pool.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.limits.lock = Limit::new(timeout);
         self
@@ -249,9 +250,9 @@ impl PostgresBuilder {
     /// How long one statement of a guarded transaction may take: 60 s by default, at least 1 ms.
     /// After that, the attempt fails.
     ///
-    /// The process waits 5 s longer than that for the reply to the commit: the server has no limit for a commit that
-    /// waits for a synchronous standby. After that the job is snoozed, and no failure is counted. The job's
-    /// connection counts as used until the server replies.
+    /// The process waits 5 s longer than that for the reply to the commit, because the server has no limit for a
+    /// commit that waits for a synchronous standby. After that the job is snoozed, and no failure is counted. The
+    /// job's connection counts as used until the server replies.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.limits.statement = Limit::new(timeout);
         self
@@ -269,7 +270,7 @@ impl PostgresBuilder {
     }
 
     /// Accepts a role that deliberately has only some of the rights on the tables, or sees only some of their rows,
-    /// such as a role for a page that shows dead letters. By default, such a role is refused.
+    /// such as a role for a page that shows dead letters. Without this setting, such a role is refused.
     ///
     /// An operation without the needed right then fails when it is used. Jobs of guarded handlers
     /// wait, and the alert [`JobsBlocked`](streamjobs::stream::Condition::JobsBlocked) says so.

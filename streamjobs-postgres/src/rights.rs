@@ -10,7 +10,7 @@ use crate::statement;
 #[derive(Debug)]
 pub(crate) struct Rights {
     schema: SchemaName,
-    /// The role's name, quoted where SQL needs that.
+    /// The role's name, with quotes if SQL needs them.
     role: String,
     /// Whether it has `USAGE` on the schema.
     usage: bool,

@@ -57,8 +57,8 @@ impl SchemaName {
     /// The statement for this schema.
     ///
     /// Statements are written for the default schema, so they can be read and run as they stand in
-    /// the source. For another schema, its quoted name replaces the default name wherever that
-    /// qualifies a table or a view.
+    /// the source. For another schema, its quoted name replaces the default name wherever the
+    /// default name qualifies a table or a view.
     pub(crate) fn sql(&self, statement: &'static str) -> SqlStr {
         if self.0 == DEFAULT {
             statement.into_sql_str()
@@ -101,9 +101,9 @@ pub(crate) fn commit(durability: Durability) -> SqlStr {
 
 /// The first part of [`commit`], for a transaction that another library commits.
 ///
-/// A handler may have ended the transaction with a statement of its own. `SET LOCAL` outside of one is only a
-/// warning, and so is the `COMMIT` that follows. `SAVEPOINT` fails there (25P01), even in the implicit transaction of
-/// one request.
+/// A handler may have ended the transaction with a statement of its own. Outside of a transaction, `SET LOCAL` is
+/// only a warning, and so is the `COMMIT` that follows. `SAVEPOINT` fails there (25P01), even in the implicit
+/// transaction of one request.
 pub(crate) fn before_commit(durability: Durability) -> &'static str {
     match durability {
         Durability::Here => "SET LOCAL synchronous_commit = on; SAVEPOINT streamjobs_commit",

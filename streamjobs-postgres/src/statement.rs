@@ -66,7 +66,8 @@ pub(crate) async fn begin_reading(pool: &PgPool) -> Result<PgTransaction, sqlx::
 /// know of: writes of others on that connection then look committed but are not.
 #[expect(clippy::disallowed_methods, reason = "it ends with the reply to one statement")]
 async fn begin(pool: &PgPool, statement: &'static str) -> Result<PgTransaction, sqlx::Error> {
-    // Not in the task: a caller that was dropped must not keep its place in the pool's queue.
+    // Not in the task, because a caller that was dropped must not keep its place in the pool's
+    // queue.
     let connection = pool.acquire().await?;
     let begun = tokio::spawn(Transaction::begin(connection, Some(statement.into_sql_str())));
     match begun.await {
@@ -81,7 +82,7 @@ async fn begin(pool: &PgPool, statement: &'static str) -> Result<PgTransaction, 
 
 /// A transaction as from [`begin_reading`], for a reader that may stop waiting at any time: the
 /// server ends its statements, and a connection whose answer was not read is closed, so that the
-/// pool has room for another one at once.
+/// pool has room for another connection at once.
 pub(crate) struct BoundedReading {
     connection: PoolConnection<Postgres>,
     is_over: bool,
@@ -136,8 +137,8 @@ pub(crate) async fn is_in_transaction(connection: &mut PgConnection) -> Result<b
     if Connection::is_in_transaction(connection) {
         return Ok(true);
     }
-    // In one request, so that it is sound outside of a transaction. The transaction of a statement
-    // by itself begins with the statement, at exactly the same time.
+    // In one request, so that it is sound outside of a transaction. There, a transaction begins
+    // with the statement, at exactly the same time.
     let begun = sqlx::raw_sql("SELECT now() <> statement_timestamp()");
     begun.fetch_one(connection).await?.try_get(0)
 }

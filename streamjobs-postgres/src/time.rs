@@ -10,7 +10,8 @@ use sqlx::{Decode, Encode, Type};
 
 /// A `timestamptz`, to the microsecond.
 ///
-/// The types that sqlx offers for it need a calendar library, which nothing else here uses.
+/// The types that sqlx offers for `timestamptz` need a calendar library, which nothing else here
+/// uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timestamp(pub(crate) SystemTime);
 
@@ -20,7 +21,7 @@ impl Timestamp {
         Self(UNIX_EPOCH + Duration::from_millis(Self::bounded(milliseconds)))
     }
 
-    /// Milliseconds since 1970 as [`from_millis`](Self::from_millis) takes them: no more than the server can store.
+    /// Milliseconds since 1970, as [`from_millis`](Self::from_millis) takes them, cut to what the server can store.
     pub(crate) fn bounded(milliseconds: u64) -> u64 {
         milliseconds.min(MILLISECONDS_MAX)
     }
@@ -79,12 +80,13 @@ impl<'r> Decode<'r, sqlx::Postgres> for Timestamp {
 
 /// From 1970 to 2000.
 const SERVER_EPOCH: Duration = Duration::from_secs(946_684_800);
-/// The type by its number, which is the same in every database. sqlx would look a name up between
-/// the parsing of a statement and its execution, with a query that discards the unnamed statement.
+/// The type by its number, which is the same in every database. If the type were named, sqlx would
+/// look the name up between the parsing of a statement and its execution, with a query that
+/// discards the unnamed statement.
 const TIMESTAMPTZ: Oid = Oid(1184);
 const TIMESTAMPTZ_ARRAY: Oid = Oid(1185);
 const SPAN_MAX: Duration = Duration::from_secs(1_000 * 366 * 24 * 60 * 60);
-/// The year 9999, far below the server's limit.
+/// The latest time that is sent: the year 9999, far below the server's limit.
 const MILLISECONDS_MAX: u64 = 253_370_764_800_000;
 
 #[cfg(test)]

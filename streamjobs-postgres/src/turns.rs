@@ -29,7 +29,7 @@ impl Turns {
         Self { free: Semaphore::new(number), left: Mutex::default(), statement_max }
     }
 
-    /// Waits for a turn; `None` if it gets none within the limit.
+    /// Waits for a turn; `None` if no turn becomes free within the limit.
     ///
     /// # Cancel safety
     ///

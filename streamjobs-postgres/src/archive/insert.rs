@@ -26,7 +26,7 @@ pub(super) fn first_chunk(rows: &[LetterRow]) -> usize {
     fits.count().max(1).min(rows.len())
 }
 
-/// Stores rows of one queue in one transaction. It is on disk when this returns, whatever
+/// Stores rows of one queue in one transaction. The commit is on disk when this returns, whatever
 /// `synchronous_commit` is by default, because the dead letters are removed from Redis next.
 pub(super) async fn insert(
     postgres: &Postgres,
@@ -122,14 +122,14 @@ async fn end_members(
     members::end(postgres, connection, group, &ended).await
 }
 
-/// The fields of all rows are in one array, since Postgres has no arrays of arrays of different
-/// lengths: those of a row are a slice. A job may be done although it was dead-lettered, for any reason:
-/// so it looks for a guard row by the event's key and by the published entry. It uses a scalar query
-/// for each row, so that no plan reads the whole table.
+/// The fields of all rows are in one array, since Postgres has no arrays of arrays of different lengths; the fields
+/// of a row are a slice of it. Whatever the reason of a dead letter, its job may be done. So the statement looks for
+/// a guard row by the event's key and by the published entry, with a scalar query for each row, so that no plan reads
+/// the whole table.
 ///
-/// After a failover, a server can give an id to another entry. So where the event id is known, the published entry
-/// counts only for a guard row with a key of the application's own (with a line break, or hashed), and with the same
-/// payload.
+/// After a failover, a server can give an entry's id to another entry. So where the event id is known, the published
+/// entry counts only for a guard row with a key of the application's own (with a line break, or hashed), and with the
+/// same payload.
 const INSERT: &str = "\
 INSERT INTO streamjobs.dead_letters (
     stream, group_name, letter_id, digest, event_id, event_type, reason, error, fingerprint,

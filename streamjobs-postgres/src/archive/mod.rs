@@ -55,8 +55,9 @@ impl Postgres {
 /// A dead letter is removed from its stream only after its row is on disk. While the database is
 /// unavailable, dead letters wait in Redis. Bound their number there with
 /// [`dead_letters_max`](streamjobs::RuntimeBuilder::dead_letters_max) only if losing the oldest is
-/// better than running out of memory. If a process dies between the two steps, another one takes
-/// the dead letter and finds its row. Any number of processes may run an archive of the same table.
+/// better than running out of memory. If a process dies between the two steps, another process
+/// takes the dead letter and finds its row. Any number of processes may run an archive of the same
+/// table.
 ///
 /// The fields of the entry are stored byte for byte. The payload is also stored as `jsonb` for
 /// searching, if it is JSON that Postgres accepts.
@@ -87,8 +88,8 @@ impl Archive {
         self
     }
 
-    /// How many dead letters are moved at a time: 500 by default and at most, at least 1. Large
-    /// ones are moved in smaller batches.
+    /// How many dead letters are moved at a time: 500 by default, which is also the maximum, and at
+    /// least 1. Large dead letters are moved in smaller batches.
     pub fn batch(mut self, letters: usize) -> Self {
         self.batch = letters.clamp(1, BATCH_MAX);
         self
@@ -121,8 +122,8 @@ impl Archive {
     ///
     /// # Cancel safety
     ///
-    /// After the future is dropped, the next sweep after the lease moves the rest. Each dead letter
-    /// becomes one row.
+    /// After the future is dropped, the next sweep moves the rest once the lease is over. Each dead
+    /// letter becomes one row.
     pub async fn sweep(&self, client: &Client) -> Result<ArchiveReport, ArchiveError> {
         let turn = Semaphore::new(1);
         let mut report = ArchiveReport::default();
@@ -153,8 +154,8 @@ impl Archive {
     }
 }
 
-/// Each partition of the queues once, with its whole stream: an archived job belongs to one
-/// partition.
+/// Each partition of the queues once, with the name of its whole stream. An archived job belongs to
+/// one partition.
 fn partitions(
     client: &Client,
     queues: &[(StreamName, GroupName)],

@@ -45,7 +45,7 @@ pub(super) struct LetterQueue {
     pub(super) lease: Duration,
     /// The stream of the partition.
     pub(super) stream: StreamName,
-    /// The stream of which it is a partition, or that stream itself: for metrics.
+    /// The whole stream that the partition belongs to, or that stream itself: for metrics.
     pub(super) whole: StreamName,
     pub(super) group: GroupName,
 }

@@ -12,7 +12,8 @@ pub struct ArchiveReport {
     pub stored: u64,
     /// Dead letters that had a row already and were still in their stream.
     pub stored_before: u64,
-    /// Of the stored ones, those whose job was done according to the guard: nothing is lost.
+    /// Those of the stored dead letters whose job was done according to the guard, so that nothing
+    /// is lost.
     pub known_done: u64,
     /// Dead letters that the database refused. They stay in their stream.
     pub refused: u64,
@@ -25,10 +26,10 @@ pub struct ArchiveReport {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ArchiveError {
-    /// Redis could not be reached or refused to return or to remove dead letters.
+    /// Redis could not be reached, or refused to return or remove dead letters.
     #[error(transparent)]
     Letters(#[from] DeadLetterError),
-    /// The database could not be reached or refused.
+    /// The database refused, or could not be reached.
     #[error("cannot store dead letters of group {group} on stream {stream}")]
     Database {
         /// The stream.

@@ -33,7 +33,7 @@ pub(super) struct LetterRow {
     /// The past attempts, as an array.
     pub(super) history: Option<String>,
     pub(super) fields: Fields,
-    /// As guards compute it.
+    /// The hash of the payload, as guards compute it.
     pub(super) payload_hash: [u8; 16],
 }
 
@@ -101,7 +101,7 @@ impl LetterRow {
 
 /// The length to which errors are cut.
 const ERROR_BYTES_MAX: usize = 4096;
-/// Longer than any name that this framework accepts.
+/// The length to which names are cut: longer than any name that this framework accepts.
 const NAME_BYTES_MAX: usize = 512;
 /// An estimate for the other columns of a row.
 const ROW_BYTES: usize = 256;

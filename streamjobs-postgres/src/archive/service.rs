@@ -60,8 +60,8 @@ struct QueueRun<'a> {
 }
 
 impl QueueRun<'_> {
-    /// Runs rounds until the stop. The last round archives the dead letters of the last jobs: the
-    /// consumers have drained by then.
+    /// Runs rounds until the stop. The last round archives the dead letters of the last jobs,
+    /// because the consumers have drained by then.
     async fn until_stopped(mut self, context: &ServiceContext) {
         loop {
             let last = context.stop().is_cancelled();

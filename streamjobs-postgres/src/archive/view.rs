@@ -71,7 +71,7 @@ const DATA: &str = "data";
 const PREFIX: &[u8] = b"sj-";
 /// Larger payloads are not stored as JSON.
 const BYTES_MAX: usize = 1 << 20;
-/// The longest text of a number of 64 bits has about 330 bytes.
+/// The longest text of a number that is accepted. A number of 64 bits has at most about 330 bytes.
 const DIGITS_MAX: usize = 400;
 
 #[cfg(test)]

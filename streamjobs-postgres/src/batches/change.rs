@@ -15,7 +15,7 @@ pub(super) enum Change<'a> {
         id: &'a BatchId,
         group: &'a GroupName,
         events: Vec<&'a str>,
-        /// The member that adds, if a member does.
+        /// The member whose job adds these members, if it is a member that adds.
         by: Option<&'a Job>,
     },
     Close(&'a BatchId),
@@ -80,7 +80,7 @@ impl Change<'_> {
     ///
     /// When an unfinished or dead member adds, its own row is locked, so that no other transaction can end this
     /// member. Any other addition locks the batch's row in a mode that it shares with other additions and with ends
-    /// of members, but not with a close, which locks the row alone.
+    /// of members, but not with a close, which locks the row exclusively.
     async fn check(
         &self,
         postgres: &Postgres,
@@ -163,7 +163,7 @@ async fn write_event(
         .map(drop)
 }
 
-/// Closes a batch whose row this transaction has locked alone.
+/// Closes a batch whose row this transaction has locked exclusively.
 async fn close(
     postgres: &Postgres,
     connection: &mut PgConnection,
@@ -181,13 +181,14 @@ const OPEN: &str = "INSERT INTO streamjobs.batches (id) VALUES ($1) ON CONFLICT 
 const WRITE_EVENT: &str = "INSERT INTO streamjobs.batch_events
     (batch_id, kind, stream, event_id, field_names, field_values) VALUES ($1, $2, $3, $4, $5, $6)";
 
-/// A dead member counts too: it may run again, and its batch cannot succeed before.
+/// Whether the member may still add: a dead member may too, because it may run again, and its batch
+/// cannot succeed before that.
 const MEMBER: &str = "SELECT ended_at IS NULL OR dead FROM streamjobs.batch_members
     WHERE batch_id = $1 AND group_name = $2 AND event_id = $3 FOR UPDATE";
 
-/// A close waits for this lock; this lock waits for a close, and then sees it. The lock is compatible with the lock
-/// of an end. Otherwise a member that has added members and then ends would wait for others that have done the same
-/// and wait for it.
+/// A close waits for this lock, and this lock waits for a close, which is visible afterwards. This lock is compatible
+/// with the lock that an end of a member takes. Otherwise two members that have both added members and then end would
+/// wait for each other.
 const LOCK_SHARED: &str =
     "SELECT closed_at IS NOT NULL FROM streamjobs.batches WHERE id = $1 FOR KEY SHARE";
 

@@ -29,7 +29,7 @@ use crate::postgres::Postgres;
 /// Repeating an end changes nothing.
 ///
 /// Middleware around this one runs after the end: its error fails a job whose member has ended as done, and a batch
-/// may complete before the job does. If `wrap` has several, put this one first.
+/// may complete before the job has ended. If `wrap` names several middlewares, put this one first.
 #[derive(Clone, Copy, Debug)]
 pub struct EndMember;
 

@@ -32,7 +32,8 @@ impl Postgres {
 }
 
 impl Batches {
-    /// Opens a batch. `false` if there is one with this id: it stays as it is, with its own events.
+    /// Opens a batch. `false` if there already is a batch with this id, which stays as it is, with
+    /// its own events.
     ///
     /// # Errors
     ///
@@ -62,8 +63,8 @@ impl Batches {
     ///
     /// # Errors
     ///
-    /// When there is no such batch, it is closed, or the transaction is not `READ COMMITTED`: then nothing is changed,
-    /// and the transaction can go on. When the database refuses or cannot be reached.
+    /// When there is no such batch, it is closed, or the transaction is not `READ COMMITTED`: in these cases nothing
+    /// is changed, and the transaction can go on. Also when the database refuses or cannot be reached.
     ///
     /// # Cancel safety
     ///
@@ -108,8 +109,8 @@ impl Batches {
     /// them has ended. If no unfinished member is left, it completes with this transaction. `false` if it was closed
     /// before.
     ///
-    /// It waits for transactions that have added members or ended one. Call it last in your transaction: until that
-    /// has ended, ends of members wait.
+    /// The call waits for transactions that have added members or ended a member. Make it last in your transaction,
+    /// because ends of members wait until your transaction has ended.
     ///
     /// # Errors
     ///
@@ -128,7 +129,7 @@ impl Batches {
     }
 
     /// Ends the membership of a job that is done, in a transaction of its own: for handlers without a guard, which
-    /// call it as the last thing. [`EndMember`](super::EndMember) does this around a handler. The call may be
+    /// call it as the last thing. [`EndMember`](super::EndMember) does this around a handler. The call can be
     /// repeated.
     ///
     /// # Errors
@@ -155,10 +156,10 @@ impl Batches {
     /// such job ever comes. `dead` says that the work is not done, as for a dead letter: the batch completes without
     /// it, but does not succeed before the member is ended again as done, by a run or by this call.
     ///
-    /// `false` if it changed nothing: there is no such member, or it had already ended in this way or as done. This
-    /// does not keep the job from running; if it runs, that does not change an end as done.
+    /// `false` if it changed nothing: there is no such member, or it had already ended in this way or as done. The
+    /// call does not keep the job from running. If the job runs, a member that was ended as done stays done.
     ///
-    /// It locks the row of the batch, as every end does: call it last in its transaction.
+    /// Like every end, the call locks the row of the batch, so make it last in its transaction.
     ///
     /// # Errors
     ///
@@ -198,8 +199,8 @@ impl Batches {
         Ok(row.map(BatchStatus::of))
     }
 
-    /// Batches that were opened this long ago and have not completed, oldest first: at most `limit` and at most 1,000.
-    /// They were never closed, or have members whose jobs wait, were lost, or never came.
+    /// Batches that were opened this long ago and have not completed, oldest first: at most `limit`, and never more
+    /// than 1,000. Such a batch was never closed, or has members whose jobs wait, were lost, or never came.
     ///
     /// # Errors
     ///

@@ -6,11 +6,11 @@ use std::str::FromStr;
 use streamjobs::error::PublishError;
 use streamjobs::{EncodedEvent, Event, EventId, NameError};
 
-/// The identity of a batch: an id of the application's, or a generated one. The events of the batch have ids that are
+/// The identity of a batch: an id that the application chooses, or a generated id. The ids of the batch's events are
 /// derived from it.
 ///
-/// Use an id for one batch only. A second batch that is opened under it after the first was pruned would publish its
-/// events under the same event ids, and guards and consumers would take them for the events of the first.
+/// Use an id for one batch only. A second batch that is opened under the same id after the first was pruned would
+/// publish its events under the same event ids, and guards and consumers would take them for the events of the first.
 ///
 /// It has the form of an event id: at most 128 bytes without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,7 +44,7 @@ impl BatchId {
         self.0.derive(COMPLETED)
     }
 
-    /// The id of the event that says that it has succeeded.
+    /// The id of the event that says that the batch has succeeded.
     #[must_use]
     pub fn succeeded_event_id(&self) -> EventId {
         self.0.derive(SUCCEEDED)
@@ -68,8 +68,8 @@ impl FromStr for BatchId {
 /// A batch that is about to be opened, with the events that it publishes. If it publishes none, its
 /// [status](super::Batches::status) shows its progress.
 ///
-/// The events are encoded now, so their content cannot depend on how the members end. A handler that needs to know
-/// reads the [status](super::Batches::status).
+/// The events are encoded before the batch is opened, so their content cannot depend on how the members end. A
+/// handler that needs to know how they ended reads the [status](super::Batches::status).
 #[derive(Clone, Debug)]
 #[must_use = "a batch does not exist before it is opened"]
 pub struct NewBatch {
@@ -107,7 +107,8 @@ impl NewBatch {
     }
 }
 
-/// Far above the numbers that jobs give to the events that they publish, in case a batch has the id of an event.
+/// The number from which the event's id is derived: far above the numbers that jobs give to the events that they
+/// publish, in case a batch has the id of an event.
 const COMPLETED: u64 = u64::MAX;
 const SUCCEEDED: u64 = u64::MAX - 1;
 

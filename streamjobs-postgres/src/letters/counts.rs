@@ -46,7 +46,7 @@ pub struct KindCount {
     pub first_seen: SystemTime,
     /// When the last of them was dead-lettered.
     pub last_seen: SystemTime,
-    /// The error of the one that was archived last.
+    /// The error of the dead letter that was archived last.
     pub error: Option<String>,
 }
 
@@ -163,8 +163,8 @@ pub(super) const BY_GROUP: &str = concat!(
      ORDER BY letters DESC, l.stream, l.group_name",
 );
 
-/// The sample error is read by its row's number after the kinds are counted: an aggregate of the
-/// errors would keep all of them in memory.
+/// The sample error is read by its row's number after the kinds are counted, because an aggregate
+/// of the errors would keep all of them in memory.
 const BY_FINGERPRINT: &str = concat!(
     "WITH kinds AS (
          SELECT l.stream, l.group_name, l.event_type, l.reason, l.fingerprint,

@@ -55,8 +55,8 @@ pub enum RedriveError {
         /// The given number.
         id: RedriveId,
     },
-    /// The request could not be written or read. If the reply was lost, it may have been written:
-    /// see [`DeadLetters::redrives`](super::DeadLetters::redrives).
+    /// The request could not be written or read. If the reply was lost, the request may have been
+    /// written: see [`DeadLetters::redrives`](super::DeadLetters::redrives).
     #[error(transparent)]
     Query(#[from] QueryError),
     /// A server was unreachable for too long. The progress is recorded, and

@@ -101,7 +101,7 @@ macro_rules! if_open {
     };
 }
 
-/// Few by themselves, so they are sorted after they are found.
+/// Dead letters that are named are few, so they are sorted after they are found.
 const NAMED: Statements = statements!(
     "($13::bigint[] IS NULL OR l.id = ANY ($13)) AND ($6::text IS NULL OR l.event_id = $6)
      AND ($15::bigint IS NULL OR l.id < $15)",
@@ -117,9 +117,10 @@ const OF_FINGERPRINT: Statements = statements!(
     "ORDER BY l.fingerprint DESC, l.id DESC"
 );
 
-/// As for fingerprints. A scan ends at the first row that a comparison of its first column refuses, and not at one that
-/// only the second column refuses: with the stream within the rows, a group with few letters would read all letters
-/// of the stream's groups before it.
+/// Ranges, as for fingerprints. A scan ends at the first row that the comparison of the first column refuses, but not
+/// at a row that only the second column refuses. So the stream is compared by itself: as the first column of the
+/// compared rows, it would make the query for a group with few letters read all letters of the stream's groups before
+/// it.
 const OF_GROUP: Statements = statements!(
     concat!(
         "l.stream = $1::text

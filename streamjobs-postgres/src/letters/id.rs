@@ -5,12 +5,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The number of an archived dead letter (`dead_letters.id`). Later ones are higher.
+/// The number of an archived dead letter (`dead_letters.id`). Later dead letters have higher
+/// numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LetterId(i64);
 
-/// The number of a redrive (`redrives.id`). Later ones are higher.
+/// The number of a redrive (`redrives.id`). Later redrives have higher numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RedriveId(i64);

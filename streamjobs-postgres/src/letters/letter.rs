@@ -37,7 +37,8 @@ pub struct ArchivedLetter {
     pub reason: String,
     /// The last error with its causes, in one line.
     pub error: Option<String>,
-    /// The same for errors that differ only in numbers, ids and quoted values.
+    /// The fingerprint of its error: the same for errors that differ only in numbers, ids and
+    /// quoted values.
     pub fingerprint: String,
     /// The number of failures recorded before it was dead-lettered.
     pub attempts: u32,

@@ -93,10 +93,10 @@ impl DeadLetters {
     }
 
     /// Dead letters with their payloads, newest first: those archived before `after`, at most
-    /// `limit` and at most 1,000.
+    /// `limit`, and never more than 1,000.
     ///
-    /// Pass [`Page::next`] as `after` to get the next page. Each dead letter is on one page; those
-    /// that are archived meanwhile come before the first page.
+    /// Pass [`Page::next`] as `after` to get the next page. Each dead letter is on one page; dead
+    /// letters that are archived meanwhile come before the first page.
     ///
     /// # Errors
     ///
@@ -151,12 +151,13 @@ impl DeadLetters {
     /// Whether a selection is valid: first its values, then its paths, which the database parses.
     ///
     /// The paths are also evaluated on an empty document, which finds variables that are not set.
-    /// On the payloads, that error would depend on what they contain.
+    /// If the paths were evaluated only on payloads, this error would depend on what the payloads
+    /// contain.
     async fn check(&self, selection: &Selection) -> Result<(), QueryError> {
         selection.check()?;
         for (filter, path) in selection.paths() {
             let failed = |source| QueryError::database("check a path into", source);
-            // One transaction for each: a path that is refused aborts it.
+            // One transaction for each path, because a path that is refused aborts its transaction.
             let mut reading = self.postgres.begin_reading().await.map_err(failed)?;
             let parsed = self.postgres.query(PARSE).bind(path).fetch_one(&mut *reading).await;
             parsed.map_err(|error| path_error(filter, error))?;

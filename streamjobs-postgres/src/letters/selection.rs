@@ -90,7 +90,7 @@ pub(super) enum Path {
     Fingerprint,
     /// One group on one stream.
     Group,
-    /// None of these: all, or the open ones.
+    /// No filter that an index serves: all dead letters, or the open ones.
     Newest,
 }
 
@@ -193,8 +193,8 @@ impl Selection {
 
     /// Only those whose error contains this text, ignoring case. `%` and `_` are not wildcards.
     ///
-    /// No index serves this filter: the database reads the errors of all rows that match the
-    /// others.
+    /// No index serves this filter: the database reads the errors of all rows that match the other
+    /// filters.
     pub fn error_contains(mut self, text: impl Into<String>) -> Self {
         self.error_contains = Some(text.into());
         self
@@ -204,7 +204,7 @@ impl Selection {
     ///
     /// A payload that is not JSON, or to which the predicate does not apply, does not match. No
     /// index serves this filter unless you create one: the database reads the payloads of all rows
-    /// that match the others.
+    /// that match the other filters.
     pub fn payload_matches(mut self, predicate: impl Into<String>) -> Self {
         self.payload_matches = Some(predicate.into());
         self
@@ -240,7 +240,7 @@ impl Selection {
         self.ids.is_some()
     }
 
-    /// Which dead letters a view looks at, so that an index serves them.
+    /// Which dead letters a view examines, so that an index finds them.
     pub(super) fn path(&self) -> Path {
         if self.ids.is_some() || self.event_id.is_some() {
             Path::Named
@@ -290,10 +290,10 @@ impl Selection {
 
     /// Binds the values of [`matching!`], which are the first parameters of the statement.
     ///
-    /// The statement is unnamed, as all of this crate are, so it is planned for these values:
-    /// filters that are not set are removed, and an index serves the others. From its sixth run on,
-    /// Postgres may plan a prepared statement for any values, and such a plan can use no index.
-    /// Planning took 0.1 to 0.9 ms with a million dead letters.
+    /// The statement is unnamed, as all statements of this crate are, so it is planned for these
+    /// values: filters that are not set are removed, and an index serves the other filters. From
+    /// its sixth run on, Postgres may plan a prepared statement for any values, and such a plan can
+    /// use no index. Planning took 0.1 to 0.9 ms with a million dead letters.
     pub(super) fn bind<'q>(&self, query: Select<'q>) -> Select<'q> {
         let time = |milliseconds: Option<u64>| milliseconds.map(Timestamp::from_millis);
         let ids = self.ids.as_ref().map(|ids| ids.iter().map(|id| id.get()).collect::<Vec<_>>());
@@ -360,7 +360,7 @@ fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// An `ILIKE` pattern for texts that contain this one.
+/// An `ILIKE` pattern for texts that contain this text.
 fn containing(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');

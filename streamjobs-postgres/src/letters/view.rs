@@ -17,22 +17,22 @@ use crate::postgres::Postgres;
 use crate::statement::BoundedReading;
 use crate::turns::Turn;
 
-/// The archive for pages that people look at: no query of theirs can stop guarded jobs.
+/// The archive for pages that people look at: no query of such a page can stop guarded jobs.
 ///
 /// - All views of one [`Postgres`] use at most two connections of its pool at once. A call waits two seconds for one
 ///   of them, and then fails with [`QueryError::Busy`].
-/// - The server ends a statement after two seconds, and a wait for a lock after one.
+/// - The server ends a statement after two seconds, and a wait for a lock after one second.
 /// - A call examines the newest 10,000 dead letters: of one group on one stream, of one
 ///   fingerprint, of the open ones, or of all, depending on the selection. It applies the other
-///   filters to these. So it costs the same however many dead letters there are, and says whether
-///   there are more.
+///   filters to these. So a call costs the same however many dead letters there are, and it says
+///   whether there are more.
 ///
 /// Cheap to clone.
 ///
 /// # Cancel safety
 ///
 /// Every call can be dropped at any time: its connection is closed, and the pool can open another one at once.
-/// Another view may use a connection when the server has ended the statement.
+/// Another view gets the place of a dropped call only when the server has ended that call's statement.
 #[derive(Clone, Debug)]
 pub struct View {
     postgres: Postgres,
@@ -75,7 +75,7 @@ pub struct OpenCount {
     pub more: bool,
 }
 
-/// What a redrive of a selection would do, as far as a [`View`] looked.
+/// What a redrive of a selection would do, judged by the dead letters that a [`View`] examined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PlanView {
@@ -99,10 +99,10 @@ impl DeadLetters {
 
 impl View {
     /// Dead letters without their payloads, newest first: those archived before `after`, at most
-    /// `limit` and at most 200.
+    /// `limit`, and never more than 200.
     ///
-    /// Pass [`Page::next`] as `after` to go on, also after a page with fewer: it is `None` when all
-    /// were examined.
+    /// Pass [`Page::next`] as `after` to get the next page, even after a page with fewer than
+    /// `limit`. It is `None` when all were examined.
     ///
     /// # Errors
     ///
@@ -165,7 +165,7 @@ impl View {
         Ok(KindsView { kinds: kinds.map_err(failed)?, letters: letters.map_err(failed)?, more })
     }
 
-    /// The number of open dead letters of each group: of at most 200 groups.
+    /// The number of open dead letters of each group, for at most 200 groups.
     ///
     /// # Errors
     ///
@@ -267,7 +267,8 @@ impl View {
         Ok(Page { letters, next })
     }
 
-    /// The rows of a statement that counts, and whether there is more to look at.
+    /// The rows of a statement that counts, and whether there are more dead letters than were
+    /// examined.
     async fn count(
         &self,
         statement: &'static str,
@@ -362,7 +363,7 @@ fn failed(action: &'static str) -> impl Fn(sqlx::Error) -> QueryError + Copy {
 /// How long a call waits for a turn, and then for a connection of the pool.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 const PAGE_MAX: usize = 200;
-/// One less than [`OPEN`] returns.
+/// The most groups that are counted: one less than [`OPEN`] returns.
 const GROUPS_MAX: usize = 200;
-/// One less than [`OPEN`] counts.
+/// How far the letters of a group are counted: one less than [`OPEN`] counts.
 const OPEN_MAX: u64 = 1_000;

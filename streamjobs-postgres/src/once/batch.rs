@@ -176,7 +176,7 @@ async fn before(
     Ok(Left::Failed(JobError::later(delay, "another attempt is working on this event")))
 }
 
-/// As with a single job, the limits are set in the same statement.
+/// As for a single job, the statement that writes the guard rows also sets the limits.
 macro_rules! insert {
     ($conflict:literal) => {
         concat!(
@@ -195,7 +195,8 @@ ON CONFLICT (group_name, key) DO ",
     };
 }
 
-/// A single job takes over an unfinished row that has expired: a transaction that fails its only job is rolled back.
+/// A single job takes over an unfinished row that has expired: if the job fails, its transaction is rolled back, and
+/// the row is as before.
 const INSERT_ONE: &str = insert!(
     "UPDATE
     SET done_at = EXCLUDED.done_at, stream = EXCLUDED.stream, entry_id = EXCLUDED.entry_id,
@@ -204,7 +205,8 @@ const INSERT_ONE: &str = insert!(
     WHERE guard.done_at IS NULL AND guard.expires_at <= clock_timestamp()"
 );
 
-/// Several jobs take over no row: even an update that does not happen would lock the row while the handler runs.
+/// Several jobs take over no row, because even an update whose condition is false would lock the row while the
+/// handler runs.
 const INSERT_MANY: &str = insert!("NOTHING");
 
 const REMOVE: &str = "DELETE FROM streamjobs.once WHERE group_name = $1 AND key = ANY($2)";

@@ -56,7 +56,8 @@ use crate::{commit, fault};
 ///
 /// - A job that was done before is acknowledged without running.
 /// - If another attempt is working on the event, the job waits for it, at most
-///   [`lock_timeout`](crate::PostgresBuilder::lock_timeout), and is then skipped or runs.
+///   [`lock_timeout`](crate::PostgresBuilder::lock_timeout), and is then skipped if the event was
+///   done, or else runs.
 /// - An attempt whose lease was lost does not commit.
 /// - After a deadlock, a serialization failure or a lock timeout, and when the pool is exhausted or
 ///   the database unreachable, the job is snoozed for about a second, and no failure is counted. A
@@ -230,7 +231,7 @@ fn explain(error: sqlx::Error) -> JobError {
 
 /// The limits of the transaction are set in the same statement, to save a round trip. The functions
 /// that set them are volatile, so they run although their results are unused, and they run before
-/// the insert that may have to wait. An unfinished row that has expired is taken over, by the
+/// the insert, which may have to wait. An unfinished row that has expired is taken over by the
 /// transaction that then does the work.
 const INSERT: &str = "\
 INSERT INTO streamjobs.once AS guard
@@ -245,7 +246,7 @@ ON CONFLICT (group_name, key) DO UPDATE
         owner = NULL, expires_at = NULL
     WHERE guard.done_at IS NULL AND guard.expires_at <= clock_timestamp()";
 
-/// The server's code for every statement in a transaction in which a statement failed.
+/// The server's error code for every statement that follows a failed statement in a transaction.
 pub(super) const ABORTED: &str = "25P02";
 pub(super) const IGNORED_ERROR: &str =
     "the transaction was rolled back: a statement failed and the handler ignored its error";

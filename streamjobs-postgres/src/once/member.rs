@@ -91,7 +91,7 @@ async fn end_by_itself(postgres: &Postgres, job: &Job) -> Result<(), JobError> {
         (&mut *transaction).execute(postgres.commit()).await?;
         Ok(())
     };
-    // The handler's timeout would count as a failure of a job that is done.
+    // Shorter than the handler's timeout, which would count as a failure of a job that is done.
     fault::within(postgres.timeout_before(job), ended).await.map_err(fault::own_error)
 }
 

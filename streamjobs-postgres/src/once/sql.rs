@@ -55,8 +55,8 @@ pub struct GuardSql {
 /// The [error code](https://www.postgresql.org/docs/current/errcodes-appendix.html) of an error of a database library.
 ///
 /// The function is called with an error and then with its sources, until it returns a code. Return `08006` for a lost
-/// connection and for a pool without a free one. Return `None` for an error that is not of the library, or whose code
-/// the library does not give.
+/// connection and for a pool without a free connection. Return `None` for an error that is not an error of the
+/// library, or whose code the library does not give.
 pub type SqlState = fn(&(dyn Error + 'static)) -> Option<String>;
 
 impl GuardSql {
@@ -211,7 +211,7 @@ impl fmt::Debug for GuardSql {
 
 /// Writes the guard row, unless it says that the event was done.
 ///
-/// One row is returned in any case, and its content was true when the row was locked: no other statement has to
+/// One row is returned in any case, with what was true when the guard row was locked, so no other statement has to
 /// examine a conflict. A row that this statement has written, or taken over from a dead attempt, has both times; a
 /// row that says that the event was done loses the second time. If row-level security hides the row, the statement
 /// fails.

@@ -12,8 +12,8 @@ use crate::time::Timestamp;
 /// The bound of each group, cached for one sweep: rows from that time on stay.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
-    /// Groups and streams that this runtime serves, by partition, because rows are by partition
-    /// too.
+    /// Groups and streams that this runtime serves: the streams are partitions, because rows name
+    /// partitions too.
     served: HashSet<Names>,
     known: HashMap<Names, Bound>,
 }
@@ -40,7 +40,8 @@ impl Bounds {
         Self { served: names.collect(), known: HashMap::new() }
     }
 
-    /// The time before which rows of the group may be deleted, at most `old`; `None` if all stay.
+    /// The time before which rows of the group may be deleted, never later than `old`; `None` if
+    /// all stay.
     pub(super) async fn before(
         &mut self,
         client: &Client,
@@ -65,7 +66,7 @@ impl Bounds {
 impl Bound {
     /// If a row was written before the oldest unfinished entry was published, then its event was
     /// published before that as well, and the group has finished all of its entries. The row's time
-    /// is from the database's clock, the entry's from the Redis server's.
+    /// is from the database's clock, the entry's time from the Redis server's clock.
     fn before(self, old: SystemTime) -> Option<SystemTime> {
         match self {
             Self::Open => Some(old),

@@ -37,8 +37,8 @@ impl Keep {
         self
     }
 
-    /// How long a dead letter stays in the archive after it was dead-lettered, redriven or not: at
-    /// least a minute. Without this setting, dead letters are never deleted.
+    /// How long a dead letter stays in the archive after it was dead-lettered, whether or not it
+    /// was redriven: at least a minute. Without this setting, dead letters are never deleted.
     pub fn letters(mut self, age: Duration) -> Self {
         self.letters = Some(age);
         self
@@ -54,7 +54,7 @@ impl Keep {
     }
 
     /// How long after a [batch](crate::batches) was opened it should have completed: a day by default, at least a
-    /// minute. Each sweep counts the batches that have not, and the log warns of them.
+    /// minute. Each sweep counts the batches that have not completed by then, and the log warns of them.
     pub fn unfinished_batches(mut self, age: Duration) -> Self {
         self.unfinished = age;
         self
@@ -68,7 +68,8 @@ impl Keep {
 
     /// How many rows are deleted in one transaction: 5,000 by default, from 1 to 50,000.
     ///
-    /// A large batch delays concurrent writers and replicas; with small ones a sweep takes longer.
+    /// A large batch delays concurrent writers and replicas; with small batches, a sweep takes
+    /// longer.
     pub fn batch(mut self, rows: u32) -> Self {
         self.batch = rows;
         self

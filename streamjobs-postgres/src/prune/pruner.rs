@@ -26,7 +26,7 @@ use crate::{fault, metrics};
 /// # }
 /// ```
 ///
-/// Any number of processes may run a pruner. Each skips rows that another one has locked.
+/// Any number of processes may run a pruner. Each skips rows that another pruner has locked.
 ///
 /// # Delivery
 ///
@@ -54,13 +54,13 @@ pub struct Pruned {
     pub letters: u64,
     /// Batches that have completed.
     pub batches: u64,
-    /// Not deleted: batches that should have completed by now, counted up to 1,000 before anything was deleted; `None`
-    /// if they could not be counted.
+    /// Batches that should have completed by now, and were not deleted. They are counted up to 1,000, before anything
+    /// is deleted; `None` if they could not be counted.
     pub unfinished_batches: Option<u64>,
 }
 
 impl Postgres {
-    /// A pruner that deletes rows older than `keep` says.
+    /// A pruner that deletes rows that are older than `keep` allows.
     pub fn pruner(&self, keep: Keep) -> Pruner {
         Pruner { postgres: self.clone(), keep }
     }
@@ -90,7 +90,8 @@ impl Pruner {
         stop: &CancellationToken,
         pruned: &mut Pruned,
     ) -> Result<(), sqlx::Error> {
-        // A failure to count does not stop the deletion, and the other way round.
+        // A failure to count does not stop the deletion, and a failure to delete does not stop the
+        // count.
         let counted = self.unfinished_batches().await;
         pruned.unfinished_batches = counted.as_ref().ok().copied();
         let mut bounds = Bounds::new(client, served);
@@ -291,9 +292,9 @@ macro_rules! kind {
     };
 }
 
-/// Finished work. It was published before it was done, so the index on `published_at` finds it. If
-/// the clocks of the database and the Redis server differ, a row may stay longer by that
-/// difference.
+/// Finished work. Its event was published before the work was done, so the index on `published_at`
+/// finds it. If the clocks of the database and the Redis server differ, a row may stay longer by
+/// that difference.
 const DONE: Kind = kind!("done_at IS NOT NULL", "done_at", "published_at");
 /// Work that was begun, not finished, and not taken over after it expired.
 const LEFT_BEHIND: Kind = kind!("done_at IS NULL", "expires_at", "expires_at");
@@ -312,7 +313,8 @@ SELECT count(*) FROM (
 
 const BEFORE: &str = "SELECT clock_timestamp() - make_interval(secs => $1)";
 
-/// A batch may have many members.
+/// The most batches that are deleted in one transaction: few, because a batch may have many
+/// members.
 const BATCHES_MAX: u32 = 100;
 
 /// The longest time for one step of a sweep.

@@ -23,13 +23,13 @@ pub(super) struct Batch<'a> {
 
 /// The result of a batch.
 pub(super) enum Step {
-    /// There may be more: the next batch may begin after this long.
+    /// There may be more dead letters. The next batch can begin after this time.
     Continue(Duration),
     /// The request has ended.
     Ended,
     /// There is no such request.
     Unknown,
-    /// Redis did not answer for some of the dead letters; they wait.
+    /// Redis did not answer for some of the dead letters, which still wait.
     Unreachable(DeadLetterError),
 }
 
@@ -45,9 +45,9 @@ impl Batch<'_> {
     /// Puts the jobs of some dead letters back.
     ///
     /// Before: the request is in its table, with a row for each dead letter. After: the jobs of
-    /// this batch are put back and recorded as done. After a crash at any point they are recorded
-    /// as waiting; Redis then knows by their tokens which jobs it put back, and the next batch
-    /// records those.
+    /// this batch are put back and recorded as done. After a crash at any point, the jobs are
+    /// recorded as waiting; Redis then knows by their tokens which jobs it put back, and the next
+    /// batch records those.
     ///
     /// The request's row stays locked during the batch, so any number of processes may work on one
     /// request: their batches run one after the other, the rate and the failures count for all of
@@ -233,5 +233,6 @@ const RECORD_PROGRESS: &str = "UPDATE streamjobs.redrives
 const FINISH: &str =
     "UPDATE streamjobs.redrives SET state = 'finished', finished_at = now() WHERE id = $1";
 
-/// The payloads in memory, and on the way to Redis, at once; a single larger one is sent alone.
+/// How many bytes of payloads are in memory, and on the way to Redis, at once. A larger payload is
+/// sent alone.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;

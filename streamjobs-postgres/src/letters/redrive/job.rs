@@ -142,7 +142,7 @@ pub(super) async fn put_back(
     (outcomes, unreachable)
 }
 
-/// The dead letters of one stream alone: a row has the name of its partition, and the first partition has the name of
+/// The dead letters of one partition alone. A row names its partition, and the first partition has the same name as
 /// the whole stream.
 fn first_partition(
     client: &Client,

@@ -43,7 +43,8 @@ impl RetryBudget {
 
 /// The most jobs in one request to Redis and one transaction.
 const BATCH_MAX: u64 = 100;
-/// About 20 s, plus the time that each try takes: enough for a restart or a failover.
+/// The most tries in a row. Their delays are about 20 s together, plus the time that each try
+/// takes: enough for a restart or a failover.
 const TRIES_MAX: u32 = 9;
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub struct Redrive {
     /// The number of jobs that could not be put back.
     pub failed: u64,
     /// The number of dead letters that were deleted, or redriven by another request, before this
-    /// one reached them.
+    /// redrive reached them.
     pub skipped: u64,
 }
 
@@ -85,7 +85,7 @@ pub enum OutcomeState {
     Done,
     /// Its job could not be put back. The dead letter is unchanged.
     Failed,
-    /// It was deleted, or redriven by another request, before.
+    /// It was deleted, or redriven by another request, before this redrive reached it.
     Skipped,
 }
 
@@ -151,8 +151,8 @@ impl LetterOutcome {
 }
 
 impl DeadLetters {
-    /// Redrives with their progress, newest first: those before the given one, at most `limit` and
-    /// at most 1,000.
+    /// Redrives with their progress, newest first: those before the given redrive, at most `limit`,
+    /// and never more than 1,000.
     ///
     /// # Errors
     ///
@@ -175,8 +175,8 @@ impl DeadLetters {
         rows.iter().map(Redrive::of).collect::<Result<_, _>>().map_err(failed)
     }
 
-    /// The outcomes of the dead letters of a redrive, by their numbers: those after the given one,
-    /// at most `limit` and at most 1,000.
+    /// The outcomes of the dead letters of a redrive, by their numbers: those after the given
+    /// number, at most `limit`, and never more than 1,000.
     ///
     /// # Errors
     ///

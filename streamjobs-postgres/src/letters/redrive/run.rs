@@ -119,8 +119,8 @@ const LOAD: &str = concat!(
     redrive_in_scope!("$2")
 );
 
-/// Before: the redrive may be in any state. After: a stopped one runs again. A running batch has
-/// the row locked, so this waits for the batch to end.
+/// Before: the redrive may be in any state. After: a stopped redrive runs again. A running batch
+/// has the row locked, so the statement waits until the batch has ended.
 const RESUME: &str = concat!(
     "UPDATE streamjobs.redrives SET state = 'running', finished_at = NULL, failures = 0
      WHERE id = $1 AND state = 'stopped' AND ",
