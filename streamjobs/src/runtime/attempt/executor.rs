@@ -59,7 +59,7 @@ impl RunJob<Assignment> for Executor {
     /// Runs the job, unless it must not run any more, and passes the verdict on.
     async fn run(&self, assignment: Assignment) {
         let hold = assignment.delivery.hold();
-        // Pinned in place: it is large, and each wrapper would move it.
+        // Pinned in place, because the future is large, and each wrapper would move it.
         let whole = pin!(self.execute_unguarded(assignment));
         if let Err(panic) = AssertUnwindSafe(whole).catch_unwind().await {
             // This is a fault of this crate, since panics of handlers are caught further inside. The entry is not
@@ -88,8 +88,8 @@ impl Executor {
         self.pass_on(assignment, envelope, began.server, judged, end).await;
     }
 
-    /// Returns the failures recorded so far, and the verdict on the job. If its handler ran, `end` gets how that
-    /// run ended, if that is to be written down.
+    /// Returns the failures recorded so far, and the verdict on the job. If its handler ran and the end of that run
+    /// is to be written down, `end` gets how the run ended.
     async fn judge(
         &self,
         assignment: &Assignment,
@@ -131,7 +131,7 @@ impl Executor {
         if let Some(delay) = outcome.limits() {
             self.starts.limit_here(delay);
             report.queue(QueueEvent::Limited { delay });
-            // The promoter tells the server.
+            // This wakes the promoter, which tells the server.
             self.next_due.note(Duration::ZERO);
         }
         let failures =
@@ -274,7 +274,7 @@ impl Executor {
         if bound.handler.result.is_some() && envelope.origin.is_some() && envelope.failures == 0 {
             let (queue, id) = (self.context.queue(), &envelope.event_id);
             let removed = self.client.store().unsign_dead(queue, id).await;
-            // A sign that stays tells what was true until now, and the result will replace it.
+            // If the sign stays, it says what was true until now, and the result will replace it.
             let _logged = self.context.report.ok_or_report("say that a job runs again", removed);
         }
     }
@@ -351,7 +351,7 @@ impl Executor {
         let _gone = self.settlements.send(settlement).await.is_err();
     }
 
-    /// What observers and notes are told once a job is acknowledged that a handler of this process has done.
+    /// What observers and notes are told once a job that a handler of this process has done is acknowledged.
     fn told_once_done(
         &self,
         delivery: &Delivery,

@@ -34,7 +34,7 @@ pub(super) struct JobTasks<R, J> {
 /// The tasks that wait for a job.
 struct IdleTasks<J> {
     seats: Vec<Arc<Seat<J>>>,
-    /// The smallest number of waiting tasks since the last check. That many, from the front, had nothing to do.
+    /// The smallest number of waiting tasks since the last check. That many tasks, from the front, had nothing to do.
     unused: usize,
     are_over: bool,
 }
@@ -170,7 +170,7 @@ async fn run_jobs<R: RunJob<J>, J>(runner: Arc<R>, idle: Arc<Mutex<IdleTasks<J>>
     }
 }
 
-/// For how long a task without a job is kept at least; it is kept at most twice as long. Longer than the time
+/// How long a task without a job is kept at least; it is kept at most twice as long. This is longer than the time
 /// between jobs of a busy group.
 const TASKS_KEPT: Duration = Duration::from_secs(1);
 
@@ -190,7 +190,7 @@ mod tests {
     impl RunJob<Go> for Recorder {
         async fn run(&self, job: Go) {
             self.0.try_send(id()).unwrap();
-            // A job whose sender is gone panics.
+            // A job panics if its sender is gone.
             job.await.unwrap();
         }
     }
@@ -250,7 +250,7 @@ mod tests {
             go.send(()).unwrap();
         }
         let_others_run().await;
-        // One task gets a job now and then; the others have nothing to do.
+        // One task gets a job now and then; the other tasks have nothing to do.
         for _ in 0..6 {
             setup.begin().await.1.send(()).unwrap();
             let _none = timeout(TASKS_KEPT / 2, setup.tasks.receive(&mut channel)).await;

@@ -17,7 +17,7 @@ pub(super) struct KeptFor<'a> {
     pub(super) hold: Hold,
     pub(super) event_id: &'a EventId,
     pub(super) lease: &'a Lease,
-    /// For how long it is kept.
+    /// For how long the result is kept.
     pub(super) keep: Duration,
 }
 
@@ -49,7 +49,7 @@ impl KeptFor<'_> {
     }
 }
 
-/// How long it is tried again while the server cannot be reached.
+/// How long keeping a result is tried again while the server cannot be reached.
 const TRIED_FOR: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);

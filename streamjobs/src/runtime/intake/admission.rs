@@ -16,11 +16,11 @@ use crate::runtime::state::{
 };
 use crate::store::StoreError;
 
-/// The way of every delivery into this process, whether it was read, recovered or claimed.
+/// Where every delivery enters this process, whether it was read, recovered or claimed.
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) context: Arc<QueueContext>,
-    /// Asked before each way in: a delivery is a job that starts.
+    /// Asked before entries are read, recovered or claimed, because each delivery starts a job.
     pub(crate) starts: Arc<StartGate>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) activity: Arc<Activity>,
@@ -32,8 +32,8 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Admits deliveries and frees the slots that are left. `sent` is when the request was sent that
-    /// brought them: no delivery is older.
+    /// Admits deliveries and frees the slots that are left. `sent` is when the request that brought them was sent, so
+    /// no delivery is older.
     pub(crate) async fn admit(&self, deliveries: Vec<Delivery>, slots: Vec<Slot>, sent: Instant) {
         if deliveries.is_empty() {
             return;

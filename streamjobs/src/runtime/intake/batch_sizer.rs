@@ -7,11 +7,11 @@ use crate::model::entry::{Delivery, Inlet};
 pub(crate) struct BatchSizer {
     /// How many entries the last read gave.
     last_count: usize,
-    /// The mean size of these entries.
+    /// The mean size of an entry of that read.
     entry_bytes: usize,
-    /// At most so many, since an answer with more was lost on its way.
+    /// The most entries to ask for: fewer after a larger answer was lost on its way.
     count_max: usize,
-    /// How many the last request asked for.
+    /// How many entries the last request asked for.
     asked: usize,
     /// The last read gave less than it asked for.
     is_drained: bool,
@@ -63,8 +63,8 @@ impl Default for BatchSizer {
 }
 
 impl BatchSizer {
-    /// How many of the free slots to read into. While claims want slots, they get every second one,
-    /// and all of them if nothing is left to read.
+    /// How many of the free slots to read into. While claims want slots, claims get every second
+    /// slot, and all slots if nothing is left to read.
     pub(crate) fn count(&mut self, free: usize, claims_want: bool) -> usize {
         if !claims_want {
             return self.ask(free);
@@ -85,7 +85,7 @@ impl BatchSizer {
     }
 
     /// An answer was lost. It may have been too large for the link or for a limit of the server, so
-    /// the next one will have half as many entries.
+    /// the next answer will have half as many entries.
     pub(crate) fn lost(&mut self) {
         self.count_max = (self.asked.min(self.count_max) / 2).max(1);
     }
@@ -137,21 +137,22 @@ impl BatchSizer {
     }
 }
 
-/// How many acknowledgements are worth a request, with so many slots. The other jobs run on meanwhile, so
-/// that the handlers have work until the next ones come.
+/// How many acknowledgements are worth a request, with this many slots. Meanwhile the jobs in the other slots run on,
+/// so that the handlers have work until the next jobs come.
 pub(crate) fn acks_worthwhile(slots: usize) -> usize {
     let slots = slots.min(BATCH_MAX);
     (slots / 4).max(BUSY_COUNT).min(slots / 2).max(1)
 }
 
-/// Larger reads are long pauses for the server and gain nothing.
+/// The most entries in one read. Larger reads are long pauses for the server and gain nothing.
 pub(crate) const BATCH_MAX: usize = 500;
 /// The target size of a read: small beside the memory of the jobs, and large enough that a round
 /// trip costs little.
 const BATCH_BYTES: usize = 1024 * 1024;
-/// Before the first read has shown how large entries are.
+/// The size of an entry that is assumed before the first read has shown how large entries are.
 const ENTRY_BYTES_ASSUMED: usize = 256 * 1024;
-/// A read that gives as many is one of many: the entries of a quiet stream come one by one.
+/// A stream is busy if a read gives at least this many entries. On a stream with little work,
+/// entries come one by one.
 const BUSY_COUNT: usize = 4;
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ impl LaneTurn {
         (inlet, lane_waits)
     }
 
-    /// An inlet is about to be read. What enters the lane from now on may be missing in the answer, and keeps its
-    /// signal.
+    /// An inlet is about to be read. What enters the lane from now on may be missing in the answer, so its signal is
+    /// kept.
     pub(super) fn begins(&self, inlet: Inlet) {
         if inlet.is_lane() {
             self.signal.clear();

@@ -29,16 +29,16 @@ pub(crate) struct LeaseKeeper {
 impl LeaseKeeper {
     /// Renews until the stop, which comes after the last verdict.
     ///
-    /// Each duty has a pace of its own: the fence falls by the local clock even while a renewal waits
-    /// for its answer, and a slow answer with the server's clock delays no renewal.
+    /// Each duty has a pace of its own. So attempts are fenced by the local clock even while a renewal waits for its
+    /// answer, and a slow answer with the server's clock delays no renewal.
     pub(crate) async fn run(self, stop: CancellationToken) {
         tokio::join!(self.keep_renewing(&stop), self.keep_fencing(&stop), self.keep_clock(&stop));
     }
 
     async fn keep_renewing(&self, stop: &CancellationToken) {
         let (context, lease) = (&self.context, self.context.config.lease);
-        // Twice in each renewal interval: an entry that came just after one tick is renewed in
-        // time. A slow answer does not move the ticks after it.
+        // Twice in each renewal interval: an entry that came just after a tick is renewed in time.
+        // A slow answer does not move the ticks after it.
         let mut ticks = interval(lease / 6);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -92,8 +92,8 @@ impl LeaseKeeper {
         }
     }
 
-    /// Renews in bounded steps, and each inlet by itself. What goes wrong with some entries, as where the lane is
-    /// gone, concerns no others: the first error.
+    /// Renews in bounded steps, and each inlet by itself. What goes wrong with some entries, for example because the
+    /// lane is gone, does not affect other entries. Returns the first error.
     async fn renew_due(&self, due: &[Hold]) -> Result<(), StoreError> {
         let mut renewed = Ok(());
         for of_inlet in due.chunk_by(|hold, next| hold.inlet == next.inlet) {
@@ -125,8 +125,8 @@ impl LeaseKeeper {
         Ok(())
     }
 
-    /// Reports which consumer took an entry although its lease lasted, unless the entry is done by now
-    /// or an operator released it.
+    /// Reports which consumer took an entry although its lease had not ended, unless the entry is done by now or an
+    /// operator released it.
     async fn report_claimer(&self, hold: Hold) {
         let context = &self.context;
         let after = hold.id.previous().unwrap_or(EntryId::ZERO);
@@ -144,7 +144,7 @@ impl LeaseKeeper {
         }
     }
 
-    /// Reports what a renewal found: the dead letter to delete, if there is one.
+    /// Reports what a renewal found. Returns the dead letter to delete, if there is one.
     fn report(&self, hold: Hold, renewal: Renewal) -> Option<EntryId> {
         let event = match renewal {
             Renewal::Kept => return None,

@@ -11,8 +11,7 @@ use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::PlaceSignal;
 use crate::store::{Delivery, Left, ReadReply, ReadRequest, StoreError, StreamReader};
 
-/// Reads entries in steps that also decide which of them may run. The reader behind it only waits for new
-/// ones.
+/// Reads entries in steps that also decide which of them may run. The reader `behind` only waits for new entries.
 pub(super) struct LimitedReader {
     behind: Box<dyn StreamReader>,
     context: Arc<QueueContext>,
@@ -22,7 +21,8 @@ pub(super) struct LimitedReader {
     refusals: u32,
     /// What the last read has left of the stream.
     left: Left,
-    /// The error of a read that had brought something before, for the next one.
+    /// The error of a read that had brought something before it failed. The next read returns this
+    /// error.
     failed: Option<StoreError>,
 }
 
@@ -36,14 +36,15 @@ impl LimitedReader {
         Self { behind, context, rule, freed, refusals: 0, left: Left::More, failed: None }
     }
 
-    /// Takes until there is enough or nothing is left, into `taken`.
+    /// Takes entries into `taken` until there are enough or nothing is left.
     async fn take(
         &mut self,
         request: &ReadRequest<'_>,
         taken: &mut Vec<Delivery>,
     ) -> Result<(), StoreError> {
         let (context, inlet) = (Arc::clone(&self.context), request.inlet);
-        // What is left in the lane, the lane's signal says. A take for shares looks at both.
+        // The lane's signal says what is left in the lane. A take for fair shares examines both the
+        // stream and the lane.
         let of_lane = inlet.is_lane() && self.rule.scope != HoldScope::Share;
         let mut is_watched = of_lane;
         for _ in 0..TAKES_MAX {
@@ -51,7 +52,7 @@ impl LimitedReader {
             if count == 0 {
                 break;
             }
-            // Renewals do not wait behind its answer.
+            // A store of its own, so that renewals do not wait behind this answer.
             let store = &context.payload_store;
             let step = store.take(context.queue(), context.consumer(), inlet, count, self.rule);
             let answer = step.await?;
@@ -65,7 +66,7 @@ impl LimitedReader {
                 Left::Full => break,
                 Left::Drained if is_watched => break,
                 Left::Drained => {
-                    // Until another take has said that nothing came before the watch.
+                    // This holds until another take has shown that nothing came before the watch.
                     self.left = Left::More;
                     self.behind.watch().await?;
                     is_watched = true;
@@ -96,7 +97,8 @@ impl StreamReader for LimitedReader {
             Err(error @ (StoreError::GroupMissing | StoreError::Refused { .. })) => Err(error),
             Err(error) => return Err(error),
         };
-        // Acknowledgements end places as well, which no read does.
+        // Nothing was acknowledged here: an acknowledgement also ends the job's place, which no
+        // read does.
         Ok(ReadReply { acknowledged: Ok(0), deliveries })
     }
 
@@ -105,7 +107,7 @@ impl StreamReader for LimitedReader {
             return Ok(true);
         }
         if self.left == Left::Full {
-            // Other processes free places too, and say nothing.
+            // Other processes free places too, and this process is not told.
             let pause = FULL_WAIT.saturating_mul(1 << self.refusals.min(FULL_DOUBLINGS));
             let is_freed = timeout(wait.min(pause), self.freed.freed()).await.is_ok();
             self.refusals = if is_freed { 0 } else { self.refusals.saturating_add(1) };
@@ -124,9 +126,10 @@ impl StreamReader for LimitedReader {
     }
 }
 
-/// While the limit admits nothing more, how soon it is tried again for the first time: then twice as long each
-/// time, up to 0.8 s.
+/// How soon a take is first tried again while the limit admits nothing more. Each further pause is twice as long, up
+/// to 0.8 s.
 const FULL_WAIT: Duration = Duration::from_millis(100);
 const FULL_DOUBLINGS: u32 = 3;
-/// Steps of one read: each looks at 200 entries at most, or 500 beside the free slots for fair shares.
+/// The most steps of one read. Each step examines at most 200 entries, or for fair shares 500 in addition to the free
+/// slots.
 const TAKES_MAX: usize = 20;

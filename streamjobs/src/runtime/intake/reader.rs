@@ -28,7 +28,7 @@ pub(crate) struct Reader {
     pub(crate) repair: GroupRepair,
     pub(crate) admission: Arc<Admission>,
     pub(crate) gate: Arc<PauseGate>,
-    /// Readers of other partitions may take them as well: then this one waits for entries without any.
+    /// Readers of other partitions may share these slots. In that case, this reader waits for entries without a slot.
     pub(crate) slots: Arc<Slots>,
     pub(crate) demand: Arc<SlotDemand>,
     pub(crate) acks: Arc<Acks>,
@@ -103,7 +103,7 @@ impl Reader {
         }
     }
 
-    /// Waits for the time of the next start, without a slot: whether it has come. If not, there may be
+    /// Waits, without a slot, for the time of the next start. Returns whether it has come. If not, there may be
     /// something else to do.
     async fn may_start(&self, stop: &CancellationToken) -> bool {
         let starts = &self.admission.starts;
@@ -150,8 +150,8 @@ impl Reader {
         }
     }
 
-    /// Where slots are shared, waits for entries before any is taken: whether there may be some. A slot
-    /// that waits here would be one less for the other partitions.
+    /// If this reader waits in the process, waits for entries before a slot is taken. Returns whether there may be
+    /// entries. A slot that waits here would be missing for the other partitions.
     async fn awaited(
         &self,
         reader: &mut dyn StreamReader,
@@ -160,7 +160,8 @@ impl Reader {
         if !self.setup().waits_here {
             return Ok(true);
         }
-        // It can be unblocked from here on, before it is seen what other loops may change.
+        // The wait can be unblocked from here on, before the code below reads what other loops may
+        // change.
         let _waits = self.connector.unblock.enter(reader.waker());
         if self.lane.signal.is_raised() || self.demand.is_raised() || stop.is_cancelled() {
             return Ok(true);
@@ -174,7 +175,7 @@ impl Reader {
         ready
     }
 
-    /// Waits until there is a slot, or an acknowledgement that will free one. None at a stop.
+    /// Waits until there is a slot, or an acknowledgement that will free one. `None` at a stop.
     async fn next_intake(&mut self, stop: &CancellationToken) -> Option<Intake> {
         if self.demand.is_raised() && self.leaves_all(stop).await {
             let acks = || Intake { slots: Vec::new(), acks: self.acks.take() };
@@ -205,8 +206,9 @@ impl Reader {
         self.connector.setup
     }
 
-    /// Lets the reaper take what is free. True if it may have all slots for now, because nothing is
-    /// left to read: once there is something to acknowledge, or the demand has ended, or at a stop.
+    /// Lets the reaper take free slots. If nothing is left to read, waits until there is something
+    /// to acknowledge, the demand has ended, the stream is due to be read again, or the stop.
+    /// Returns true if the reaper may have all slots for now.
     async fn leaves_all(&mut self, stop: &CancellationToken) -> bool {
         tokio::task::yield_now().await;
         if !self.batch.is_drained() {
@@ -222,7 +224,8 @@ impl Reader {
         self.demand.is_raised() && self.batch.is_drained()
     }
 
-    /// Waits for acknowledgements: for the first one, and while entries come fast for a batch.
+    /// Waits for acknowledgements: for a batch of them while entries come fast, otherwise for the
+    /// first.
     async fn worthwhile_acks(&self) {
         if self.batch.is_busy() {
             self.batch_of_acks().await;
@@ -231,8 +234,8 @@ impl Reader {
         }
     }
 
-    /// Waits until a part of the slots can be freed together, or for a millisecond and the first
-    /// acknowledgement. Each wake-up costs as much as some jobs, so the first one is not waited for alone.
+    /// Waits until a part of the slots can be freed together, or for a millisecond and the first acknowledgement.
+    /// Each wake-up costs as much as some jobs, so the first acknowledgement alone does not end the wait at once.
     async fn batch_of_acks(&self) {
         let batch = acks_worthwhile(self.slots.size());
         if timeout(LINGER, self.acks.filled(batch)).await.is_err() {
@@ -285,7 +288,7 @@ impl Reader {
                 return started.map(|_| Vec::new());
             }
         };
-        // The others are for claims.
+        // The other slots are for claims.
         slots.truncate(plan.count);
         self.lane.begins(plan.inlet);
         let entries = entries_of(&acks);
@@ -381,9 +384,9 @@ impl Reader {
         may_read.then_some(ReadPlan { inlet, count, may_wait })
     }
 
-    /// Takes a start for each entry that is to be read, if the group has a rate. As long as there was nothing
-    /// left to read, one: what waits for a second entry would be lost to others. So it is for the lane, which
-    /// all processes are told of when a few jobs enter it.
+    /// Takes a start for each entry that is to be read, if the group has a rate. If the last read left nothing to
+    /// read, takes only one start, because a start that waits for a second entry would be lost to other processes.
+    /// The lane also gets only one, because all processes are told when a few jobs enter it.
     async fn started(&self, plan: ReadPlan) -> Result<(ReadPlan, Option<TakenStarts>), StoreError> {
         let starts = &self.admission.starts;
         if !starts.applies() {
@@ -395,8 +398,8 @@ impl Reader {
         Ok((ReadPlan { count: taken.count, ..plan }, Some(taken)))
     }
 
-    /// Frees slots without reading: the reaper waits for them, or nothing may be read. After an error
-    /// the acknowledgements wait for the next round, which the caller delays.
+    /// Frees slots without reading, because the reaper waits for them or nothing may be read. After an error the
+    /// acknowledgements wait for the next round, which the caller delays.
     async fn only_acknowledge(
         &mut self,
         acks: Vec<Ack>,
@@ -428,8 +431,8 @@ impl Reader {
         }
     }
 
-    /// Ends acknowledged jobs, whose slots are free for what the same round trip has read: the dead
-    /// letters to delete. Acknowledgements that failed wait for the next round.
+    /// Ends acknowledged jobs, whose slots are then free for what the same round trip has read.
+    /// Returns the dead letters to delete. Acknowledgements that failed wait for the next round.
     fn finish(
         &self,
         acks: Vec<Ack>,
@@ -452,18 +455,18 @@ pub(crate) struct Connector {
     pub(crate) setup: ReaderSetup,
     pub(crate) unblock: Arc<ReaderUnblock>,
     pub(crate) opened_before: bool,
-    /// Places in the group's limit are free.
+    /// Tells that places in the group's limit are free.
     pub(crate) freed: Arc<PlaceSignal>,
 }
 
 impl Connector {
-    /// From when on the group has a rate, the reader waits in this process, before it takes a start: whether
-    /// that is new, and needs another connection.
+    /// Once the group has a rate, the reader waits in this process before it takes a start. Returns whether that is
+    /// new, so that the reader needs another connection.
     fn waits_from_now_on(&mut self, has_rate: bool) -> bool {
         let changes = has_rate && !self.setup.waits_here;
         if changes {
             self.setup.waits_here = true;
-            // It is not lost.
+            // The old connection was not lost, so no reconnection is reported.
             self.opened_before = false;
         }
         changes
@@ -488,5 +491,6 @@ impl Connector {
 }
 
 const LINGER: Duration = Duration::from_millis(1);
-/// While claims take all slots, how soon after its end the stream is read again.
+/// While claims take all slots, how soon the stream is read again after a read that reached its
+/// end.
 const DRAINED_WAIT: Duration = Duration::from_millis(50);

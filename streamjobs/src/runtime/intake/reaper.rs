@@ -30,14 +30,14 @@ pub(crate) struct Reaper {
     pub(crate) lost_replies: Arc<LostReplies>,
     pub(crate) transfer: Arc<TransferLock>,
     pub(crate) batch: BatchSizer,
-    /// Where the next scan of the stream continues, and that of the lane.
+    /// Where the next scan of the stream and the next scan of the lane continue.
     pub(crate) cursors: [EntryId; 2],
 }
 
 impl Reaper {
     /// Scans every third of a lease, give or take a fifth, and at once on request, until the stop.
     /// A pause defers scans to its end. When another process has scanned meanwhile and found
-    /// nothing idle, the next scan is due an interval after that one.
+    /// nothing idle, the next scan is due an interval after that scan.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let interval = self.context.config.lease / 3;
         let mut delay = jittered(interval);
@@ -60,13 +60,13 @@ impl Reaper {
         }
     }
 
-    /// Scans the stream and the lane until neither has idle entries, or there are no slots for them. A
-    /// scan by another process counts if it is younger than `valid`: the age of such a scan.
+    /// Scans the stream and the lane until neither has idle entries, or there are no slots for them. A scan by
+    /// another process counts if it is younger than `valid`. Returns the age of such a scan.
     async fn scan(&mut self, valid: Duration, stop: &CancellationToken) -> Duration {
         let mut scanned_before = Duration::ZERO;
         let [mut stream, mut lane] = self.cursors;
-        // Until the end of the scan: without it the reader would take all free slots for a read that
-        // waits, which has to be ended before the next claim.
+        // The demand lasts until the end of the scan. Without it, the reader would take all free slots for a read
+        // that waits, and this wait would have to be ended before the next claim.
         let mut demand = None;
         let mut inlets = [(Inlet::STREAM, &mut stream, true), (Inlet::LANE, &mut lane, true)];
         while inlets.iter().any(|(.., has_more)| *has_more) {
@@ -109,7 +109,7 @@ impl Reaper {
             if stop.is_cancelled() || self.gate.is_shut() {
                 return Ok(Scan::Ended);
             }
-            // Behind a page with idle entries there are probably more.
+            // After a page with idle entries there are probably more.
             if found == 0
                 && let Idle::NotFound { ago } =
                     context.store.has_idle(context.queue(), inlet, lease, valid).await?
@@ -133,7 +133,7 @@ impl Reaper {
         Ok(if total > 0 { Scan::HasMore } else { Scan::Ended })
     }
 
-    /// Slots for claims, and starts for them; none if it takes too long to get any.
+    /// Slots for claims, and starts for them; `None` if it takes too long to get any.
     async fn room(&mut self, stop: &CancellationToken) -> Result<Option<ClaimRoom>, StoreError> {
         let starts = Arc::clone(&self.admission.starts);
         let until = Instant::now() + self.context.config.lease / 3;
@@ -157,7 +157,8 @@ impl Reaper {
         }
     }
 
-    /// Claims what is idle on one page: how much was found, or none while claims have to wait.
+    /// Claims the idle entries of one page. Returns how many were found; `None` while claims have
+    /// to wait.
     async fn claim_page(
         &mut self,
         inlet: Inlet,
@@ -176,7 +177,7 @@ impl Reaper {
         Ok(page.map(|page| page.claimed + page.trimmed))
     }
 
-    /// Claims up to so many entries that are idle: none while claims have to wait.
+    /// Claims up to `limit` entries that are idle; `None` while claims have to wait.
     async fn claim_started(
         &mut self,
         inlet: Inlet,
@@ -265,11 +266,11 @@ impl SlotRequest {
     }
 }
 
-/// What a page is claimed into.
+/// The room for the entries that are claimed from a page.
 struct ClaimRoom {
     slots: Vec<Slot>,
     limit: usize,
-    /// What is left of them is given back.
+    /// Starts that are left over are given back.
     starts: Option<TakenStarts>,
 }
 
@@ -282,7 +283,7 @@ struct Page {
 
 /// How far one inlet was scanned.
 enum Scan {
-    /// Nothing is idle, as a scan found that long ago.
+    /// Nothing is idle: a scan found that this long ago.
     NotFound { ago: Duration },
     /// Nothing more can be claimed now.
     Ended,

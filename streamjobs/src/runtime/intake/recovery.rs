@@ -24,14 +24,14 @@ pub(crate) struct Recovery {
 }
 
 impl Recovery {
-    /// Whether an answer was lost since the last call, or the abandoned attempts are so many that
-    /// those whose entries went to others are to be forgotten.
+    /// Whether an answer was lost since the last call, or so many attempts were abandoned that
+    /// those whose entries went to other consumers have to be forgotten.
     pub(crate) fn is_due(&self) -> bool {
         self.lost_replies.are_suspected() || self.in_flight.is_crowded()
     }
 
-    /// Delivers again, uncounted, what is pending for this consumer and not in flight here. When it
-    /// fails, it is due again.
+    /// Delivers again, uncounted, what is pending for this consumer and not in flight here. When
+    /// the recovery fails, it is due again.
     pub(crate) async fn run(&self, batch: &mut BatchSizer) -> Result<(), StoreError> {
         self.lost_replies.take();
         let recovered = self.recover(batch).await;
