@@ -82,14 +82,14 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Declares a schedule in code. This process, and every other one that declares the same, publishes its
-    /// occurrences to a stream for which it has a handler. Calls add up. None by default, except those of
+    /// Declares a schedule in code. This process, and every other process that declares the same, publishes its
+    /// occurrences to a stream for which the process has a handler. Calls add up. None by default, except those of
     /// `#[handler]` attributes.
     ///
-    /// Where processes declare different definitions, the one of the process that started last is used, and processes
-    /// with another definition do not fire the schedule. Ten minutes after the last process with that definition has
-    /// gone, another definition takes over. A schedule that you delete from the code needs no removal: no process
-    /// fires it any more. See `docs/schedules.md`.
+    /// Where processes declare different definitions, the definition of the process that started last is used, and
+    /// processes with another definition do not fire the schedule. Ten minutes after the last process with that
+    /// definition has gone, another definition takes over. A schedule that you delete from the code needs no removal:
+    /// no process fires it any more. See `docs/schedules.md`.
     ///
     /// ```no_run
     /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -205,8 +205,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Reads these streams for every handler of `stream`, instead of that stream itself: for example one for each
-    /// tenant. Each has slots of its own.
+    /// Reads these streams for every handler of `stream`, instead of that stream itself: for example one stream for
+    /// each tenant. Each stream has slots of its own.
     pub fn read_keys<K: Into<String>>(
         mut self,
         stream: impl Into<String>,
@@ -282,9 +282,9 @@ impl RuntimeBuilder {
     }
 
     /// Whether the metrics of a stream with [partitions](crate::ClientBuilder::partitions) have a label `partition`
-    /// with the number of each. By default they describe the whole stream. With the label, each partition has as many
-    /// series as the whole stream has without it, and `streamjobs_slots` shows for each partition the slots that all
-    /// of them share.
+    /// with the number of the partition. By default they describe the whole stream. With the label, each partition
+    /// has as many series as the whole stream has without it, and `streamjobs_slots` shows for each partition the
+    /// slots that all of them share.
     pub fn partition_metrics(mut self, apart: bool) -> Self {
         self.spec.runtime.partition_metrics = apart;
         self
@@ -294,7 +294,7 @@ impl RuntimeBuilder {
     /// [`Group::trend`](crate::stream::Group::trend) reads: true by default. While a group has something to note,
     /// that takes one short script every 15 s, for each group of this process on each stream; nothing is sent for an
     /// idle group. On the server, the notes of a group that always works take about 280 KB; on a stream with
-    /// partitions, they take as much in each.
+    /// partitions, they take as much for each partition.
     pub fn trends(mut self, noted: bool) -> Self {
         self.spec.runtime.trends = noted;
         self
@@ -328,9 +328,9 @@ impl RuntimeBuilder {
     /// figures of your own. Calls add up. None by default; without any, this costs nothing.
     ///
     /// Observers are called one after the other, on the application's executor. Observations come in the order in
-    /// which the server confirmed them: when an answer was late, the next attempt may start before observers are told
-    /// how the one before it ended. Observers never delay a job: up to 8,192 observations wait for them; those that
-    /// do not fit are dropped, and counted as
+    /// which the server confirmed them. So when an answer was late, the next attempt may start before observers are
+    /// told how the previous attempt ended. Observers never delay a job: up to 8,192 observations wait for them;
+    /// those that do not fit are dropped, and counted as
     /// [`observations_dropped`](crate::runtime::Counters::observations_dropped). A panic is caught, and counted as
     /// [`observer_panics`](crate::runtime::Counters::observer_panics). A shutdown passes on the observations that
     /// still wait, for at most 5 seconds.
@@ -361,8 +361,8 @@ impl RuntimeBuilder {
     }
 
     /// Called with the `process` span of each attempt whose event came with a [`TraceContext`], before the handler
-    /// starts: the place to link the two. Nothing by default. That span has the level debug; where no subscriber
-    /// enables it, the hook gets the `job` span instead.
+    /// starts, so that the hook can link the span with the trace. By default, nothing is called. The span has the
+    /// level debug; where no subscriber enables it, the hook gets the `job` span instead.
     ///
     /// OpenTelemetry's conventions ask for a link, not a parent: a job may start hours after it was published, and
     /// several times. With `tracing-opentelemetry` this is one line, in which `remote` builds a `SpanContext` from the

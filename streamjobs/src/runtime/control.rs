@@ -37,7 +37,7 @@ pub struct Consumer {
 ///
 /// Clones are handles on the same runtime, for an admin page or a signal handler. The [`Runtime`]
 /// itself stays with the caller that shuts it down. Once the shutdown has begun, changes are
-/// refused. A change holds for this process until it ends.
+/// refused. A change applies to this process until the process ends.
 ///
 /// [`Runtime`]: crate::Runtime
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ impl Control {
     /// # Errors
     ///
     /// When this runtime has no handlers for the group, the server cannot be reached or refuses the
-    /// group, or the shutdown has begun. Then no consumer was added.
+    /// group, or the shutdown has begun. In these cases no consumer was added.
     ///
     /// # Cancel safety
     ///
@@ -124,10 +124,10 @@ impl Control {
     /// Stops one consumer of this process in the stages of a shutdown, and removes it from the
     /// server.
     ///
-    /// It stops reading. When its last read has ended, its handlers have the runtime's grace to end
-    /// by themselves. After that they are cancelled and their jobs released, uncounted, for any other
-    /// consumer of the group to claim at once. Its name is removed from the server in one step with the
-    /// check that nothing is pending for it: now, or as soon as the released jobs are claimed.
+    /// The consumer stops reading. When its last read has ended, its handlers have the runtime's grace to end by
+    /// themselves. After that they are cancelled and their jobs released, uncounted, for any other consumer of the
+    /// group to claim at once. Its name is removed from the server in one step with the check that nothing is pending
+    /// for it: now, or as soon as the released jobs are claimed.
     ///
     /// The last consumer of a group can be removed, too. The group's jobs then wait for another
     /// process, or for [`add_consumer`](Self::add_consumer). If the server cannot be reached, the report
@@ -151,7 +151,7 @@ impl Control {
     }
 
     /// Changes how many jobs of a group each of its consumers may have in flight at once, on each
-    /// stream. It applies now, and to consumers that are added later.
+    /// stream. The change applies at once, and also to consumers that are added later.
     ///
     /// Additional slots are free at once. Removing slots cancels no job: each is removed when a job
     /// ends. The maximum is 100,000; a larger number counts as the maximum. Of a group with
@@ -168,11 +168,11 @@ impl Control {
         self.set.set_concurrency(group, concurrency)
     }
 
-    /// Pauses a group in this process. Returns true unless it was paused already.
+    /// Pauses a group in this process. Returns true unless the group was already paused.
     ///
-    /// Nothing is read, claimed or promoted during a pause. Jobs in flight continue: handlers run to
-    /// their end, leases are renewed, and verdicts are carried out, also for entries of a read that had
-    /// been sent already. Other processes continue with the group's work. The queue stays healthy.
+    /// Nothing is read, claimed or promoted during a pause. Jobs in flight continue: handlers run to their end,
+    /// leases are renewed, and verdicts are carried out. This includes entries of a read that had been sent before
+    /// the pause. Other processes continue with the group's work. The queue stays healthy.
     ///
     /// A group that is also paused in every process works again only when both pauses are over.
     ///
@@ -183,7 +183,7 @@ impl Control {
         self.set.set_paused(group, true)
     }
 
-    /// Resumes a group that was paused in this process. Returns true if it was.
+    /// Resumes a group that was paused in this process. Returns true if the group was paused.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! The embedded runtime: its builder, the handle that the application keeps, and its control.
 //!
-//! Its rooms, lowest first: `state`, `observe`, then `intake`, `attempt`, `settle` and `upkeep`,
-//! then `consumer`, then the modules that users call. A room imports only from rooms before it;
+//! Its folders, lowest first: `state`, `observe`, then `intake`, `attempt`, `settle` and `upkeep`,
+//! then `consumer`, then the modules that users call. A folder imports only from folders before it;
 //! `intake`, `attempt`, `settle` and `upkeep` do not import from each other.
 
 mod attempt;

@@ -36,7 +36,7 @@ impl Runtime {
         &self.first
     }
 
-    /// The settings with which it was started, and where each comes from. Later changes by
+    /// The settings with which the runtime was started, and where each comes from. Later changes by
     /// [`set_concurrency`](Self::set_concurrency) are not shown.
     #[must_use]
     pub fn plan(&self) -> &Plan {
@@ -143,10 +143,10 @@ impl Runtime {
         self.control().reap_now(group)
     }
 
-    /// Stops all consumers in stages: takes in no more work, waits for running jobs up to the grace
-    /// period, cancels the others, releases those that did not end, and reports those that it had to
-    /// abandon. Observers have 5 seconds for the observations that still wait. Services are stopped last,
-    /// when no job can leave them more work, and have 5 seconds to end.
+    /// Stops all consumers in stages: takes in no more work, waits for running jobs up to the grace period, cancels
+    /// jobs that still run, releases jobs that did not end, and reports jobs that it had to abandon. Observers have 5
+    /// seconds for the observations that still wait. Services are stopped last, when no job can leave them more work,
+    /// and have 5 seconds to end.
     ///
     /// # Cancel safety
     ///

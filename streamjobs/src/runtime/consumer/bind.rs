@@ -55,9 +55,9 @@ pub(super) fn merged(handlers: &[HandlerDef], faults: &mut Vec<String>) -> Handl
     merged
 }
 
-/// Binds every event type to its handler. Two handlers for one type are a fault that names both. The
-/// layers are those of the runtime and of the group; the options of the group override those of a handler,
-/// and its fallback holds where neither says anything.
+/// Binds every event type to its handler. Two handlers for one type are a fault that names both. The layers are those
+/// of the runtime and of the group. The options of the group override those of a handler, and the group's fallback
+/// applies where neither sets a value.
 pub(super) fn bind(
     handlers: &[HandlerDef],
     (options, fallback): (&GroupOptions, &HandlerOptions),

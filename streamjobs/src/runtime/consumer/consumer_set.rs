@@ -37,7 +37,7 @@ struct Set {
     /// The shutdown has begun: additions and changes are refused.
     closed: bool,
     groups: BTreeMap<GroupName, Group>,
-    /// In the order of their starts. One that stops is here until it has stopped.
+    /// In the order of their starts. A consumer that is stopping stays here until it has stopped.
     running: Vec<Arc<RunningConsumer>>,
 }
 
@@ -64,7 +64,8 @@ impl ConsumerSet {
         Self { wiring, handles, prefix, tasks: TaskTracker::new(), set }
     }
 
-    /// Starts the first consumer of every group, once all groups are prepared: the first's name.
+    /// Starts the first consumer of every group, once all groups are prepared. Returns the name of
+    /// the first.
     pub(crate) async fn start(&self) -> Result<ConsumerName, StartError> {
         let groups = lock(&self.set).groups.keys().cloned().collect::<Vec<_>>();
         let mut consumers = Vec::new();
@@ -79,7 +80,7 @@ impl ConsumerSet {
         for new in consumers {
             self.begin(new).map_err(refused)?;
         }
-        // A runtime of services alone has a name that no consumer has.
+        // A runtime with services and no consumers gets a name that no consumer has.
         first.map_or_else(|| self.unused_name().map_err(refused), Ok)
     }
 
@@ -137,7 +138,7 @@ impl ConsumerSet {
         Ok(())
     }
 
-    /// Pauses or resumes a group in this process: whether that changed anything.
+    /// Pauses or resumes a group in this process. Returns whether that changed anything.
     pub(crate) fn set_paused(&self, group: &str, paused: bool) -> Result<bool, ControlError> {
         let mut set = self.open()?;
         let changes = std::mem::replace(&mut set.group(group)?.1.paused, paused) != paused;
@@ -171,7 +172,7 @@ impl ConsumerSet {
         self.wiring.runtime.grace
     }
 
-    /// Refuses additions and changes from now on: the consumers to be stopped.
+    /// Refuses additions and changes from now on. Returns the consumers to be stopped.
     pub(crate) fn close(&self) -> Vec<Arc<RunningConsumer>> {
         let mut set = lock(&self.set);
         set.closed = true;
@@ -213,8 +214,8 @@ impl ConsumerSet {
         ConsumerName::unique(&self.prefix)
     }
 
-    /// Prepares all queues of new consumers; none if the thread has ended. Connections belong to the
-    /// executor that opens them.
+    /// Prepares all queues of new consumers; `None` if the thread has ended. Connections belong to the executor that
+    /// opens them.
     async fn prepare(&self, consumers: &[NewConsumer]) -> Option<Result<(), Unprepared>> {
         let queues = consumers.iter().flat_map(|new| new.consumer.queues.clone());
         let (queues, interval) = (queues.collect::<Vec<_>>(), self.wiring.runtime.janitor_interval);

@@ -22,15 +22,15 @@ use crate::store::Queue;
 /// The settings of the builder.
 #[derive(Debug, Default)]
 pub(crate) struct RuntimeSpec {
-    /// Handlers that were listed; none means those that were linked into the program.
+    /// Handlers that were listed; `None` means those that were linked into the program.
     pub(crate) listed: Option<Vec<HandlerDef>>,
-    /// Only these groups run; none means all.
+    /// Only these groups run; `None` means all.
     pub(crate) only: Option<HashSet<String>>,
     /// Settings of groups that override attributes.
     pub(crate) groups: HashMap<String, GroupOptions>,
     /// Settings of groups where an attribute says nothing.
     pub(crate) group_defaults: HashMap<String, GroupOptions>,
-    /// Settings of all groups where neither says anything.
+    /// Settings of all groups where neither an attribute nor `group_defaults` says anything.
     pub(crate) defaults: GroupOptions,
     pub(crate) around: LayersAround,
     /// Schedules that the builder was given.
@@ -39,7 +39,7 @@ pub(crate) struct RuntimeSpec {
     pub(crate) slot_sets: SlotSets,
     /// Streams that are read instead of a handler's own.
     pub(crate) keys: HashMap<String, Vec<String>>,
-    /// Of which partitions streams consist.
+    /// Which partitions each stream consists of.
     pub(crate) layouts: Arc<Layouts>,
     pub(crate) runtime: RuntimeConfig,
     /// There are services beside the consumers.
@@ -57,7 +57,7 @@ impl RuntimeSpec {
         all.filter(move |handler| only.is_none_or(|only| only.contains(handler.group)))
     }
 
-    /// What holds for a group where an attribute says nothing.
+    /// The settings that apply to a group where an attribute says nothing.
     fn fallback(&self, group: &str) -> HandlerOptions {
         let own = self.group_defaults.get(group).copied().unwrap_or_default();
         own.options.or(&self.defaults.options)
@@ -97,14 +97,15 @@ pub(crate) struct LayersAround {
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedQueue {
     pub(crate) queue: Queue,
-    /// The stream of which its stream is one of several partitions. They share the group's slots.
+    /// The whole stream, if the queue's stream is one of several partitions of it. These partitions
+    /// share the group's slots.
     pub(crate) partition_of: Option<StreamName>,
     pub(crate) config: QueueConfig,
     pub(crate) handlers: Arc<Handlers>,
 }
 
 impl PlannedQueue {
-    /// The stream of which its stream is a partition, which may be itself.
+    /// The whole stream that the queue's stream is a partition of; it can be the same stream.
     pub(crate) fn whole(&self) -> &StreamName {
         self.partition_of.as_ref().unwrap_or(&self.queue.stream)
     }
@@ -122,9 +123,9 @@ impl PlannedQueue {
         ServedQueue { stream, group, horizon }
     }
 
-    /// How long a job may go on after its entry has left the stream, as far as settings tell: every
-    /// allowed attempt may be followed by a back-off, and each of its deliveries may end with a
-    /// crash; and a process without the handler may leave it for a while.
+    /// How long a job may go on after its entry has left the stream, as far as settings tell: a
+    /// back-off may follow every allowed attempt, each delivery of an attempt may end with a crash,
+    /// and a process without the handler may leave the job for a while.
     fn after_the_stream(&self) -> Duration {
         let all = self.handlers.by_type.values().chain(&self.handlers.any);
         let longest = all.map(|BoundHandler { limits, .. }| {
@@ -256,8 +257,8 @@ fn no_handlers(
     spec: &RuntimeSpec,
     faults: &mut Vec<String>,
 ) {
-    // An empty list beside services means services alone. A program without linked handlers does
-    // not: that is what a forgotten crate looks like.
+    // An empty list together with services means that only services run. A program without linked
+    // handlers does not mean that, because a forgotten crate looks the same.
     let services_alone = spec.services && spec.listed.as_ref().is_some_and(Vec::is_empty);
     if !handlers.is_empty() || services_alone {
         return;

@@ -12,7 +12,7 @@ use crate::runtime::consumer::{RuntimeSpec, merged};
 
 /// With which settings a runtime works, and where each comes from.
 ///
-/// [`Runtime::plan`](crate::Runtime::plan) and [`RuntimeBuilder::plan`](crate::RuntimeBuilder::plan) give it.
+/// [`Runtime::plan`](crate::Runtime::plan) and [`RuntimeBuilder::plan`](crate::RuntimeBuilder::plan) return it.
 /// `Display` shows it as a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -27,7 +27,7 @@ pub struct Plan {
 pub struct GroupPlan {
     /// The stream that the handlers name.
     pub stream: String,
-    /// The streams that are read for it, if these are others.
+    /// The streams that are read instead of that stream, if there are any.
     pub keys: Vec<String>,
     /// The group.
     pub group: String,
@@ -47,7 +47,7 @@ pub struct HandlerPlan {
     pub location: String,
     /// The event types that it takes; empty if it takes every type that no other handler takes.
     pub types: Vec<String>,
-    /// How much middleware is around it.
+    /// How many layers of middleware are around it.
     pub middleware: usize,
     /// Its own settings.
     pub settings: Vec<PlannedSetting>,
@@ -65,7 +65,8 @@ pub struct PlannedSetting {
     pub origin: SettingOrigin,
 }
 
-/// Where the value of a setting comes from. The first that names it decides.
+/// Where the value of a setting comes from. The first of these places that names the setting
+/// decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SettingOrigin {
@@ -77,7 +78,7 @@ pub enum SettingOrigin {
     Group,
     /// [`RuntimeBuilder::defaults`](crate::RuntimeBuilder::defaults).
     Runtime,
-    /// Nothing names it.
+    /// No place names the setting, so it has its built-in value.
     BuiltIn,
 }
 
@@ -183,7 +184,7 @@ fn handler_plan(spec: &RuntimeSpec, handler: &HandlerDef) -> HandlerPlan {
     }
 }
 
-/// What each place says, the one that decides first.
+/// What each place says, in the order in which the places decide.
 struct Levels {
     options: GroupOptions,
     attribute: HandlerOptions,
@@ -261,7 +262,7 @@ impl Levels {
         ]
     }
 
-    /// What holds without the override.
+    /// The settings without the override.
     fn fallen_back(&self) -> HandlerOptions {
         self.attribute.or(&self.group).or(&self.runtime)
     }

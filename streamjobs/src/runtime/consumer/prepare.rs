@@ -135,14 +135,14 @@ async fn prepare_one(
     {
         return Err(Unprepared { queue: queue.clone(), source: lacking.into() });
     }
-    // Any answer may be slow; the clock keeps the fastest.
+    // Any answer may be slow; the clock keeps the fastest answer.
     for _ in 0..CLOCK_READINGS {
         let sent = Instant::now();
         let now = context.store.now(&queue.stream).await.map_err(failed)?;
         clock.observe(sent, Instant::now(), now);
     }
-    // Before the first read: once the group reads on, the server no longer shows what was trimmed
-    // unread. And a pause holds for processes that start later.
+    // Both steps come before the first read. Once the group reads on, the server no longer shows
+    // what was trimmed unread. And a pause also applies to processes that start after it began.
     let lease = context.config.lease;
     let interval = heartbeat_interval(lease, janitor_interval);
     let started = clock.server_now(Instant::now());
@@ -169,16 +169,16 @@ async fn prepare_one(
     Ok(PreparedQueue { old, group: prepared, handle })
 }
 
-/// How many entries the stream of a group has that was created at its beginning just now; none where the
-/// user may not know.
+/// How many entries the stream of a group has that was created at its beginning just now; zero if the Redis user
+/// lacks the right to know.
 async fn entries_before(context: &QueueContext) -> Result<u64, StoreError> {
     let sizes = context.store.stream_sizes(&context.queue().stream).await;
     let sizes = allow_refusal(context, "count the entries of the stream", sizes)?;
     Ok(sizes.flatten().map_or(0, |sizes| sizes.length))
 }
 
-/// The answer, or none for a refusal. A refusal concerns a helper key and not the stream, which can
-/// be read all the same; the loops report it again.
+/// The answer, or `None` for a refusal. A refusal concerns a helper key and not the stream, which
+/// can be read all the same. The loops report the refusal again.
 fn allow_refusal<T>(
     context: &QueueContext,
     operation: &'static str,

@@ -1,4 +1,5 @@
-//! What a running consumer keeps of one of its queues: enough to steer the loops and to ask them.
+//! What a running consumer keeps of one of its queues: enough to steer the loops and to ask for
+//! their state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub(crate) struct QueueHandle {
 }
 
 impl QueueHandle {
-    /// Ends the reader's present wait on the server, so that it sees what has changed.
+    /// Ends the reader's present wait on the server, so that the reader sees what has changed.
     pub(crate) async fn unblock_reader(&self) {
         self.unblock.unblock(self.context.store.as_ref(), self.context.config.block).await;
     }

@@ -1,4 +1,4 @@
-//! The drawing of one queue: what its loops share, and which signals join which of them.
+//! The wiring of one queue: what its loops share, and which loops each signal connects.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::runtime::state::{
 use crate::runtime::upkeep::{Follows, Promoter};
 use crate::store::ReaderSetup;
 
-/// What the loops of one queue know of it together. Clones share it.
+/// The state of one queue that its loops share. Clones share it too.
 #[derive(Clone, Debug)]
 pub(crate) struct QueueState {
     pub(crate) context: Arc<QueueContext>,
@@ -36,7 +36,7 @@ pub(crate) struct QueueState {
     pub(crate) health: Arc<LoopHealth>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) refused: RefusedJobs,
-    /// Of the stream, for all of its queues.
+    /// The cancelled jobs of the stream, for all of its queues.
     pub(crate) cancelled: Arc<CancelledJobs>,
 }
 
@@ -68,7 +68,7 @@ impl QueueState {
 }
 
 /// The signals between the loops of one queue, each with its senders and its receiver. Clones share
-/// them.
+/// these signals.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct QueueSignals {
     /// Promoter → reader.

@@ -16,7 +16,7 @@ use crate::runtime::observe::Tally;
 #[derive(Debug)]
 pub(crate) struct NewConsumer {
     pub(crate) consumer: RunningConsumer,
-    /// Of each queue, in the order of the consumer's queues.
+    /// The loops of each queue, in the order of the consumer's queues.
     pub(crate) loops: Vec<QueueLoops>,
 }
 
@@ -67,7 +67,8 @@ impl RunningConsumer {
         }
     }
 
-    /// Ends the readers' present waits, so that they see what has changed. Does not wait for it.
+    /// Ends the readers' present waits, so that they see what has changed. Does not wait until the
+    /// waits have ended.
     pub(crate) fn unblock_readers(&self) {
         for queue in &self.queues {
             let queue = Arc::clone(queue);

@@ -13,7 +13,7 @@ use crate::runtime::consumer::{PlannedQueue, RuntimeSpec};
 ///
 /// # Errors
 ///
-/// All faults: two of one name on one stream, a stream without a handler, schedules that cannot be used.
+/// All faults: two schedules of one name on one stream, a stream without a handler, schedules that cannot be used.
 pub(crate) fn schedules(
     spec: &RuntimeSpec,
     linked: &[HandlerDef],

@@ -25,9 +25,9 @@ use crate::runtime::state::LoopBackoff;
 pub(crate) struct Services {
     services: Vec<Arc<dyn Service>>,
     context: ServiceContext,
-    /// Tells them to end.
+    /// Tells the services to end.
     stop: CancellationToken,
-    /// Drops those that have not ended.
+    /// Drops services that have not ended.
     abort: CancellationToken,
     tasks: TaskTracker,
 }
@@ -87,7 +87,7 @@ impl Services {
         self.tasks.close();
         if timeout(STOP_MAX, self.tasks.wait()).await.is_err() {
             self.abort.cancel();
-            // One that blocks its thread cannot be dropped.
+            // A service that blocks its thread cannot be dropped.
             let _blocked = timeout(DROP_MAX, self.tasks.wait()).await.is_err();
         }
     }
@@ -117,7 +117,7 @@ struct Supervised {
 }
 
 impl Supervised {
-    /// Runs the service until the stop, again after each end.
+    /// Runs the service until the stop, and starts it again whenever it ends.
     async fn run(self) {
         let service = self.service.name();
         info!(service, "service started");
@@ -162,9 +162,11 @@ impl Supervised {
 const PREPARE_MAX: Duration = Duration::from_secs(30);
 /// How long services have to end when they are told to.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// How long dropping the others may take.
+/// How long dropping services that have not ended may take.
 const DROP_MAX: Duration = Duration::from_secs(2);
-/// Short enough for a service that failed by chance, and long enough not to fill the log.
+/// The first delay before a service is started again: short enough for a service that failed by
+/// chance, and long enough not to fill the log.
 const DELAY_FIRST: Duration = Duration::from_secs(1);
-/// The longest delay. After a run that lasted as long, the delays begin with the shortest again.
+/// The longest delay. After a run that lasted at least this long, the delays begin with the
+/// shortest again.
 const DELAY_MAX: Duration = Duration::from_secs(30);

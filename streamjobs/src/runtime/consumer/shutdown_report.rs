@@ -13,7 +13,8 @@ pub struct ShutdownReport {
     pub finished: u64,
     /// Jobs that were released uncounted, for other processes to claim at once.
     pub released: u64,
-    /// Jobs that could neither finish nor be released; others claim them when their lease ends.
+    /// Jobs that could neither finish nor be released; other consumers claim them when their leases
+    /// end.
     pub abandoned: Vec<Abandoned>,
     /// How long the shutdown took.
     pub took: Duration,

@@ -52,8 +52,8 @@ impl RunningConsumer {
         report
     }
 
-    /// Unblocks the readers and waits for the loops of intake and upkeep. A read is never dropped:
-    /// its answer may carry entries.
+    /// Unblocks the readers and waits for the loops of intake and upkeep. A read is never dropped,
+    /// because its answer may carry entries.
     async fn end_intake(&self) {
         self.tasks.intake.close();
         let unblock = self.queues.iter().map(|queue| {

@@ -49,21 +49,21 @@ pub(crate) struct Wiring {
     payloads: Payloads,
     beat: Beat,
     stopped: Arc<StoppedConsumers>,
-    /// One for each queue, shared by its consumers.
+    /// One monitor for each queue, shared by the queue's consumers.
     monitors: HashMap<Queue, Arc<QueueMonitor>>,
-    /// One for each stream, shared by its queues.
+    /// One state for each stream, shared by the stream's queues.
     streams: HashMap<StreamName, StreamState>,
     /// Those that queues share by weights.
     slot_sets: BTreeMap<&'static str, Arc<SharedSlots>>,
 }
 
-/// What the application is told through.
+/// Hooks of the application, through which it is told what happens.
 #[derive(Debug)]
 pub(crate) struct Hooks {
     /// Called with each handler's span.
     pub(crate) span: Option<SpanHook>,
     pub(crate) alerts: Arc<AlertSubscribers>,
-    /// `None` if it has none.
+    /// `None` if the application has no observers.
     pub(crate) observers: Option<Arc<Observers>>,
 }
 
@@ -221,7 +221,7 @@ impl Wiring {
         metrics.set_slots(config.concurrency);
         let mut handlers = Handlers::clone(handlers);
         handlers.measure(|event_type| metrics.process(event_type));
-        // Every planned queue has one.
+        // Every planned queue has a monitor.
         let known = self.monitors.get(queue).cloned();
         let new = || {
             let watch = Arc::new(watch(queue, self.runtime));
@@ -263,7 +263,7 @@ impl Wiring {
         let signals = QueueSignals::default();
         let handle = self.handle(state.clone(), signals.clone());
         let margin = self.runtime.read_margin;
-        // A start that waits for an entry would be lost to others.
+        // A start that waits for an entry on the server would be lost to other processes.
         let waits_here = shares_slots || config.limit.is_some() || config.rate.is_some();
         let setup = ReaderSetup { margin, waits_here };
         let loops = self.loops(&state, &signals, &handle, handlers, monitor, setup);
@@ -312,9 +312,9 @@ impl Wiring {
         monitor: Arc<QueueMonitor>,
         setup: ReaderSetup,
     ) -> QueueLoops {
-        // A batch carries slots, so neither channel holds more than there are slots. Both receivers
-        // do nothing but receive and start. A channel keeps room for 32 messages from the start, so these
-        // are small.
+        // A batch carries slots, so neither channel holds more jobs than there are slots. Both receivers do nothing
+        // but receive and start work. A channel keeps room for 32 messages from its creation on, so the messages are
+        // small.
         let (assign, assignments) = mpsc::channel(BATCHES_MAX);
         let (settle, settlements) = mpsc::channel(SETTLEMENTS_MAX);
         let promote_interval = self.runtime.promote_interval;
@@ -444,7 +444,7 @@ fn watch(whole: &Queue, runtime: RuntimeConfig) -> GroupWatch {
     GroupWatch::new(whole.stream.clone(), &whole.group, runtime.alerts)
 }
 
-/// Batches on their way to the dispatcher.
+/// The most batches on their way to the dispatcher.
 const BATCHES_MAX: usize = 16;
-/// Verdicts on their way to the settler.
+/// The most verdicts on their way to the settler.
 const SETTLEMENTS_MAX: usize = 256;
