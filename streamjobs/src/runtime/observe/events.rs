@@ -196,7 +196,8 @@ pub(crate) enum ScheduleEvent<'a> {
     Fired(usize),
     /// Occurrences of schedules were missed, and are not published.
     Missed(u64),
-    /// Occurrences of schedules are not published, because the job of the last one has not ended.
+    /// Occurrences of schedules are not published, because the job of the last published occurrence
+    /// has not ended.
     Skipped(u64),
     /// Schedules have lost their definitions to another client or an eviction.
     Lost(usize),

@@ -42,7 +42,7 @@ impl GroupWatch {
         Self { stream, state: Mutex::new(state) }
     }
 
-    /// Takes the figures of one partition. If there was no answer for it, the conditions that depend on
+    /// Takes the figures of one partition. If there was no answer for this partition, the conditions that depend on
     /// the group's figures neither begin nor end. `length_max` is how long the whole stream may be.
     pub(super) fn take(
         &self,

@@ -102,6 +102,6 @@ impl LimitPlaces {
     }
 }
 
-/// A sweep costs about as much as a hundred jobs, so groups with short leases sweep less often than once a
-/// lease.
+/// The shortest time between two sweeps. A sweep costs about as much as a hundred jobs, so groups with short leases
+/// sweep less often than once a lease.
 const SWEEP_MIN: Duration = Duration::from_secs(2);

@@ -28,9 +28,9 @@ pub struct Observation {
 
 /// What observers are told about an attempt. Variants may be added.
 ///
-/// For an attempt that has started, at most one end is reported: `Done`, `Failed`, `Snoozed`,
-/// `DeadLettered`, `Cancelled`, `Released` or `Lost`. None is reported when its process dies, or when a
-/// shutdown gives up before the server has answered.
+/// For an attempt that has started, at most one end is reported: `Done`, `Failed`, `Snoozed`, `DeadLettered`,
+/// `Cancelled`, `Released` or `Lost`. No end is reported when the process dies, or when a shutdown gives up before
+/// the server has answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Observed {
@@ -114,8 +114,8 @@ impl Observation {
         &self.what
     }
 
-    /// The error, if the attempt ended with one: in a failure, a dead letter or a cancelled job. A snoozed
-    /// attempt has none.
+    /// The error, if the attempt ended with one: in a failure, a dead letter or a cancelled job. A snoozed attempt
+    /// has no such error.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         match &self.what {
@@ -157,7 +157,7 @@ impl Observation {
         &self.event_id
     }
 
-    /// The event type; `None` if the entry has none that can be read.
+    /// The event type; `None` if the entry has no type that can be read.
     #[must_use]
     pub fn event_type(&self) -> Option<&str> {
         self.event_type.as_deref()

@@ -82,7 +82,7 @@ struct Teller {
 }
 
 impl Teller {
-    /// Reports observations until the stop, and then those that still wait; or until the runtime is gone.
+    /// Reports observations until the stop, and then those that still wait. Also ends when the runtime is gone.
     async fn run(self, mut observations: mpsc::Receiver<Observation>) {
         loop {
             let next = tokio::select! {

@@ -99,7 +99,8 @@ impl Outage {
 }
 
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
-/// Longer than the pause before an attempt to connect.
+/// An outage is over when no step has failed for this time, which is longer than the pause before
+/// an attempt to connect.
 const QUIET: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(crate) struct QueueMonitor {
     types_turn: OncePerInterval,
     /// The turn to report jobs of a lost retry set that cannot be scheduled again.
     stranded_turn: OncePerInterval,
-    /// The same for scheduled events.
+    /// The turn to report scheduled events that cannot get their place back.
     schedule_turn: OncePerInterval,
     /// What the queue shares with the other partitions of its stream.
     watch: Arc<GroupWatch>,

@@ -174,7 +174,7 @@ impl Report {
     }
 
     /// Records that a handler is about to run, at this time of the server's clock in milliseconds.
-    /// It counts as running until the guard is dropped.
+    /// The job counts as running until the guard is dropped.
     pub(crate) fn started(&self, delivery: &Delivery, server_now: u64) -> Running<'_> {
         // The time of a later delivery depends on a crash, and not on how long the job waited.
         if delivery.delivery_count == 1 {
@@ -212,7 +212,7 @@ impl Report {
         }
     }
 
-    /// The same for all partitions, for metrics of the whole stream.
+    /// Shows the group and its stream in all partitions together, for metrics of the whole stream.
     pub(crate) fn seen(&self, group: Option<&GroupInfo>, stream: Option<&StreamSizes>) {
         if !self.metrics.of_partition {
             self.set_seen(group, stream);

@@ -29,7 +29,7 @@ impl QueueContext {
             FailPoint::AckBeforeSend.reached();
         }
         let answer = reader.read(request).await;
-        // Includes the wait.
+        // The duration includes the wait for entries.
         let error = answer.as_ref().err().map(StoreError::kind);
         self.report.metrics.receive.record(sent.elapsed(), error);
         let reply = answer?;

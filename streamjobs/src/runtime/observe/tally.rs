@@ -45,7 +45,7 @@ counters! {
     /// Acknowledgements of entries that were not pending any more: they were late, or another consumer had
     /// claimed the entry.
     acknowledged_late: AcknowledgedLate,
-    /// Retries that were scheduled: of failed jobs and of snoozed ones.
+    /// Retries that were scheduled, for failed jobs and for snoozed jobs.
     retried: Retried,
     /// Jobs stored as dead letters.
     dead_lettered: DeadLettered,
@@ -68,12 +68,12 @@ counters! {
     /// Entries that retention trimmed before they were delivered to this group. No dead letter is
     /// stored for them.
     ///
-    /// If retention trims undelivered entries, and the group catches up again between two heartbeats (within a
-    /// third of the lease, or two thirds for an idle group), servers that forget the loss at the next read do
-    /// not show it.
+    /// If retention trims undelivered entries, and the group catches up again between two heartbeats (within a third
+    /// of the lease, or two thirds for an idle group), the loss is not counted on servers that forget it at the next
+    /// read.
     trimmed_unread: TrimmedUnread,
     /// Trimmed payloads that were left pending, because the key of the dead letters holds another
-    /// type and no dead letter can be stored. Counted each time one is found.
+    /// type and no dead letter can be stored. Counted each time such a payload is found.
     left: PayloadsUnstored,
     /// Entries released uncounted.
     released: Released,
@@ -87,8 +87,8 @@ counters! {
     groups_recreated: GroupsRecreated,
     /// Jobs waiting for retry that had lost their place in the retry set and were scheduled again.
     retries_restored: RetriesRestored,
-    /// Jobs waiting for retry that have lost their place in the retry set, and wait until the user has the
-    /// right to run `HSCAN`. Counted once a minute while they do.
+    /// Jobs waiting for retry that have lost their place in the retry set, and wait until the user has the right to
+    /// run `HSCAN`. Counted once a minute while they wait.
     retries_stranded: RetriesStranded,
     /// Jobs that this process put into a line, because their group's limit over all processes admitted no
     /// more jobs of their key.
@@ -98,18 +98,18 @@ counters! {
     places_freed: PlacesFreed,
     /// Scheduled events that this process moved to their streams when they were due.
     scheduled_entered: ScheduledEntered,
-    /// Scheduled events whose records were deleted or evicted: they are lost, and no group learns of it.
+    /// Scheduled events whose records were deleted or evicted. They are lost, and no group learns of them.
     scheduled_lost: ScheduledLost,
     /// Scheduled events that had lost their place in the order of due times, and have got it back.
     scheduled_restored: ScheduledRestored,
-    /// Scheduled events that have lost their place, and wait until the user has the right to run `HSCAN`.
-    /// Counted once a minute while they do.
+    /// Scheduled events that have lost their place, and wait until the user has the right to run `HSCAN`. Counted
+    /// once a minute while they wait.
     scheduled_stranded: ScheduledStranded,
     /// Occurrences of schedules that this process published.
     schedules_fired: SchedulesFired,
     /// Occurrences of schedules that were missed and that this process decided not to publish.
     schedules_missed: SchedulesMissed,
-    /// Occurrences of schedules that this process did not publish, because the job of the last one had not
+    /// Occurrences of schedules that this process skipped, because the job of the last published occurrence had not
     /// ended.
     schedules_skipped: SchedulesSkipped,
     /// Schedules whose definitions were deleted or evicted, and that do not fire any more.

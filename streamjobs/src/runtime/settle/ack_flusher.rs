@@ -74,9 +74,9 @@ impl AckFlusher {
         late.and(locked).and(limited)
     }
 
-    /// Acknowledges jobs that other consumers may own by now, so that their processes know that it was not a
-    /// removal. Locks and places in the group's limit end after that; if this process dies in between, locks
-    /// end at their time, and a sweep finds the places.
+    /// Acknowledges jobs that other consumers may own by now, in a way that tells the processes of these consumers
+    /// that the entries were not removed by hand. Locks and places in the group's limit end after that. If this
+    /// process dies in between, the locks expire, and a sweep finds the places.
     async fn flush_late(&self, acks: Vec<Ack>) -> Result<(), StoreError> {
         if acks.is_empty() {
             return Ok(());
@@ -141,7 +141,7 @@ impl AckFlusher {
     }
 }
 
-/// Those with which a lock ends.
+/// The acknowledgements with which a lock ends.
 fn locked_of(acks: &[Ack]) -> Vec<UniqueAck> {
     let locked = acks.iter().filter_map(|ack| {
         let lock = ack.lock.as_deref()?.clone();

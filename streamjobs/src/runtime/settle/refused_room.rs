@@ -11,7 +11,7 @@ use crate::store::StoreError;
 /// payload in memory: jobs beyond it keep their slots.
 #[derive(Debug)]
 pub(crate) struct RefusedRoom {
-    /// In KiB.
+    /// The room that is free, in KiB.
     free: Semaphore,
     jobs: RefusedJobs,
     /// Whether other partitions could use the slots: their servers may answer while this one's does not.
@@ -26,7 +26,7 @@ pub(crate) struct Room<'a> {
 }
 
 impl RefusedRoom {
-    /// All of the room, and the counter of its jobs.
+    /// Room without jobs, and the counter of the jobs in it.
     pub(crate) fn new(jobs: RefusedJobs, shares_slots: bool) -> Self {
         Self { free: Semaphore::new(KIB_MAX), jobs, shares_slots }
     }
@@ -52,7 +52,7 @@ impl Drop for Room<'_> {
     }
 }
 
-/// 16 MiB: about a thousand jobs with small payloads.
+/// All of the room, in KiB: 16 MiB is enough for about a thousand jobs with small payloads.
 const KIB_MAX: usize = 16 * 1024;
 /// What a job takes besides its payload, generously estimated.
 const JOB_KIB: u32 = 16;

@@ -16,9 +16,8 @@ use crate::store::{FenceResult, NewRetry, StoreError};
 
 /// Retries of one queue that wait for a request.
 ///
-/// While no request is on its way, the next one takes the retries that wait, without waiting for more.
-/// Retries that arrive while one is on its way wait for its answer, or until they fill a request of their
-/// own.
+/// While no request is on its way, the next request takes the retries that wait, without waiting for more. Retries
+/// that arrive while a request is on its way wait for its answer, or until they fill a request of their own.
 #[derive(Debug, Default)]
 pub(crate) struct RetryBatches {
     queue: Mutex<Queue>,
@@ -150,12 +149,13 @@ impl Queue {
     }
 }
 
-/// As many as one call of the script schedules.
+/// The most retries in a request: as many as one call of the script schedules.
 const JOBS_MAX: usize = 100;
-/// A single larger job still gets a request. A request of this size delays those behind it by a tenth of
-/// a second on a link of 20 Mbit/s.
+/// The most bytes in a request, but a single larger job still gets a request. A request of this size delays the
+/// requests behind it by a tenth of a second on a link of 20 Mbit/s.
 const BYTES_MAX: usize = 256 * 1024;
-/// Several, so that a distant server does not limit how many are scheduled in a second.
+/// The most requests on their way: several, so that a distant server does not limit how many
+/// retries are scheduled in a second.
 const REQUESTS_MAX: usize = 4;
 /// What a field takes besides its name and value, generously estimated.
 const FIELD_BYTES: usize = 16;

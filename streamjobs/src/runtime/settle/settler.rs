@@ -50,9 +50,9 @@ pub(crate) struct SettlingSteps {
 impl Settler {
     /// Settles jobs until no job can end any more and everything is settled, or until the abort.
     ///
-    /// Verdicts are carried out concurrently, so that a verdict that has to be repeated does not delay the others.
-    /// Retries of several jobs are scheduled in one request. There are never more verdicts at once than slots, plus the
-    /// jobs that have room while the server refuses.
+    /// Verdicts are carried out concurrently, so that a verdict that has to be repeated does not delay other
+    /// verdicts. Retries of several jobs are scheduled in one request. There are never more verdicts at once than
+    /// slots, plus the jobs that have room while the server refuses.
     pub(crate) async fn run(self, abort: CancellationToken) {
         let Self { mut settlements, over, steps } = self;
         let mut settling = FuturesUnordered::new();
@@ -203,8 +203,8 @@ impl SettlingSteps {
             }
             let sight = context.store.sight_type(context.queue(), event_type, first, after).await;
             let sight = match sight {
-                // What the group remembers cannot be read or written. The decision is to leave the job without it, so
-                // that the job does not keep its slot meanwhile.
+                // What the group remembers cannot be read or written. So the job is left to another process without
+                // that knowledge, and does not keep its slot meanwhile.
                 Err(error @ StoreError::Refused { .. }) => {
                     context.report.store_failed("read when a type was declared", &error);
                     Ok(TypeSight::UNKNOWN)

@@ -37,12 +37,14 @@ pub(crate) trait OnConfirmed: fmt::Debug + Send {
 #[derive(Debug)]
 pub(crate) struct Acks {
     waiting: Mutex<Vec<Ack>>,
-    /// Those that are late, or with which a lock or a place in the group's limit ends, which takes a script:
-    /// only the ack flusher sends them.
+    /// Acknowledgements that are late, or with which a lock or a place in the group's limit ends. They take a script,
+    /// so only the ack flusher sends them.
     locked: Mutex<Vec<Ack>>,
-    /// Some have waited while requests failed: they may be late by now.
+    /// Whether some acknowledgements have waited while requests failed, so that they may be late by
+    /// now.
     have_failed: AtomicBool,
-    /// The length at which a loop is notified that waits for several. The first is always told.
+    /// The number of acknowledgements at which a loop that waits for several is notified. The first
+    /// acknowledgement always notifies.
     wanted: AtomicUsize,
     filled: Notify,
     locked_filled: Notify,
@@ -105,7 +107,7 @@ impl Acks {
         taken
     }
 
-    /// Notes which of them other consumers may own by now.
+    /// Marks the acknowledgements whose entries other consumers may own by now.
     fn note_late(&self, acks: &mut [Ack]) {
         for ack in acks {
             ack.is_late |= self.in_flight.may_be_others(ack.inlet, ack.id);

@@ -29,15 +29,15 @@ impl Activity {
         Self { lease, beat, seen: Mutex::new(Seen { active: now, nothing_pending: None }) }
     }
 
-    /// Records that there is work, or was an error: loops run at their full pace for a lease. Returns
-    /// true if the group was idle before.
+    /// Records work or an error, so that loops run at their full pace for a lease. Returns true if the group was idle
+    /// before.
     pub(crate) fn mark_active(&self, now: Instant) -> bool {
         let mut seen = lock(&self.seen);
         let active = std::mem::replace(&mut seen.active, now);
         now.saturating_duration_since(active) >= self.lease
     }
 
-    /// Takes what a promotion found, which was sent at this moment.
+    /// Takes what a promotion found that was sent at this moment.
     pub(crate) fn observe(&self, sent: Instant, found: &Promoted) {
         let mut seen = lock(&self.seen);
         seen.nothing_pending = (found.pending == 0).then_some(sent);
@@ -54,8 +54,8 @@ impl Activity {
         now.saturating_duration_since(lock(&self.seen).active) >= self.lease
     }
 
-    /// How long a loop that acts about every `interval` waits. While the group is idle, it waits until
-    /// loops of other idle queues act as well.
+    /// How long a loop that acts about every `interval` waits. While the group is idle, the loop waits until the
+    /// moment at which loops of other idle queues act too.
     pub(crate) fn pause(&self, now: Instant, interval: Duration) -> Duration {
         if self.is_idle(now) { self.beat.within(now, interval) } else { jittered(interval) }
     }

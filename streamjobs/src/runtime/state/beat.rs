@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::runtime::state::jittered;
 
-/// The moments at which the loops of all idle queues of a runtime act. Their requests are then sent
-/// together in a few, however many queues there are.
+/// The moments at which the loops of all idle queues of a runtime act. Their requests are then
+/// combined into a few, however many queues there are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Beat {
     /// The start of the runtime, so that different processes do not act at the same moments.
@@ -19,8 +19,8 @@ impl Beat {
         Self { origin }
     }
 
-    /// How long until the next look for scheduled events. Looks for all streams take place together,
-    /// twice a second.
+    /// How long until the next check for scheduled events. The checks for all streams take place together, twice a
+    /// second.
     pub(crate) fn until_look(&self, now: Instant) -> Duration {
         let within = now.saturating_duration_since(self.origin).as_nanos() % LOOK.as_nanos();
         LOOK.saturating_sub(Duration::from_nanos(u64::try_from(within).unwrap_or(0)))
@@ -37,9 +37,10 @@ impl Beat {
     }
 }
 
-/// Half a beat.
+/// The time between two checks for scheduled events: half a beat.
 const LOOK: Duration = Duration::from_millis(500);
-/// The beat is one second, so that aligning a shorter interval with it would make it much shorter.
+/// Shorter intervals are not aligned with the beat, which is one second: the alignment would make
+/// them much shorter.
 const SHORT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

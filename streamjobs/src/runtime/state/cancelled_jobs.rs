@@ -75,8 +75,7 @@ impl CancelledJobs {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether the job of an entry is cancelled in a group. If the job was redriven after the mark, it is
-    /// not.
+    /// Whether the job of an entry is cancelled in a group. A job that was redriven after the mark is not cancelled.
     pub(crate) fn contain(&self, queue: &Queue, envelope: &Envelope, entry: &Entry) -> bool {
         if self.known() == 0 {
             return false;

@@ -81,7 +81,7 @@ impl Clock {
         }
     }
 
-    /// The server's clock did not show what was expected: starts anew, and makes claims wait a lease.
+    /// Called when the server's clock did not show what was expected. Starts over, and makes claims wait a lease.
     pub(crate) fn stepped(&self, now: Instant, server: ServerTime) {
         let mut state = lock(&self.state);
         // How long the answer took is not known here, so any later answer is better.
@@ -99,7 +99,8 @@ impl Clock {
         state.known.map(|known| (known.at(now), self.tolerance()))
     }
 
-    /// The server's clock in milliseconds; this machine's clock until the server's is known.
+    /// The server's clock in milliseconds, or this machine's clock until the server's clock is
+    /// known.
     pub(crate) fn server_now(&self, now: Instant) -> u64 {
         match lock(&self.state).known {
             Some(known) => known.at(now).0,
@@ -107,9 +108,8 @@ impl Clock {
         }
     }
 
-    /// The server's clock at the delivery of this entry, in milliseconds. It is not before the time in
-    /// the entry's id, unless that is further ahead than the estimate may be wrong: publishers may set
-    /// ids.
+    /// The server's clock at the delivery of this entry, in milliseconds. It is not before the time in the entry's
+    /// id, unless the id is so far ahead that an error of the estimate cannot explain it: publishers can choose ids.
     pub(crate) fn server_now_after(&self, now: Instant, entry: EntryId) -> u64 {
         let (estimate, added) = (self.server_now(now), entry.milliseconds());
         if added.saturating_sub(estimate) <= milliseconds(self.tolerance()) {
@@ -127,7 +127,7 @@ impl Clock {
         self.lease / 3
     }
 
-    /// Answers come at least every two fifths of a lease. A longer silence than this is a fault.
+    /// The longest silence that is not a fault. Answers come at least every two fifths of a lease.
     fn gap(&self) -> Duration {
         self.lease / 2
     }
@@ -148,7 +148,8 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Clocks drift apart by at most one part in this many: ten times as much as a cheap quartz.
+/// Clocks drift apart by at most one part in this many, which is ten times as much as a cheap
+/// quartz.
 const DRIFT: u32 = 1_000;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::runtime::state::{OnConfirmed, lock};
 use crate::store::done_jobs::DoneNote;
 
 /// Acks to done writer: finished jobs that are not noted yet. Each arrives once its acknowledgement is confirmed.
-/// While the server does not take them, the oldest are dropped.
+/// While the server does not take notes, the oldest are dropped.
 #[derive(Debug, Default)]
 pub(crate) struct DoneNotes {
     waiting: Mutex<VecDeque<DoneNote>>,
@@ -26,7 +26,7 @@ impl DoneNotes {
         Box::new(NotedOnceDone { notes: Arc::clone(self), note, next })
     }
 
-    /// Waits for a note. Cancel safe: the next call does not miss one.
+    /// Waits for a note. Cancel safe: the next call does not miss a note.
     pub(crate) async fn added(&self) {
         self.added.notified().await;
     }
@@ -81,7 +81,7 @@ impl OnConfirmed for NotedOnceDone {
     }
 }
 
-/// About 3 MiB of notes.
+/// The most notes that wait: about 3 MiB.
 const WAITING_MAX: usize = 10_000;
 
 #[cfg(test)]

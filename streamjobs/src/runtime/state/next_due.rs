@@ -48,7 +48,7 @@ impl NextDue {
 
 /// Retries that are due within this time of each other are promoted together.
 pub(crate) const COALESCE: Duration = Duration::from_millis(5);
-/// The promoter's interval is shorter anyway.
+/// The longest delay that is recorded. The promoter's interval is shorter anyway.
 const DELAY_MAX: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Shared by all queues of a runtime, because their settlements share one connection. Without a limit,
+/// All queues of a runtime share this budget, because their settlements share one connection. Without a limit,
 /// requests behind many large payloads would miss their deadlines and be sent again.
 #[derive(Debug)]
 pub(crate) struct PayloadBudget {
@@ -26,5 +26,5 @@ impl PayloadBudget {
     }
 }
 
-/// This much is sent within half a second on a link of 20 Mbit/s.
+/// The whole budget. This much is sent within half a second on a link of 20 Mbit/s.
 const BYTES_MAX: u32 = 1024 * 1024;

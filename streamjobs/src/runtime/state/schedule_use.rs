@@ -18,7 +18,7 @@ pub(crate) struct ScheduleUse {
     turn: Arc<Semaphore>,
 }
 
-/// The same information about a stream's events and schedules.
+/// This information for a stream's scheduled events and for its schedules.
 #[derive(Debug, Default)]
 pub(crate) struct StreamUse {
     /// Whether events wait for their time, or did: for the scheduler.
@@ -77,8 +77,8 @@ impl ScheduleUse {
     }
 }
 
-/// The promoter of an idle group asks every three seconds. Publishers know that it takes no longer
-/// (`store::schedule::LEARNING`).
+/// How long no answer may arrive until the scheduler asks itself: the promoter of an idle group
+/// asks every three seconds. Publishers rely on this limit (`store::schedule::LEARNING`).
 const UNHEARD_MAX: Duration = Duration::from_millis(3_300);
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(crate) struct Slots {
     size: Mutex<usize>,
     /// How many callers wait for a slot.
     waiting: AtomicUsize,
-    /// Held by the reader whose turn it is to take slots that several share.
+    /// Held by the reader whose turn it is to take slots that several readers share.
     turn: tokio::sync::Mutex<()>,
     /// When a reader last took slots in its turn.
     last_turn: Mutex<Option<Instant>>,
@@ -147,7 +147,7 @@ impl Slots {
         slots
     }
 
-    /// Whether readers that share the slots have to leave free ones to a reader that waits.
+    /// Whether readers that share the slots have to leave free slots to a reader that waits.
     ///
     /// Passing slots on costs a request of its own, for the acknowledgements that free them. So the reader
     /// that has them keeps them for a while.
@@ -315,8 +315,8 @@ impl Drop for Slot {
 }
 
 const LINGER: Duration = Duration::from_millis(1);
-/// About as long as ten batches of small jobs take. If 48 partitions have a backlog, each waits half a
-/// second for its turn.
+/// How long a reader keeps shared slots while others wait: about as long as ten batches of small jobs take. If 48
+/// partitions have a backlog, each waits half a second for its turn.
 const TURN: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

@@ -40,14 +40,14 @@ struct GateState {
     /// Until when the service that the jobs call has asked the group to wait, by the server's answers: each
     /// promotion corrects it.
     limited: Option<Instant>,
-    /// The same, as a job of this process has learned it. The server does not know it yet.
+    /// Until when, as a job of this process was told. The server does not know this wait yet.
     limited_here: Option<Instant>,
     /// How often the server has told this process of a wait in another answer than a promotion's.
     told: u64,
     grant: Grant,
     /// The server grants nothing before this moment, because of the rate.
     opens_at: Option<Instant>,
-    /// The server's answer of when this process joined.
+    /// When this process joined, by the server's answer.
     joined: u64,
     /// Whether the last start was taken for a read, not for a claim.
     was_read: bool,
@@ -171,7 +171,7 @@ impl StartGate {
     }
 
     /// Tells the server the longest wait that jobs of this process were told; from then on the server decides.
-    /// Returns whether there was one.
+    /// Returns whether there was such a wait.
     ///
     /// # Errors
     ///
@@ -196,7 +196,7 @@ impl StartGate {
         state.limited.max(state.limited_here)
     }
 
-    /// When to check again; `None` for now.
+    /// When to check again; `None` means now.
     fn opens_at(&self, state: &GateState, now: Instant) -> Option<Instant> {
         let by_rate = state.opens_at.filter(|_| self.has_rate_with(state));
         Self::limited_until(state).max(by_rate).filter(|until| *until > now)
@@ -241,7 +241,7 @@ impl StartGate {
         }
     }
 
-    /// Takes starts whose time has come, at most `wanted`, and asks the server for more if it has none.
+    /// Takes starts whose time has come, at most `wanted`, and asks the server for more if this process has none.
     ///
     /// # Errors
     ///
@@ -288,8 +288,7 @@ impl StartGate {
         Ok(taken.unwrap_or(TakenStarts::NONE))
     }
 
-    /// Returns starts whose time went by unused, so that the next one is allowed at once and not an interval
-    /// later.
+    /// Returns starts whose time went by unused, so that the next start is allowed at once and not an interval later.
     async fn give_late_back(&self) -> Result<(), StoreError> {
         let (grant, late) = {
             let mut state = lock(&self.state);
@@ -314,7 +313,7 @@ impl StartGate {
         returned.map(drop)
     }
 
-    /// Takes starts that were granted before; none if the server must be asked.
+    /// Takes starts that were granted before; `None` if the server must be asked.
     fn take_granted(&self, wanted: u32, reason: StartsFor) -> (StartsAsked, Option<TakenStarts>) {
         let now = Instant::now();
         let mut state = lock(&self.state);
@@ -350,8 +349,8 @@ impl StartGate {
 
     /// Puts back unused starts for the next read. Returns whether they can be used.
     ///
-    /// Only the last starts taken can be put back. If others were taken after them, these would come too close
-    /// to the next ones.
+    /// Only the last starts taken can be put back. If other starts were taken after them, the unused starts would
+    /// come too close to later starts.
     pub(crate) fn put_back(&self, taken: TakenStarts, unused: usize) -> bool {
         let unused = u32::try_from(unused).unwrap_or(u32::MAX);
         let mut state = lock(&self.state);

@@ -14,8 +14,8 @@ use crate::runtime::state::lock;
 pub(crate) struct TrendCounts {
     queue_time: Buckets,
     run_time: Buckets,
-    /// Until the next note: the highest backlog that the watcher found, and how long its oldest entry had waited at
-    /// most.
+    /// Since the last note: the highest backlog that the watcher found, and the longest time for which an oldest
+    /// entry had waited.
     seen: Mutex<(u64, Duration)>,
 }
 
@@ -35,7 +35,7 @@ impl TrendCounts {
         self.see(group.backlog.entries, group.oldest_waiting.unwrap_or_default());
     }
 
-    /// Records a backlog; also one from before a note that the server did not take.
+    /// Records a backlog, which can be from a note that the server did not take.
     pub(crate) fn see(&self, waiting: u64, oldest: Duration) {
         let mut seen = lock(&self.seen);
         *seen = (seen.0.max(waiting), seen.1.max(oldest));

@@ -29,9 +29,9 @@ impl CancelWatch {
         Self { context, in_flight, jobs, applied: AtomicU64::new(0) }
     }
 
-    /// Called with the number of the stream's last mark, from the answer to a request that was sent at this
-    /// time. Reads the marks that are not known yet, and cancels their jobs that are in flight here. After
-    /// an error, the next answer with the number does it.
+    /// Called with the number of the stream's last mark, from the answer to a request that was sent at this time.
+    /// Reads the marks that are not known yet, and cancels their jobs that are in flight here. After an error, this
+    /// happens at the next answer with the number.
     pub(crate) async fn heard(&self, last: u64, sent: Instant) -> Result<(), StoreError> {
         if self.jobs.is_news(last, sent) {
             let _turn = self.jobs.learning.lock().await;

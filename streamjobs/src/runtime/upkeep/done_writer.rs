@@ -20,7 +20,7 @@ pub(crate) struct DoneWriter {
 }
 
 impl DoneWriter {
-    /// Writes notes until the stop, which comes after the last acknowledgement, and then once what is left.
+    /// Writes notes until the stop, which comes after the last acknowledgement, and then writes once what is left.
     pub(crate) async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             tokio::select! {

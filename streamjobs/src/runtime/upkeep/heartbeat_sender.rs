@@ -92,6 +92,6 @@ pub(crate) fn heartbeat_interval(lease: Duration, janitor_interval: Duration) ->
     (lease / 3).min(janitor_interval)
 }
 
-/// While the group is idle, one heartbeat in this many is sent. If a consumer missed more, others
-/// would consider it dead.
+/// While the group is idle, one heartbeat in this many is sent. If a consumer left out more, other
+/// processes would consider it dead.
 const IDLE_HEARTBEATS: u32 = 2;

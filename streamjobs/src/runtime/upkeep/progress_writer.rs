@@ -52,5 +52,5 @@ impl ProgressWriter {
     }
 }
 
-/// How many are written in one request.
+/// The progress of how many jobs is written in one request.
 const BATCH_MAX: usize = 100;

@@ -56,7 +56,7 @@ impl Promoter {
             let only_observes = self.follows.pause.gate.is_shut_here() || is_idle;
             let limit = if only_observes { 0 } else { BATCH_MAX };
             match self.follows.pause.starts.tell_limit().await {
-                // A read that waits would take what comes next.
+                // Otherwise a read that already waits would take what comes next.
                 Ok(true) => self.unblock_reader().await,
                 Ok(false) => {}
                 Err(error) => self.context.report.store_failed("let the group wait", &error),

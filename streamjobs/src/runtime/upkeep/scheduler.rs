@@ -50,15 +50,15 @@ impl WaitingCounts {
 /// What the loop does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// Looks at what waits, at the common beat.
+    /// Checks what waits, at the common beat.
     Look,
     /// Moves due events, after this delay.
     Enter(Duration),
 }
 
 impl Scheduler {
-    /// Moves due events every half second, or when the next one is due, until the stop. As long as no event
-    /// was ever scheduled to the stream, it leaves asking to the promoters.
+    /// Moves due events every half second, or when the next one is due, until the stop. As long as no event was ever
+    /// scheduled to the stream, the loop asks nothing, and promoters report the first event.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let (usage, mut turn) = (Arc::clone(&self.usage), None);
         if stopped_before(&stop, async { turn = usage.turn().await }).await {
@@ -116,7 +116,7 @@ impl Scheduler {
         }
     }
 
-    /// Moves one page of due events. Returns what waits, and whether more are due. If so, the next page
+    /// Moves one page of due events. Returns what waits, and whether more events are due. If so, the next page
     /// follows at once; requests of other clients get their turn between two pages.
     async fn enter(&mut self) -> Result<(Upcoming, bool), StoreError> {
         let (report, stream) = (&self.context.report, self.stream());

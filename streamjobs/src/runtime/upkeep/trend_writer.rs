@@ -27,8 +27,8 @@ struct Noted {
 }
 
 impl TrendWriter {
-    /// Writes notes at the interval until the stop, which comes after the last verdict, and then once what
-    /// is left.
+    /// Writes notes at the interval until the stop, which comes after the last verdict, and then writes once what is
+    /// left.
     ///
     /// Several intervals add up to exactly a minute, so that each step of a minute gets the same number of
     /// notes from a process.

@@ -72,8 +72,8 @@ impl InFlightEntry {
         self.stand_in = Some(stand_in);
     }
 
-    /// The same consumer has the entry again. The running attempt continues with the new count, unless
-    /// its lease is lost: then the reaper claims the entry later.
+    /// The same consumer has the entry again. The running attempt continues with the new count, unless its lease is
+    /// lost; in that case, the reaper claims the entry later.
     fn deliver_again(&mut self, hold: Hold, renewed_at: Instant, epoch: u64) {
         if self.lease.is_lost() {
             return;
@@ -127,8 +127,8 @@ impl InFlight {
         (!entry.lease.is_lost()).then_some(Hold { delivery_count: entry.delivery_count, ..hold })
     }
 
-    /// Whether another consumer may have the entry: its lease is over, or the server does not know any more
-    /// that it was delivered to this one.
+    /// Whether another consumer may have the entry: its lease is over, or the server does not know any more that it
+    /// was delivered to this consumer.
     pub(crate) fn may_be_others(&self, inlet: Inlet, id: EntryId) -> bool {
         let inner = lock(&self.inner);
         let entry = inner.entries.get(&(inlet, id));
@@ -178,8 +178,7 @@ impl InFlight {
         }
     }
 
-    /// Returns those entries, of the ones that are pending for this consumer, whose delivery did not
-    /// arrive.
+    /// Of the entries that are pending for this consumer, returns those whose delivery did not arrive.
     pub(crate) fn lost_deliveries(&self, pending: Vec<Hold>) -> Vec<Hold> {
         let inner = lock(&self.inner);
         let arrived = |hold: &Hold| {
@@ -243,7 +242,7 @@ impl InFlight {
         in_order(due.map(hold_of))
     }
 
-    /// Entries of an inlet that are in flight here although others may claim them by now.
+    /// Entries of an inlet that are in flight here although other consumers may claim them by now.
     pub(crate) fn overdue(&self, inlet: Inlet, now: Instant, lease: Duration) -> Vec<EntryId> {
         let inner = lock(&self.inner);
         let overdue = inner.entries.iter().filter(|((of, _), entry)| {
@@ -355,7 +354,7 @@ fn key(hold: Hold) -> (Inlet, EntryId) {
     (hold.inlet, hold.id)
 }
 
-/// In the order of inlets and entries, whatever the order of the table.
+/// Holds in the order of inlets and entries, whatever the order of the table.
 fn in_order(holds: impl Iterator<Item = Hold>) -> Vec<Hold> {
     let mut holds = holds.collect::<Vec<_>>();
     holds.sort_unstable_by_key(|hold| key(*hold));

@@ -11,15 +11,15 @@ use crate::store::{Renewed, ServerTime};
 pub(super) struct Moves {
     /// How often operators did so, by the server's last answer.
     count: Option<u64>,
-    /// Since when that number has not changed and this process has not stood still; `None` if since
-    /// its start.
+    /// Since when that number has not changed and this process has not stood still; `None` means
+    /// since its start.
     unchanged_since: Option<Instant>,
     /// When the last request with such an answer was sent, and the server's clock in the answer.
     last: Option<(Instant, ServerTime)>,
 }
 
 impl Moves {
-    /// The count of the first heartbeat; later ones change nothing.
+    /// Takes the count of the first heartbeat; later calls change nothing.
     pub(super) fn begin_with(&mut self, moves: u64) {
         self.count.get_or_insert(moves);
     }

@@ -58,8 +58,8 @@ impl InFlight {
         lock(&self.inner).moves.observe(renewed, sent, Instant::now());
     }
 
-    /// Whether an entry that is not pending, as a renewal has just confirmed, was removed before its job
-    /// was settled. Then the job may be settled all the same.
+    /// Whether an entry that is not pending, as a renewal has just confirmed, was removed before its job was settled.
+    /// If so, the job may be settled all the same.
     pub(crate) fn removed_before_settling(&self, hold: Hold, epoch: u64) -> bool {
         let Inner { entries, moves, .. } = &mut *lock(&self.inner);
         let entry = entries.get_mut(&key(hold)).filter(|entry| entry.was_removed(epoch, moves));

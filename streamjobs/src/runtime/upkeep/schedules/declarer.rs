@@ -58,7 +58,7 @@ impl Declarations {
         told.len() < TOLD_MAX && told.insert((name.to_owned(), why))
     }
 
-    /// Whatever was logged once may then be logged again.
+    /// Forgets what was logged about this schedule, so that it is logged again.
     fn forget(&self, name: &str) {
         lock(&self.told).retain(|(told, _)| told != name);
     }
@@ -67,8 +67,8 @@ impl Declarations {
         !self.is_empty() && lock(&self.next).is_none_or(|next| next <= now)
     }
 
-    /// Declares all of them, at this time of the server's clock. The next declaration follows after about
-    /// a minute.
+    /// Declares all schedules of the code, at this time of the server's clock. The next declaration follows after
+    /// about a minute.
     pub(super) async fn declare(
         &self,
         context: &QueueContext,
@@ -190,7 +190,7 @@ pub(super) const UNREADABLE: &str = "its stored definition cannot be read";
 pub(super) const NO_NEXT: &str = "its next time cannot be computed";
 const FULL: &str = "the stream has too many schedules";
 const DECLARE: &str = "declare schedules";
-/// Ten of these pass before another process takes over.
+/// The time between two declarations. Ten such intervals pass before another process takes over.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// The interval after a refusal.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(10);

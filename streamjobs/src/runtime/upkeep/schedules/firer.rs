@@ -20,7 +20,7 @@ use crate::runtime::state::{
 use crate::store::{DueSchedules, Fired, Firing, Score, ServerTime, StoreError};
 
 /// The firing loop of one queue. Only one queue of a stream in this process works at a time. Every
-/// process fires: the script accepts the first one.
+/// process fires, and the script accepts the first firing.
 #[derive(Debug)]
 pub(crate) struct Firer {
     pub(crate) context: Arc<QueueContext>,
@@ -84,7 +84,7 @@ impl Firer {
         drop(turn);
     }
 
-    /// Looks for due schedules and fires them. Returns how long until the next look.
+    /// Checks for due schedules and fires them. Returns how long until the next check.
     async fn round(&self, memory: &mut Memory) -> Result<Duration, StoreError> {
         let (store, report) = (&self.context.store, &self.context.report);
         let mut looked = store.due_schedules(self.stream(), 0).await?;
@@ -154,8 +154,8 @@ impl Firer {
         Ok(())
     }
 
-    /// The firing of one schedule; `None` if its next time cannot be computed. Then it is tried again in
-    /// an hour, and its time is not moved.
+    /// The firing of one schedule; `None` if its next time cannot be computed. In that case it is tried again in an
+    /// hour, and its time is not moved.
     async fn firing(
         &self,
         memory: &mut Memory,
@@ -182,8 +182,8 @@ impl Firer {
         }
     }
 
-    /// Fires schedules. A refusal of one does not concern the others: only an error of the connection
-    /// ends the round at once.
+    /// Fires schedules. A refusal of one schedule does not affect the others: only an error of the connection ends
+    /// the round at once.
     async fn fire(&self, firings: Vec<Firing>, all: &mut Progress) -> Result<(), StoreError> {
         if firings.is_empty() {
             return Ok(());
@@ -240,7 +240,7 @@ impl Firer {
     }
 }
 
-/// How soon to look again after a firing. It limits how often this process looks if others always fire
+/// How soon to check again after a firing. This limits how often this process checks if other processes always fire
 /// first.
 const AFTER_FIRING: Duration = Duration::from_millis(20);
 /// How many bytes are sent at once.

@@ -20,7 +20,7 @@ use crate::store::{
 pub(super) struct Known {
     version: Option<u64>,
     by_name: HashMap<String, Definition>,
-    /// How many of them should have a next time, lost ones included.
+    /// How many schedules should have a next time, including those that have lost it.
     placed: u64,
     /// When the definitions were last read.
     restored: Option<Instant>,
@@ -118,8 +118,8 @@ impl Known {
         Ok(())
     }
 
-    /// Every now and then, counts the schedules that no live process declares, and forgets those that
-    /// none has declared for long.
+    /// Every now and then, counts the schedules that no live process declares, and forgets those that no process has
+    /// declared for long.
     pub(super) async fn audit(&mut self, context: &QueueContext) -> Result<(), StoreError> {
         let now = Instant::now();
         if self.audit.is_some_and(|audit| now < audit) {
