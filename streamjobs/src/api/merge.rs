@@ -20,7 +20,8 @@ pub(super) trait Rows: Send {
 
     fn key(row: &Self::Row) -> Self::Key;
 
-    /// Whether an error says that this partition has no such rows, though others may have some.
+    /// Whether an error says that this partition has no such rows, though other partitions may have
+    /// some.
     fn is_absence(error: &Self::Error) -> bool;
 }
 
@@ -93,7 +94,7 @@ impl<R: Rows> Merged<R> {
         Ok(self.take())
     }
 
-    /// The rows of a page, and whether there may be more. It ends early where rows are large.
+    /// The rows of a page, and whether there may be more. The page ends early where rows are large.
     pub(super) async fn page(mut self, limit: usize) -> Result<(Vec<R::Row>, bool), R::Error> {
         self.fill().await?;
         let mut page = Vec::new();
@@ -158,8 +159,7 @@ impl<R: Rows> Input<R> {
     }
 
     async fn fill(&mut self, chunk_max: usize) -> Result<(), R::Error> {
-        // An answer may have skipped all of its rows: then it has none, and says that there are
-        // more.
+        // An answer that skipped all of its rows has none, and says that there are more.
         loop {
             let chunk = match self.rows.read(self.chunk).await {
                 Err(absence) if R::is_absence(&absence) => {
@@ -180,7 +180,7 @@ impl<R: Rows> Input<R> {
     }
 }
 
-/// Fewer rows of a partition are not worth a request.
+/// Fewer rows of a partition than this are not worth a request.
 const CHUNK_MIN: usize = 4;
 
 #[cfg(test)]

@@ -111,8 +111,8 @@ pub(super) async fn together<F: Future>(requests: Vec<F>) -> Vec<F::Output> {
     stream::iter(requests).buffered(REQUESTS_MAX).collect().await
 }
 
-/// Reads partitions, some of them at a time. The first error ends it: without one partition the whole is not known,
-/// and each partition of a dead node would take as long as the first.
+/// Reads partitions, some of them at a time. The first error ends the call, because without one partition the whole
+/// is not known, and each partition of a dead node would take as long as the first.
 pub(super) async fn read_all<T, E, F>(requests: Vec<F>) -> Result<Vec<T>, E>
 where
     F: Future<Output = Result<T, E>>,
@@ -121,7 +121,7 @@ where
 }
 
 /// Looks for something in partitions, some of them at a time, and returns the first hit in their order. An error of
-/// one partition is returned only if no other has a hit.
+/// one partition is returned only if no other partition has a hit.
 pub(super) async fn find<T, E, F>(requests: Vec<F>) -> Result<Option<T>, E>
 where
     F: Future<Output = Result<Option<T>, E>>,

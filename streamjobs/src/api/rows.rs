@@ -82,7 +82,8 @@ impl Rows for EntryRows {
         let newest_first = rest.order == Order::NewestFirst;
         let rows = rest.store.range(&rest.key, rest.span, newest_first, limit).await;
         let rows = rows.map_err(|error| rest.failed(error))?;
-        // A short answer is the end, unless something was appended; then it does not matter.
+        // A short answer is the end. If something was appended since then, it does not matter that
+        // it is missing.
         let is_full = rows.len() >= limit;
         rest.advance(rows.last().map(Entry::id));
         let number = rest.part.number;

@@ -16,7 +16,7 @@ impl AddressSpan {
     pub(super) const NOTHING: Self =
         Self { from: (EntryId::MAX, u16::MAX), to: (EntryId::ZERO, 0) };
 
-    /// From an entry on; an address without a number counts in every partition.
+    /// From an entry on; an address without a number applies to every partition.
     pub(super) fn from(self, address: EntryAddress) -> Self {
         Self { from: (address.id, address.partition.unwrap_or(0)), ..self }
     }

@@ -1,7 +1,7 @@
 //! Unique and debounced publishing: settings, answers, and the events of a stream that stand.
 //!
-//! [`Client::publish_unique`](crate::Client::publish_unique) refuses an event while an equal one stands.
-//! `docs/unique.md` says what is guaranteed and what is not.
+//! [`Client::publish_unique`](crate::Client::publish_unique) refuses an event while an equal event *stands*: one
+//! whose time is not over and whose jobs have not ended. `docs/unique.md` says what is guaranteed and what is not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +60,8 @@ pub struct UniqueEvents {
 pub struct StandingEvent {
     /// The event, and the entry that was published. After a retry, its job has another entry.
     pub published: Published,
-    /// For how much longer it stands, by the server's clock, if its job does not end before that.
+    /// For how much longer it makes equal events duplicates, by the server's clock, unless its job
+    /// ends sooner.
     pub rest: Duration,
 }
 
@@ -71,7 +72,7 @@ impl UniqueEvents {
         self.parts.name()
     }
 
-    /// The event that stands for a digest; `None` if another one would be published.
+    /// The event that stands for a digest; `None` if an event with this digest would be published.
     ///
     /// # Errors
     ///
@@ -93,16 +94,16 @@ impl UniqueEvents {
         Ok(found.into_iter().flatten().next())
     }
 
-    /// Ends the time of the event that stands, so that another one can be published, and returns it; `None` if none
-    /// stands. With an event id, it does so only if that event still stands: its time may have ended, and another
-    /// event may stand in its place.
+    /// Ends the time of the event that stands, so that an equal event can be published, and returns the event that
+    /// stood; `None` if no event stands. With an event id, it does so only if that event still stands: its time may
+    /// have ended, and another event may stand in its place.
     ///
     /// The event itself and its jobs are left as they are: if a job still runs, a job of the next event can run
     /// beside it. The release is logged.
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses. The call may be repeated; if the error is
+    /// When the server cannot be reached or refuses. The call can be repeated; if the error is
     /// [unconfirmed](StreamError::is_unconfirmed), the event may have been released, and a repetition without
     /// an event id may release the next one.
     ///

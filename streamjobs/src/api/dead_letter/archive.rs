@@ -33,11 +33,11 @@ pub struct Taken {
 pub struct ArchivedJob<'a> {
     /// The fields of its dead letter.
     pub fields: &'a Fields,
-    /// The event id, which it keeps.
+    /// The event id, which the job keeps.
     pub event_id: &'a EventId,
-    /// The entry that was published, which it keeps as its origin.
+    /// The entry that was published, which the job keeps as its origin.
     pub origin: Option<EntryId>,
-    /// The token under which it is redriven at most once: at most 128 bytes without control
+    /// The token under which the job is redriven at most once: at most 128 bytes without control
     /// characters.
     pub token: &'a str,
 }
@@ -55,16 +55,16 @@ impl fmt::Debug for ArchivedJob<'_> {
 /// The result of redriving an archived job. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedriveOutcome {
-    /// It was redriven, as this entry of the group's lane.
+    /// The job was redriven, as this entry of the group's lane.
     Redriven(EntryId),
     /// A job was redriven under the same token before; nothing was changed.
     AlreadyRedriven,
 }
 
 impl DeadLetters {
-    /// Takes dead letters to store them in an archive: at most `limit` and at most 500. First those
-    /// that any process took before and did not [settle](Self::settle) within the lease; then new
-    /// ones, oldest first.
+    /// Takes dead letters to store them in an archive: at most `limit`, and never more than 500.
+    /// Dead letters that any process took before and did not [settle](Self::settle) within the
+    /// lease come first, then new ones, oldest first.
     ///
     /// A taken dead letter is still listed, and can still be redriven and purged. A dead letter whose payload was
     /// trimmed is skipped for up to an hour while the consumer that owned the entry is alive: the job may be in
@@ -142,8 +142,8 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses. Some may already be removed then, and the
-    /// others are taken again after the lease.
+    /// When the server cannot be reached or refuses. Some dead letters may already be removed in
+    /// that case, and the others are taken again after the lease.
     ///
     /// # Cancel safety
     ///
@@ -162,11 +162,11 @@ impl DeadLetters {
         Ok(settled)
     }
 
-    /// Redrives a job from an archive for this group alone, as [`redrive`](Self::redrive) does for a
-    /// dead letter: it keeps its event id, and its failures are reset.
+    /// Redrives a job from an archive for this group alone, as [`redrive`](Self::redrive) does for a dead letter: the
+    /// job keeps its event id, and its failures are reset.
     ///
-    /// On a stream with partitions, it goes to the first; use the handle of the
-    /// [partition](crate::stream::Stream::partitions) to which it belongs.
+    /// On a stream with partitions, the job goes to the first partition. To redrive it where it
+    /// belongs, use the handle of its [partition](crate::stream::Stream::partitions).
     ///
     /// Under one token the job is redriven once, however often the call is repeated within `keep`
     /// (use [`TOKEN_KEPT`]; the minimum is a millisecond). Store the token before the call, and

@@ -30,7 +30,7 @@ impl Client {
 /// The dead letters of one group on one stream.
 ///
 /// Dead letters of all partitions come in the order of their ids; those with the same id, in the order of the
-/// partitions. Their ids are unique within one partition only: a call that acts on one takes its
+/// partitions. Their ids are unique within one partition only: a call that acts on one dead letter takes its
 /// [address](DeadLetter::address), or an id that only one partition has.
 ///
 /// ```no_run
@@ -66,8 +66,9 @@ impl DeadLetters {
         Self { store: Arc::clone(store), parts, group }
     }
 
-    /// Dead letters after the given one with their payloads, oldest first: at most `limit` and at
-    /// most 1,000. For lists, [`summaries`](Self::summaries) moves no payloads.
+    /// Dead letters with their payloads, oldest first: those after the given one, at most `limit`,
+    /// and never more than 1,000. For lists, use [`summaries`](Self::summaries), which moves no
+    /// payloads.
     ///
     /// # Errors
     ///
@@ -86,8 +87,9 @@ impl DeadLetters {
         self.page(span, Order::OldestFirst, limit).await
     }
 
-    /// Dead letters before the given one with their payloads, newest first: at most `limit` and at
-    /// most 1,000. For lists, [`newest_summaries`](Self::newest_summaries) moves no payloads.
+    /// Dead letters with their payloads, newest first: those before the given one, at most `limit`,
+    /// and never more than 1,000. For lists, use [`newest_summaries`](Self::newest_summaries),
+    /// which moves no payloads.
     ///
     /// # Errors
     ///
@@ -141,9 +143,9 @@ impl DeadLetters {
         }
     }
 
-    /// Redrives a dead letter's job for this group alone: it keeps its event id and the id of the
-    /// published entry, and its failures are reset. Returns the id of its new entry. It runs within
-    /// the processes' promote interval, half a second by default, or six intervals in an idle group.
+    /// Redrives a dead letter's job for this group alone: it keeps its event id and the id of the published entry,
+    /// and its failures are reset. Returns the id of the job's new entry. The job runs within the processes' promote
+    /// interval, half a second by default, or six intervals in an idle group.
     ///
     /// # Errors
     ///
@@ -201,8 +203,8 @@ impl DeadLetters {
     /// # Errors
     ///
     /// When several partitions have a dead letter with this id and the id names no partition, or there is no such
-    /// partition: then nothing is deleted. When the server cannot be reached or refuses: some may already be deleted
-    /// then.
+    /// partition: in these cases nothing is deleted. Also when the server cannot be reached or refuses; some dead
+    /// letters may then already be deleted.
     ///
     /// # Cancel safety
     ///

@@ -20,8 +20,8 @@ pub struct SummaryPage {
 }
 
 impl DeadLetters {
-    /// Dead letters after the given one without their payloads, oldest first: at most `limit` and at
-    /// most 1,000.
+    /// Dead letters without their payloads, oldest first: those after the given one, at most `limit`, and never more
+    /// than 1,000.
     ///
     /// A page has about 1 MiB at most, for which the server reads about 8 MiB and at most eight dead letters more. If
     /// dead letters are large, a page has fewer of them, but at least one. A page that ends early says where the next
@@ -44,8 +44,8 @@ impl DeadLetters {
         self.summary_page(span, Order::OldestFirst, limit).await
     }
 
-    /// Dead letters before the given one without their payloads, newest first; otherwise like
-    /// [`summaries`](Self::summaries).
+    /// Dead letters without their payloads, newest first: those before the given one. Otherwise
+    /// like [`summaries`](Self::summaries).
     ///
     /// # Errors
     ///

@@ -46,7 +46,7 @@ impl Checkup {
     }
 }
 
-/// The findings about each node, each once with the nodes that it was found on.
+/// The findings about the nodes: each finding once, with the nodes that it was found on.
 fn of_nodes(servers: &[ServerFacts]) -> Vec<Finding> {
     let mut all = Vec::<(Finding, Vec<String>)>::new();
     for server in servers {

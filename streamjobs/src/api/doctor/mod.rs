@@ -82,7 +82,8 @@ impl Client {
     }
 
     /// Examines the server as [`doctor`](Self::doctor) does, with the rights on the keys of these
-    /// streams and groups. Without any, rights are checked on a key that does not exist.
+    /// streams and groups. Without streams and groups, rights are checked on a key that does not
+    /// exist.
     ///
     /// # Errors
     ///
@@ -114,7 +115,8 @@ impl Client {
         for (queue, partitions) in self.with_partitions(queues).await? {
             let on = |stream| Queue { stream, group: queue.group.clone() };
             let mut on_partitions = partitions.into_iter().map(on).collect::<Vec<_>>();
-            // A rule for one partition is a rule for all.
+            // Rules of access lists cover all partitions, so the rights are tried on the last one
+            // only.
             let last = on_partitions.last().filter(|last| *last != queue).cloned();
             tried.extend([queue.clone()].into_iter().chain(last));
             all.append(&mut on_partitions);
@@ -205,7 +207,7 @@ impl Client {
     }
 }
 
-/// Fails when the answer has not come by then.
+/// Fails when the answer has not come by this time.
 async fn in_time<T>(
     until: Instant,
     asking: impl Future<Output = Result<T, StoreError>>,
@@ -222,5 +224,5 @@ const PARTITIONS_DEADLINE: Duration = Duration::from_secs(2);
 const GROUPS_DEADLINE: Duration = Duration::from_secs(5);
 const LEASES_DEADLINE: Duration = Duration::from_secs(2);
 const SCHEDULES_SEEN: usize = 1_000;
-/// More than a connection and one request need.
+/// How long the whole examination may take: more than a connection and one request need.
 const DEADLINE: Duration = Duration::from_secs(10);

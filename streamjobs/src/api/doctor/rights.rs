@@ -45,8 +45,8 @@ fn on_a_key(user: &str, key: &KeyRights) -> Option<Finding> {
     ))
 }
 
-/// No queue was named. A user who is restricted to some keys is refused every command on other
-/// keys.
+/// The finding when no queue was named: a user who is restricted to some keys is refused every
+/// command on other keys.
 fn on_no_key(user: &str, key: &KeyRights) -> Option<Finding> {
     if key.missing.is_empty() {
         return None;

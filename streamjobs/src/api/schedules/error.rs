@@ -64,7 +64,7 @@ pub enum SchedulesError {
         /// The schedule.
         name: String,
     },
-    /// The definition was changed by others meanwhile. The call may be repeated.
+    /// Other clients changed the definition meanwhile. The call can be repeated.
     #[error("schedule {name} of stream {stream} was changed meanwhile")]
     Changed {
         /// The stream.
@@ -87,7 +87,7 @@ pub enum SchedulesError {
         action: &'static str,
         /// The stream.
         stream: String,
-        /// Whether it may have taken effect.
+        /// Whether the operation may have taken effect.
         unconfirmed: bool,
         /// The error of the server or the connection.
         #[source]

@@ -105,8 +105,8 @@ impl Schedules {
                 page.map(|page| (part.number, page)).map_err(|error| failed(part, READ, error))
             };
             let pages = read_all(self.parts.iter().map(read).collect()).await?;
-            // Where a partition has more, its next names may come before the names that others list beyond the end of
-            // its page.
+            // If a partition has more schedules, their names may come before names that other partitions have listed.
+            // So the page ends where the first such partition's page ends.
             let ends = pages.iter().filter(|(_, page)| page.has_more);
             let end = ends.filter_map(|(_, page)| page.schedules.last()).map(|last| &last.name);
             let end = end.min().cloned();
@@ -151,7 +151,8 @@ impl Schedules {
 
     /// Stores a schedule, which every runtime of the stream fires until it is removed, and returns whether that
     /// changed anything. It replaces a schedule of the same name. An unchanged definition keeps its next time; a new
-    /// definition begins after now, and does not make up for what the old one has missed. A pause stays.
+    /// definition begins after now, and does not make up for what the old definition has missed. A paused schedule
+    /// stays paused.
     ///
     /// # Errors
     ///
@@ -202,8 +203,8 @@ impl Schedules {
     ///
     /// # Errors
     ///
-    /// When live processes declare it in their code: pause it instead. When the server cannot be reached or refuses;
-    /// the call may be repeated.
+    /// When live processes declare the schedule in their code; pause it instead. When the server cannot be reached or
+    /// refuses; the call can be repeated.
     ///
     /// # Cancel safety
     ///
@@ -245,8 +246,8 @@ impl Schedules {
         }
     }
 
-    /// Resumes a schedule, and returns whether it was paused. Its next time is the first one after now: occurrences
-    /// that fell due during the pause are not made up for.
+    /// Resumes a schedule, and returns whether it was paused. Its next time is the first occurrence after now:
+    /// occurrences that fell due during the pause are not made up for.
     ///
     /// # Errors
     ///
@@ -291,8 +292,8 @@ impl Schedules {
         resumed.map_err(|error| failed(part, RESUME, error))
     }
 
-    /// Publishes an event of a schedule now, beside its occurrences, paused or not. Its next time stays. A
-    /// [`Tick`](crate::schedule::Tick) has the time of the run.
+    /// Publishes an event of a schedule now, in addition to its occurrences, even if the schedule is paused. Its next
+    /// time stays as it is. A [`Tick`](crate::schedule::Tick) has the time of the run.
     ///
     /// # Errors
     ///
@@ -323,8 +324,8 @@ impl Schedules {
         Err(SchedulesError::changed(stream, name))
     }
 
-    /// The last firings of one schedule or of all, newest first: at most `limit` and at most 1,000. The log of a
-    /// stream, or of each partition, keeps about 10,000 firings.
+    /// The last firings of one schedule or of all, newest first: at most `limit`, and never more than 1,000. The log
+    /// of a stream, or of each partition, keeps about 10,000 firings.
     ///
     /// # Errors
     ///
@@ -457,7 +458,8 @@ const PUT: &str = "store a schedule of";
 const RESUME: &str = "resume a schedule of";
 const RUN: &str = "run a schedule of";
 const PAGE_MAX: usize = 1_000;
-/// The log's maximum is not exact.
+/// How many pages of a log are read at most: more than its maximum of 10,000 firings needs, because
+/// the maximum is not exact.
 const LOG_PAGES: usize = 12;
-/// Others may change a definition between two requests.
+/// How often a change is tried, because other clients may change a definition between two requests.
 const TRIES: usize = 3;

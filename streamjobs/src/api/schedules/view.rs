@@ -73,25 +73,26 @@ pub struct ScheduleInfo {
     pub state: ScheduleState,
     /// When it is due next.
     pub next: Option<u64>,
-    /// How long until then; zero if it is due.
+    /// How long until it is due next; zero if it is due now.
     pub next_in: Option<Duration>,
     /// The last occurrence that was published.
     pub last: Option<u64>,
-    /// Its entry.
+    /// The entry of the last occurrence.
     pub last_entry: Option<EntryId>,
-    /// How long after its due time it was published.
+    /// How long after its due time the last occurrence was published.
     pub last_late: Option<Duration>,
     /// Occurrences that were published.
     pub fired: u64,
     /// Occurrences that were missed and not published.
     pub missed: u64,
-    /// Occurrences that were skipped because the job of the last one had not ended.
+    /// Occurrences that were skipped because the job of the last published occurrence had not
+    /// ended.
     pub skipped: u64,
     /// How often it was run by hand.
     pub runs: u64,
-    /// Since when there is a schedule of this name.
+    /// The time since which there is a schedule of this name.
     pub since: u64,
-    /// Since when it is paused.
+    /// The time since which it is paused.
     pub paused: Option<u64>,
     /// When a process last declared the definition.
     pub declared: Option<u64>,
@@ -127,9 +128,10 @@ pub struct FiringInfo {
     pub published: u64,
     /// Occurrences that were missed and not published.
     pub missed: u64,
-    /// Occurrences that were skipped because the job of the last one had not ended.
+    /// Occurrences that were skipped because the job of the last published occurrence had not
+    /// ended.
     pub skipped: u64,
-    /// The last entry.
+    /// The last entry that was published.
     pub entry: Option<EntryId>,
     /// The consumer that fired; `None` for a run by hand.
     pub by: Option<String>,

@@ -13,8 +13,8 @@ use crate::store::CancelMark;
 /// What cancelling an event found. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancellation {
-    /// It waited for its time, and was removed: it will never enter its stream. If an event with this id had entered
-    /// the stream before, its jobs are not marked: repeat the call.
+    /// The event waited for its time and was removed, so it will never enter its stream. If an event with this id had
+    /// already entered the stream before, its jobs are not marked; repeat the call to mark them.
     Unscheduled,
     /// Its jobs are marked. This does not say whether there are any: the server no longer knows a job that is done,
     /// and the jobs of an event that is published later are cancelled as well.
@@ -29,8 +29,8 @@ pub struct CancelledEvent {
     pub event_id: String,
     /// The group whose job is cancelled; `None` for those of all groups.
     pub group: Option<String>,
-    /// When it was cancelled, by the server's clock in milliseconds since 1970. It is some milliseconds later where
-    /// several were cancelled at once: no two marks of one partition have the same time.
+    /// When it was cancelled, by the server's clock in milliseconds since 1970. If several events were cancelled at
+    /// once, it can be some milliseconds later, because no two marks of one partition have the same time.
     pub at: u64,
 }
 
@@ -45,14 +45,14 @@ impl Stream {
     /// its handler then returns successfully, the job is done; otherwise it ends as cancelled, without a retry. A
     /// redrive of the dead letter runs the job, unless it is cancelled again.
     ///
-    /// The mark belongs to the stream and to no process: it also holds for processes that start later, and for an
+    /// The mark belongs to the stream and to no process: it also applies to processes that start later, and to an
     /// event that is published with this id later. It is kept for 400 days, longer than a job can wait for a retry; a
     /// stream keeps 100,000 marks, and the oldest are removed first. Processes built with a release that does not
     /// know marks run marked jobs.
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses, in any partition. The call may be repeated.
+    /// When the server cannot be reached or refuses, in any partition. The call can be repeated.
     ///
     /// # Cancel safety
     ///
@@ -97,7 +97,7 @@ impl Stream {
     }
 
     /// Cancelled events whose mark was set after this time, by the server's clock in milliseconds, in the order of
-    /// the marks: at most `limit` and at most 1,000. The next page begins after the last event's
+    /// the marks: at most `limit`, and never more than 1,000. The next page begins after the last event's
     /// [`at`](CancelledEvent::at). On a stream with partitions, a page lists an event once.
     ///
     /// # Errors
@@ -140,7 +140,7 @@ impl Group {
     /// # Errors
     ///
     /// When the server cannot be reached or refuses, in any partition. It is not checked whether there is such a
-    /// group. The call may be repeated.
+    /// group. The call can be repeated.
     ///
     /// # Cancel safety
     ///

@@ -17,7 +17,8 @@ use crate::store::{Queue, StoreError};
 /// Why an operation on a stream or a group failed. Nothing was changed, unless
 /// [`is_unconfirmed`](Self::is_unconfirmed) is true.
 ///
-/// On a stream with partitions it is the error of one partition, and names its stream. Others may have been changed.
+/// On a stream with partitions it is the error of one partition, and names that partition's stream. Other partitions
+/// may have been changed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StreamError {
@@ -147,7 +148,7 @@ pub enum StreamError {
         action: &'static str,
         /// The stream.
         stream: String,
-        /// Whether it may have taken effect.
+        /// Whether the operation may have taken effect.
         unconfirmed: bool,
         /// The error of the server or the connection.
         #[source]
@@ -168,8 +169,8 @@ impl StreamError {
         source.downcast_ref().is_some_and(StoreError::is_transient)
     }
 
-    /// Whether the server could not be reached, or its answer did not arrive: the same request may get one later.
-    /// False if the server answered with a refusal, such as for a key of another type.
+    /// Whether the server could not be reached, or its answer did not arrive: the same request may get an answer
+    /// later. False if the server answered with a refusal, such as for a key of another type.
     #[must_use]
     pub fn is_unanswered(&self) -> bool {
         let Self::Server { source, .. } = self else { return false };

@@ -30,8 +30,8 @@ pub struct EventReport {
     pub entry: Option<EntryAddress>,
     /// The trace in which it was published, as 32 hexadecimal digits.
     pub trace_id: Option<String>,
-    /// The event as it waits until it is due; it has no jobs yet. If there is no entry, it is searched for among the
-    /// 1,000 scheduled events that are due first.
+    /// The scheduled event, if it still waits until it is due. It has no jobs yet. If there is no entry, it is
+    /// searched for among the 1,000 scheduled events that are due first.
     pub scheduled: Option<ScheduledEvent>,
     /// Marks that cancel its jobs, as far as they are among the stream's first 1,000 marks since the event's id was
     /// made. For an id that does not say when, these are the oldest 1,000.
@@ -63,9 +63,9 @@ impl Stream {
     /// What is known of an event: its entry, whether it is scheduled or cancelled, and its job in each group.
     ///
     /// The server keeps no index of event ids. The search for the entry covers the newest 1,000, and 1,000 from the
-    /// time at which the id was made, if it is one of [`EventId::generate`]. In each group it covers the 1,000
-    /// retries that are due first, the newest 1,000 dead letters and 1,000 entries of the lane. A job that it does
-    /// not find is [`JobState::Unknown`](super::JobState::Unknown). If you know the entry, use
+    /// time at which the id was made, if it is one of [`EventId::generate`]. In each group, the search covers the
+    /// 1,000 retries that are due first, the newest 1,000 dead letters and 1,000 entries of the lane. A job that it
+    /// does not find is [`JobState::Unknown`](super::JobState::Unknown). If you know the entry, use
     /// [`event_of`](Self::event_of). The number of requests is limited, and at most 50 groups are asked.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ impl Stream {
             }
             match Group::new(place.clone(), name).info().await {
                 Ok(group) => jobs.push(report(&place, group, &target).await?),
-                // It was destroyed meanwhile.
+                // The group was destroyed meanwhile.
                 Err(StreamError::GroupMissing { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -182,7 +182,8 @@ impl Stream {
         }
     }
 
-    /// The groups by name; none of a stream that does not exist yet, as when its events are all scheduled.
+    /// The groups by name; empty for a stream that does not exist yet, for example because its events are all
+    /// scheduled.
     async fn group_names_if_any(&self) -> Result<Vec<GroupName>, StreamError> {
         match self.group_names().await {
             Err(StreamError::Missing { .. }) => Ok(Vec::new()),
@@ -199,7 +200,8 @@ fn published_at(id: &EventId) -> Option<u64> {
 
 /// How far the clocks of publishers may be ahead of the server's, in milliseconds.
 const BEFORE: u64 = 60_000;
-/// How far they may be behind it, including the time until the event is stored.
+/// How far the clocks of publishers may be behind the server's, including the time until the event
+/// is stored.
 const AFTER: u64 = 300_000;
 
 /// The most groups of one report.

@@ -32,7 +32,7 @@ pub struct JobReport {
     /// Its result, without the value: the job is done. `None` if no result is kept.
     pub result: Option<KeptResult>,
     /// Its past attempts, while it waits for a retry, is in the lane or is a dead letter. A job that succeeds at once
-    /// leaves none.
+    /// leaves no attempts.
     pub attempts: AttemptHistory,
     /// When and where it was done, if that was noted. The search covers 1,000 notes since the event was published, or
     /// the newest 1,000 if that time is not known.
@@ -68,14 +68,14 @@ pub enum JobState {
     Retrying(ScheduledRetry),
     /// It is in the group's lane: a retry that was due, or a redriven dead letter.
     Lane {
-        /// Its entry there.
+        /// Its entry in the lane.
         entry: EntryAddress,
         /// Failures recorded so far.
         attempts: u32,
         /// Its delivery; `None` if it waits for one.
         pending: Option<PendingEntry>,
     },
-    /// It is a dead letter; of several, the newest.
+    /// It is a dead letter. If it has several, this is the newest.
     Dead(DeadLetterSummary),
     /// The group is past the entry and has no job for it any more: it is done, or its dead letter was archived,
     /// trimmed or purged. Also the state for an entry before the position at which the group began or to which it was

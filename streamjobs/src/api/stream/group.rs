@@ -61,7 +61,7 @@ impl Stream {
             let queue = Queue { stream: part.stream.clone(), group };
             match GroupInfo::load(self.store.as_ref(), &queue).await {
                 Ok(info) => groups.push(info),
-                // It was destroyed meanwhile.
+                // The group was destroyed meanwhile.
                 Err(StoreError::GroupMissing) => {}
                 Err(error) => {
                     return Err(StreamError::server(&part.stream, "read the groups of", error));
@@ -92,8 +92,8 @@ impl Stream {
 
 /// A handle to a group on a stream. It is cheap to clone.
 ///
-/// Its pending entries are in the stream; pending entries of due retries and redriven jobs are in
-/// its [`lane`](Self::lane).
+/// Its pending entries are in the stream, except those of due retries and redriven jobs, which are
+/// in its [`lane`](Self::lane).
 ///
 /// ```no_run
 /// # async fn look(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -246,7 +246,7 @@ impl Group {
         if !diagnosis.has_line() {
             return Ok(diagnosis);
         }
-        // Without the right to it, the diagnosis is what it was.
+        // Without the right to read the holder, the diagnosis has no holder.
         Ok(diagnosis.with_line_holder(self.line_holder().await.unwrap_or_default()))
     }
 
@@ -386,10 +386,10 @@ impl Group {
         checked.map(drop)
     }
 
-    /// Pauses the group in every process; true if it was not paused, in any partition. Running handlers continue, no new
-    /// job starts, and due retries wait. The pause takes effect within the processes' promote
-    /// interval, half a second by default, or six intervals in an idle group. It lasts until
-    /// [`resume`](Self::resume), also for processes that start later.
+    /// Pauses the group in every process; true if it was not paused, in any partition. Running handlers continue, no
+    /// new job starts, and due retries wait. The pause takes effect within the processes' promote interval, half a
+    /// second by default, or six intervals in an idle group. It lasts until [`resume`](Self::resume), and also
+    /// applies to processes that start later.
     ///
     /// # Errors
     ///
@@ -397,7 +397,7 @@ impl Group {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the group may or may not be paused. The call may be repeated.
+    /// If the future is dropped, the group may or may not be paused. The call can be repeated.
     pub async fn pause(&self) -> Result<bool, StreamError> {
         self.set_paused(true).await
     }

@@ -147,7 +147,7 @@ impl Stream {
         }
     }
 
-    /// The newest entries, newest first: at most `limit` and at most 1,000.
+    /// The newest entries, newest first: at most `limit`, and never more than 1,000.
     ///
     /// # Errors
     ///

@@ -51,15 +51,16 @@ impl HandedOver {
 }
 
 impl Group {
-    /// Acknowledges entries by hand, whichever consumer owns them, and returns how many were pending.
-    /// They count as done: a handler that is running one of them loses its lease.
+    /// Acknowledges entries by hand, whichever consumer owns them, and returns how many were pending. The entries
+    /// count as done, so a handler that is running one of them loses its lease.
     ///
     /// Name them by their ids, or on a stream with partitions by their [addresses](super::PendingEntry::address).
     ///
     /// # Errors
     ///
-    /// When an id without a partition is pending in several partitions, or there is no such partition: then nothing
-    /// is changed. When the server cannot be reached or refuses: some entries may already be acknowledged then.
+    /// When an id without a partition is pending in several partitions, or there is no such partition: in these cases
+    /// nothing is changed. Also when the server cannot be reached or refuses; some entries may then already be
+    /// acknowledged.
     ///
     /// # Cancel safety
     ///
@@ -83,7 +84,7 @@ impl Group {
     /// them at once. A handler that is running one of the entries elsewhere loses its lease; entries that the
     /// consumer itself is running go on.
     ///
-    /// The delivery that this cuts short is not counted.
+    /// A delivery that the call cuts short is not counted.
     ///
     /// # Errors
     ///
@@ -110,8 +111,8 @@ impl Group {
     ///
     /// # Delivery
     ///
-    /// An entry whose handler is running is delivered again, and that handler loses its lease. The
-    /// delivery that this cuts short is not counted.
+    /// An entry whose handler is running is delivered again, and that handler loses its lease. A
+    /// delivery that the call cuts short is not counted.
     ///
     /// # Cancel safety
     ///
@@ -133,7 +134,7 @@ impl Group {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the call may be repeated.
+    /// Cancel safe: the call can be repeated.
     pub async fn reap_now(&self) -> Result<(), StreamError> {
         self.each(|part| async move { part.reap_now().await }).await.map(drop)
     }
@@ -161,7 +162,7 @@ impl Group {
     }
 
     /// Removes a consumer. Its pending entries are released for any process to claim at once; no entry is lost, and
-    /// the deliveries that this cuts short are not counted.
+    /// the deliveries that the call cuts short are not counted.
     ///
     /// The server checks that nothing is pending and removes the consumer in one step. If the consumer still reads
     /// and gets new entries, the call fails after some rounds with [`StreamError::Unfinished`], and no entry is lost.
@@ -324,5 +325,6 @@ impl GroupPart {
 
 /// The most entries that one step moves.
 const MOVED_MAX: usize = 500;
-/// A consumer that has been stopped is empty after one round.
+/// How many rounds a removal takes at most. A consumer that has been stopped is empty after one
+/// round.
 const REMOVAL_ROUNDS: usize = 5;

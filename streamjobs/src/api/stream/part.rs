@@ -121,7 +121,7 @@ impl GroupPart {
     }
 
     /// Accepts a missing lane, in which nothing is pending: a group that another client created has
-    /// none yet.
+    /// no lane yet.
     pub(super) async fn allow_missing_lane(&self, error: StoreError) -> Result<(), StoreError> {
         match error {
             StoreError::GroupMissing if self.inlet == Inlet::LANE => {
@@ -145,5 +145,5 @@ impl GroupPart {
     }
 }
 
-/// It takes the server about a millisecond.
+/// The server takes about a millisecond to look at this many places.
 const PLACES_LOOKED_AT: usize = 2_000;

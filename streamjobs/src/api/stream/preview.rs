@@ -22,11 +22,11 @@ pub struct PreviewPage {
 
 impl Stream {
     /// Entries of a part of the history, oldest first, with at most `value_bytes` of each value of
-    /// their payloads; for lists. At most `limit` and at most 1,000 entries.
+    /// their payloads: for lists. Returns at most `limit` entries, and never more than 1,000.
     ///
     /// The rest of a payload does not leave the server. A page has about 1 MiB at most, for which the server reads
     /// about 8 MiB and at most eight entries more. If entries are large, a page has fewer of them, but at least one.
-    /// On a stream with partitions, that much is read from each, but fewer rows.
+    /// On a stream with partitions, that much is read from each partition, but fewer rows.
     ///
     /// # Errors
     ///

@@ -5,9 +5,9 @@ use super::group::Group;
 use crate::model::rate::SetRate;
 
 impl Group {
-    /// Sets the rate of the group for every process, in place of the rate in the code; `None` restores the one in the
-    /// code. Returns true if the rate was a different one. The call also ends a wait that a job has asked for with
-    /// [`JobError::limited`](crate::JobError::limited).
+    /// Sets the rate of the group for every process, in place of the rate in the code; `None` restores the rate in
+    /// the code. Returns true if the rate was different before. The call also ends a wait that a job has asked for
+    /// with [`JobError::limited`](crate::JobError::limited).
     ///
     /// ```no_run
     /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -19,10 +19,10 @@ impl Group {
     /// # }
     /// ```
     ///
-    /// A process follows the new rate with its next request for a start; if it is waiting, or has no rate in its
-    /// code, within the promote interval: half a second by default, or six intervals in an idle group. The rate lasts
-    /// until it is changed, also for processes that start later. A group without a limit starts all the jobs that it
-    /// can.
+    /// A process follows the new rate with its next request for a start. A process that is waiting, or has no rate in
+    /// its code, follows it within the promote interval: half a second by default, or six intervals in an idle group.
+    /// The rate lasts until it is changed, and also applies to processes that start later. A group without a limit
+    /// starts all the jobs that it can.
     ///
     /// # Errors
     ///
@@ -31,7 +31,7 @@ impl Group {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the rate may or may not be set. The call may be repeated.
+    /// If the future is dropped, the rate may or may not be set. The call can be repeated.
     pub async fn set_rate(&self, rate: Option<SetRate>) -> Result<bool, StreamError> {
         if let Some(SetRate::At(rate)) = rate {
             let stream = self.stream.name().to_string();

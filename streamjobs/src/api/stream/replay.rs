@@ -52,7 +52,7 @@ impl Stream {
 /// It keeps at most 100 entries in memory; with several partitions, up to about a thousand, and at least four of
 /// each.
 ///
-/// It ends after an error.
+/// The replay ends after an error.
 #[must_use = "nothing is read until an entry is requested"]
 pub struct Replay {
     stream: StreamName,

@@ -23,7 +23,7 @@ use crate::store::inspect::{PreviewOf, Span};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobResult<T> {
     /// The job is done, and its handler returned this. If the job ran several times, this is the result of the first
-    /// run: jobs run at least once, and a run may be repeated after its result was seen.
+    /// run: jobs run at least once, and a run can be repeated after its result was seen.
     Done(T),
     /// The job is done. Its result is not kept, because the server was out of memory.
     NotKept,
@@ -93,9 +93,9 @@ impl From<&EventId> for ResultOf {
 impl Group {
     /// What is known of the result of the group's job on an event: see [`JobResult`].
     ///
-    /// It sends one request where the result is kept. Otherwise it sends a second one, for dead letters: it compares
-    /// the newest 1,000, and with a receipt only those stored since the event was published. Both go to each
-    /// partition that is asked.
+    /// It sends one request where the result is kept. Otherwise it sends a second request, which compares the newest
+    /// 1,000 dead letters, and with a receipt only those stored since the event was published. Both requests go to
+    /// each partition that is asked.
     ///
     /// ```no_run
     /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -234,8 +234,8 @@ impl Search {
 
     /// The newest dead letter of the job, in any partition, among those that no earlier search has read.
     ///
-    /// The next search passes over what this one read only if this one returns what it found, or found nothing in a
-    /// partition that it read to the end.
+    /// The next search skips what this search has read only if this search returns what it found, or found nothing in
+    /// a partition that it read to the end.
     async fn letter(&mut self) -> Result<Option<DeadLetterSummary>, StreamError> {
         let id = &self.event_id;
         let looks = together(self.parts.iter().map(|place| place.letter(id)).collect()).await;
@@ -325,5 +325,5 @@ const PAUSE_MIN: Duration = Duration::from_millis(8);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// How often new dead letters are read while waiting.
 const LETTERS_EVERY: Duration = Duration::from_secs(1);
-/// Longer than any result is kept, and far from where times overflow.
+/// The longest wait: longer than any result is kept, and far below the times that would overflow.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);

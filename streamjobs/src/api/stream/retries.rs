@@ -167,9 +167,8 @@ pub struct RetryPage {
 }
 
 impl Group {
-    /// A page of the jobs that wait for a retry, in the order in which they are due: at most `limit`
-    /// and at most 1,000, fewer where their records are large. Due retries are moved to the
-    /// [`lane`](Self::lane).
+    /// A page of the jobs that wait for a retry, in the order in which they are due: at most `limit`, never more than
+    /// 1,000, and fewer where their records are large. Due retries are moved to the [`lane`](Self::lane).
     ///
     /// Members of the set that another client wrote under another form of name are skipped, a
     /// thousand in each further request.
@@ -206,11 +205,12 @@ impl Group {
     /// # Errors
     ///
     /// When jobs of several partitions have the same id and the id names no partition, or there is no such partition:
-    /// then nothing is changed. When the server cannot be reached or refuses: some jobs may already be due then.
+    /// in these cases nothing is changed. Also when the server cannot be reached or refuses; some jobs may then
+    /// already be due.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, any of them may or may not be due. The call may be repeated.
+    /// If the future is dropped, any of them may or may not be due. The call can be repeated.
     pub async fn run_now(&self, ids: &[RetryId]) -> Result<usize, StreamError> {
         let mut by_part = BTreeMap::<u16, (GroupPart, Vec<&str>)>::new();
         for id in ids {
@@ -329,7 +329,8 @@ impl Rows for RetryRows {
     }
 }
 
-/// An entry id has at most 41 characters; a name that is taken gets up to 64 plus signs.
+/// The longest name in the retry set. An entry id has at most 41 characters; a name that is taken
+/// gets up to 64 plus signs.
 const NAME_MAX: usize = 128;
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ impl Client {
 
 /// A handle to the events that wait until they enter a stream. It is cheap to clone.
 ///
-/// They belong to the stream and to none of its groups: a group's backlog, replay or pause does not involve them.
-/// Every call asks all partitions, because the partition of an event may be determined by its key.
+/// These events belong to the stream and to none of its groups: a group's backlog, replay or pause does not involve
+/// them. Every call asks all partitions, because the partition of an event may be determined by its key.
 #[derive(Clone, Debug)]
 pub struct ScheduledEvents {
     store: Arc<dyn Store>,
@@ -188,8 +188,8 @@ impl ScheduledEvents {
         Ok(read_all(self.parts.iter().map(count).collect()).await?.into_iter().sum())
     }
 
-    /// A page of the events that wait, in the order in which they are due: at most `limit` and at most
-    /// 1,000, fewer where they are large.
+    /// A page of the events that wait, in the order in which they are due: at most `limit`, never more than 1,000,
+    /// and fewer where they are large.
     ///
     /// Names that another client wrote and that are not event ids are skipped. If the event of `after` no longer
     /// waits, the page begins with the first that is not due before it. Events of several partitions that are due in
@@ -223,7 +223,7 @@ impl ScheduledEvents {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses. The call may be repeated; if the error is
+    /// When the server cannot be reached or refuses. The call can be repeated; if the error is
     /// [unconfirmed](StreamError::is_unconfirmed), the event may be removed, and a repetition may find
     /// none.
     ///
@@ -245,8 +245,8 @@ impl ScheduledEvents {
     ///
     /// # Errors
     ///
-    /// When the time is after the year 9999: then nothing was sent. When the server cannot be reached or
-    /// refuses. The call may be repeated.
+    /// When the time is after the year 9999; in this case nothing was sent. When the server cannot be reached or
+    /// refuses. The call can be repeated.
     ///
     /// # Cancel safety
     ///
@@ -266,8 +266,8 @@ impl ScheduledEvents {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses. The call may be repeated: an event that has entered
-    /// is [`NotScheduled`](Rescheduled::NotScheduled) then.
+    /// When the server cannot be reached or refuses. The call can be repeated: for an event that has entered, the
+    /// answer is then [`NotScheduled`](Rescheduled::NotScheduled).
     ///
     /// # Cancel safety
     ///

@@ -27,8 +27,8 @@ pub struct SearchPage {
 
 impl Stream {
     /// The entries that contain a text in a value (payload, headers, event id, key, type), and the entry whose whole
-    /// id it is. The search goes back from the newest entry, or from `before`, and returns at most `limit` and at
-    /// most 1,000.
+    /// id is the text. The search goes back from the newest entry, or from `before`, and returns at most `limit`
+    /// entries, and never more than 1,000.
     ///
     /// The text is compared as it is, byte for byte. The stream has no index, so entries are read: up to 10,000 of
     /// them, about 4 MiB, 20 requests, or entries that take 64 MiB on the server, whichever comes first. Then the
@@ -120,7 +120,7 @@ fn contains(entry: &EntryPreview, text: &[u8]) -> bool {
         || entry.fields.iter().any(|field| has(&field.value, text))
 }
 
-/// Whether bytes contain others.
+/// Whether the bytes contain the text.
 fn has(bytes: &[u8], text: &[u8]) -> bool {
     let Some(first) = text.first() else { return true };
     let mut rest = bytes;
@@ -134,7 +134,7 @@ fn has(bytes: &[u8], text: &[u8]) -> bool {
     false
 }
 
-/// Entries of one request: the server looks at them for a few milliseconds.
+/// The most entries of one request. The server takes a few milliseconds to look at this many.
 const AT_ONCE: usize = 500;
 /// Bytes of each value that are compared.
 const VALUE_BYTES: usize = 16 * 1024;

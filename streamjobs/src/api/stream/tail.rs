@@ -189,8 +189,8 @@ impl fmt::Debug for Tail {
 const TAIL_BLOCK: Duration = Duration::from_secs(2);
 /// The entries of one partition that a round reads at most.
 const ROUND_MAX: usize = 100;
-/// The pause between two rounds while entries arrive: one round then brings many of them.
+/// The pause between two rounds while entries arrive, so that one round brings many of them.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// The pause between two rounds while none arrive: 48 partitions then cost about a hundred requests
-/// a second.
+/// The pause between two rounds while no entries arrive. At this pause, 48 partitions cost about a
+/// hundred requests a second.
 const PAUSE_MAX: Duration = Duration::from_millis(500);

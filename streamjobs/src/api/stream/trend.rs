@@ -10,11 +10,11 @@ impl Group {
     /// jobs that were done, attempts that failed, how many entries waited and for how long, and how long jobs waited
     /// and ran, with percentiles.
     ///
-    /// Processes of the group note it every 15 seconds, by the server's clock, while they have something to note; see
-    /// [`RuntimeBuilder::trends`](crate::RuntimeBuilder::trends). So events of these seconds can be counted in the
-    /// next step, the last 15 seconds of a process that died can be missing, and a note whose answer was lost is
-    /// counted if the server had received it. Steps in which no process noted anything are left out, and so are all
-    /// steps of a group that does not exist. Jobs of processes of an earlier version are not included.
+    /// Processes of the group note these figures every 15 seconds, by the server's clock, while they have something
+    /// to note; see [`RuntimeBuilder::trends`](crate::RuntimeBuilder::trends). So events of these seconds can be
+    /// counted in the next step, the last 15 seconds of a process that died can be missing, and a note whose answer
+    /// was lost is counted if the server had received it. Steps in which no process noted anything are left out, and
+    /// so are all steps of a group that does not exist. Jobs of processes of an earlier version are not included.
     ///
     /// It sends one request to each partition, which answers with 360 or 672 steps at most.
     ///

@@ -83,9 +83,9 @@ impl Stream {
     }
 
     /// Deletes the stream with all its groups, their retries and their dead letters; true if it
-    /// existed. On a stream with partitions, all are deleted, and then the number of partitions
-    /// that the server stores: clients that still run keep their number, and the next one that
-    /// connects may store another.
+    /// existed. On a stream with partitions, all partitions are deleted, and then the number of
+    /// partitions that the server stores. Clients that still run keep their number, and the next
+    /// client that connects may store another number.
     ///
     /// With [`Unfinished::Keep`], the deletion is refused if there is unfinished work or a dead
     /// letter; with [`Unfinished::Lose`] both are deleted. Stop the processes of its groups first.
@@ -119,8 +119,8 @@ impl Stream {
         Ok(deleted.contains(&true))
     }
 
-    /// Refuses if the server has more partitions than this handle: the others would be left behind unnoticed. A
-    /// handle to a single partition covers only that one.
+    /// Refuses if the server has more partitions than this handle, because the others would be left behind unnoticed.
+    /// A handle to a single partition covers only that partition.
     async fn has_all_partitions(&self) -> Result<(), StreamError> {
         if let [Part { number: Some(_), .. }] = self.parts.iter().as_slice() {
             return Ok(());
@@ -158,7 +158,7 @@ impl Stream {
         if is_spread {
             for group in &groups {
                 match group.check_destroy(unfinished).await {
-                    // It was removed meanwhile.
+                    // The group was removed meanwhile.
                     Ok(()) | Err(StreamError::GroupMissing { .. }) => {}
                     Err(error) => return Err(error),
                 }

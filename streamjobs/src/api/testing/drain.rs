@@ -19,7 +19,7 @@ use crate::store::memory::{Left, Moment, Unfinished, Work};
 pub struct Drained {
     /// Jobs that ended well, including jobs that their guard skipped.
     pub done: u64,
-    /// Attempts that failed: a job that is done at its third attempt counts two.
+    /// Attempts that failed: a job that is done at its third attempt counts as two.
     pub failed: u64,
     /// Attempts whose job was put back to wait without a failure: it was snoozed, or its process has no handler for
     /// it.
@@ -65,7 +65,7 @@ impl Streams {
     /// | What | Is waited for |
     /// |---|---|
     /// | entries that a group has not read, redriven dead letters, released entries | always |
-    /// | jobs that run, also those of a process that is gone: until their lease has ended and another one has run them | always |
+    /// | jobs that run, also those of a process that is gone: until their lease has ended and another process has run them | always |
     /// | events that handlers publish | always |
     /// | retries, snoozed jobs, jobs that wait for a process with their handler | if they are due within the horizon |
     /// | scheduled and debounced events, and what comes of them | if they are due within the horizon |
@@ -307,7 +307,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The first pause between two looks, and the longest.
+/// The first pause between two checks, and then the longest pause.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// After this time of the machine's clock without a change, the wait is given up.

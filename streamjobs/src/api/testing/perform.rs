@@ -81,7 +81,7 @@ pub fn perform_entry<H: HandlerItem>(fields: Fields) -> Perform {
 }
 
 /// As [`perform`], for a handler with a schedule of its own: it gets the tick of this occurrence, which is on time
-/// and follows no missed one.
+/// and follows no missed occurrence.
 pub fn perform_tick<H: HandlerItem>(occurrence: SystemTime) -> Perform {
     let handler = H::HANDLER;
     let event_type = handler.types.and_then(|types| types.first()).copied().unwrap_or_default();
@@ -153,14 +153,14 @@ pub enum Next {
         ///
         /// [`JobError::retry_after`]: crate::JobError::retry_after
         within: Duration,
-        /// The error that is kept with it.
+        /// The error that is kept with the retry.
         error: String,
     },
     /// The job is tried again after this delay, and no failure is counted.
     Snoozed {
         /// The delay.
         delay: Duration,
-        /// The error that is kept with it.
+        /// The error that is kept with the retry.
         error: String,
     },
     /// The job becomes a dead letter.
@@ -170,7 +170,7 @@ pub enum Next {
         /// The error that is stored with it.
         error: Option<String>,
     },
-    /// The job is released for another process, uncounted: this one stops.
+    /// The job is released for another process, uncounted, because this process stops.
     Released,
     /// Nothing: the lease is lost, so the job belongs to another attempt.
     Left,
@@ -226,7 +226,7 @@ impl Perform {
     }
 
     /// The client that the job has, to publish with and for the marks of `OnceMark`. By default it is a client of new
-    /// streams in memory. With one from [`Streams::client`], the test sees what was published, and the job's
+    /// streams in memory. With a client from [`Streams::client`], the test sees what was published, and the job's
     /// [clock](Job::now) is that of the streams.
     pub fn client(mut self, client: &Client) -> Self {
         self.client = Some(client.clone());

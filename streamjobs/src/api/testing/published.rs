@@ -61,7 +61,7 @@ pub enum EventsError {
     Decode {
         /// The stream.
         stream: StreamName,
-        /// The entry; `0-0` for one that waits for its time.
+        /// The entry; `0-0` for an event that waits for its time.
         entry: EntryId,
         /// What is wrong.
         #[source]
@@ -73,8 +73,8 @@ impl Streams {
     /// The events of one Rust type that are in their stream, in stream order, from every publisher, whether or not a
     /// handler has run. Events that retention has trimmed are gone: by default, all but the last 10,000.
     ///
-    /// Retries, redriven jobs and events that wait for their time are not in the stream. Entries of other
-    /// event types are passed over.
+    /// Retries, redriven jobs and events that wait for their time are not in the stream. Entries of other event types
+    /// are skipped.
     ///
     /// ```
     /// # use streamjobs::testing::Streams;
@@ -134,8 +134,8 @@ impl Streams {
         Ok(events)
     }
 
-    /// The events of one Rust type that wait for their time, in the order in which they are due: scheduled
-    /// ones and debounced ones. See [`publish_in`](crate::Client::publish_in).
+    /// The events of one Rust type that wait for their time, in the order in which they are due: scheduled events and
+    /// debounced events. See [`publish_in`](crate::Client::publish_in).
     ///
     /// # Errors
     ///

@@ -408,7 +408,7 @@ fn not_checked(what: &str, why: &str) -> Finding {
 
 const VERSION_MIN: Version = Version(7, 0, 0);
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(1);
-/// The used share of a limit, in percent, from which it is reported.
+/// How much of a limit has to be used, in percent, before this is reported.
 const HIGH: u128 = 80;
 const NEARLY_ALL: u128 = 95;
 
