@@ -32,7 +32,7 @@ pub(crate) struct SharedRun<M> {
 
 /// The jobs that have joined a run.
 pub(crate) struct Members<M> {
-    /// None once the run has begun.
+    /// `None` once the run has begun.
     joined: Mutex<Option<Vec<M>>>,
     full: Notify,
     closed: CancellationToken,
@@ -55,7 +55,7 @@ pub(crate) struct RunStage {
 }
 
 impl BatchBoard {
-    /// No further job will come: batches do not wait for one any more.
+    /// Called when no further job will come, so that batches do not wait for one any more.
     pub(crate) fn close(&self) {
         self.closed.cancel();
     }
@@ -158,7 +158,7 @@ impl RunStage {
         }
     }
 
-    /// A job does not wait any more.
+    /// Called when a job does not wait any more.
     pub(crate) fn leave(&self) {
         if self.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.abandoned.cancel();

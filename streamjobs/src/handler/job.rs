@@ -63,7 +63,7 @@ pub(crate) struct JobParts {
     pub(crate) lease: InBlock<Lease>,
     pub(crate) states: Arc<States>,
     pub(crate) client: Client,
-    /// Where its run leaves the result, if its handler has one.
+    /// Where the run leaves its result, if the handler has the option `result`.
     pub(crate) returned: Option<Arc<Returned>>,
 }
 
@@ -317,7 +317,7 @@ impl Job {
         &self.parts.client
     }
 
-    /// Where its run leaves the result, if its handler has one.
+    /// Where the run leaves its result, if the handler has the option `result`.
     pub(crate) fn returned(&self) -> Option<&Returned> {
         self.parts.returned.as_deref()
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 /// Whether an attempt may continue: shared by the attempt and the loop that renews its lease.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    /// Made at the first use: most attempts end without one.
+    /// Made at the first use, because most attempts end without a token.
     token: OnceLock<CancellationToken>,
     lost: AtomicBool,
     over: AtomicBool,
@@ -67,7 +67,8 @@ impl Lease {
         self.ends.store(milliseconds(end), Ordering::SeqCst);
     }
 
-    /// The server no longer knows the entry, so it cannot be delivered to another consumer.
+    /// Called when the server no longer knows the entry, which then cannot be delivered to another
+    /// consumer.
     pub(crate) fn set_untracked(&self) {
         self.ends.store(ENDLESS, Ordering::SeqCst);
     }
@@ -146,7 +147,7 @@ impl Lease {
 
     pub(super) fn token(&self) -> &CancellationToken {
         let token = self.token.get_or_init(CancellationToken::new);
-        // An attempt that was cancelled before there was a token still has to cancel it.
+        // If the attempt was cancelled before there was a token, the new token is cancelled here.
         if self.over.load(Ordering::SeqCst) {
             token.cancel();
         }

@@ -20,8 +20,8 @@ use crate::model::outcome::{JobError, Outcome};
 
 /// Code around the run of each job: for the runtime, for a group, or for one handler.
 ///
-/// Every `async fn(Job, Next) -> Result<(), JobError>` is one, and so is a closure of this form. Implement the trait
-/// for a type with fields of its own. Set it with [`RuntimeBuilder::around`](crate::RuntimeBuilder::around),
+/// Every `async fn(Job, Next) -> Result<(), JobError>` is middleware, and so is a closure of this form. Implement the
+/// trait for a type with fields of its own. Set it with [`RuntimeBuilder::around`](crate::RuntimeBuilder::around),
 /// [`RuntimeBuilder::around_group`](crate::RuntimeBuilder::around_group), or the option `wrap` of
 /// [`#[handler]`](crate::handler). The runtime's middleware is outermost, then the group's, then the handler's; of
 /// several in one place, the first is outermost.
@@ -49,20 +49,20 @@ use crate::model::outcome::{JobError, Outcome};
 ///   handler had returned it.
 ///
 /// It cannot turn a failure into a success: only a handler that returned `Ok` has done the job. If middleware returns
-/// `Ok` for a failed run, the failure stands; if it returns `Ok` without a run, that is a failure itself. It sees a
-/// lost lease, a shutdown and a cancelled job as errors, which stand whatever it returns.
+/// `Ok` for a failed run, the failure remains; if it returns `Ok` without a run, that is itself a failure. It sees a
+/// lost lease, a shutdown and a cancelled job as errors, which remain whatever it returns.
 ///
 /// # Time and panics
 ///
 /// It shares the attempt's timeout and cancellation with the handler. When these end the attempt, the middleware's
-/// future is dropped at its current await. If the run was under way, that happens after the run has ended and its
-/// resources are rolled back, and an eighth of the lease later (at most a second) unless the cause was a shutdown or
-/// a lost lease. The outcome of a run that had ended before stands, unless it is a success and middleware around it
-/// [completes the job](Self::completes_job). A panic fails the attempt.
+/// future is dropped at its current await. If the run was under way, the drop comes after the run has ended and its
+/// resources are rolled back, and then an eighth of the lease later (at most a second) unless the cause was a
+/// shutdown or a lost lease. The outcome of a run that had ended before remains, unless it is a success and
+/// middleware around it [completes the job](Self::completes_job). A panic fails the attempt.
 ///
 /// # Delivery
 ///
-/// It runs with each attempt: also with those after a failure or a crash.
+/// It runs with each attempt, including attempts after a failure or a crash.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a middleware",
     label = "expected an `async fn(Job, Next) -> Result<(), JobError>`",
@@ -80,17 +80,17 @@ pub trait Middleware: Send + Sync + 'static {
     /// The future may be dropped at any await, as described for the trait.
     fn around(&self, job: Job, next: Next) -> impl Future<Output = Result<(), JobError>> + Send;
 
-    /// Whether the job is done only once this has returned: `false` by default.
+    /// Whether the job is done only once this middleware has returned: `false` by default.
     ///
-    /// If true, a success of the run does not stand when a timeout, a shutdown, a cancellation or a lost lease ends
-    /// the attempt before this has returned `Ok`. The attempt then has the outcome of that cause, and the job runs
-    /// again, though its handler has returned `Ok` and its resources are committed. This is for middleware whose work
-    /// after the run must not be left out.
+    /// If true, a success of the run does not count when a timeout, a shutdown, a cancellation or a lost lease ends
+    /// the attempt before this middleware has returned `Ok`. The attempt then has the outcome of that cause, and the
+    /// job runs again, though its handler has returned `Ok` and its resources are committed. This is for middleware
+    /// whose work after the run must not be left out.
     fn completes_job(&self) -> bool {
         false
     }
 
-    /// Adds what it needs from the runtime, so that a start without it is refused. Nothing by default.
+    /// Adds what the middleware needs from the runtime, so that a start without it is refused. Nothing by default.
     fn require(&self, requirements: &mut Requirements) {
         let _ = requirements;
     }
@@ -108,15 +108,15 @@ where
 
 /// The rest of an attempt: the middleware within, and the handler.
 ///
-/// Dropping it refuses the job, and dropping the future of [`run`](Self::run) ends the run. The attempt does
-/// not end before one of them, so a run in another task ends before its job.
+/// Dropping this value refuses the job, and dropping the future of [`run`](Self::run) ends the run. The attempt does
+/// not end before this value or that future is gone, so a run in another task ends before its job.
 #[must_use = "the handler does not run without it"]
 pub struct Next {
     job: Job,
     chain: Arc<Chain>,
     place: usize,
     progress: Arc<Progress>,
-    /// Dropped to tell the surrounding middleware, or the code that waits for it, that this is gone.
+    /// Dropped to tell the surrounding middleware, or the code that waits for it, that this value is gone.
     alive: Option<oneshot::Sender<Infallible>>,
 }
 
@@ -131,7 +131,7 @@ impl Next {
     /// # Cancel safety
     ///
     /// Dropping the future drops the handler's future at its current await, and its resources, which rolls them back.
-    /// The job is not done then, whatever the middleware returns.
+    /// In that case the job is not done, whatever the middleware returns.
     pub async fn run(mut self) -> Result<(), JobError> {
         let (progress, alive) = (Arc::clone(&self.progress), self.alive.take());
         let mut unended = Unended(Some(&progress));
@@ -143,7 +143,7 @@ impl Next {
         outcome.into_result()
     }
 
-    /// Runs the rest: its outcome.
+    /// Runs the rest, and returns its outcome.
     async fn outcome(self) -> Outcome {
         let Self { job, chain, place, progress, .. } = self;
         let Some(Layer(layer)) = chain.layers.get(place) else {
@@ -159,7 +159,8 @@ impl Next {
             alive: Some(alive),
         };
         let result = layer.around_boxed(job, next).await;
-        // The middleware may have given the run to another task. This is an error as soon as the rest is gone.
+        // The middleware may have given the run to another task. The receiver gets an error as soon as the rest is
+        // gone.
         let _gone = gone.await.is_err();
         match (progress.take(), result) {
             (Some(outcome), result) => outcome.replaced_by(result),
@@ -257,7 +258,7 @@ impl Chain {
                     sleep(job.window()).await;
                 }
             }
-            // Taken before the run is dropped, which forgets it.
+            // The outcome is taken before the run is dropped, because the drop forgets it.
             progress.take_standing().unwrap_or(outcome)
         };
         tokio::select! {
@@ -323,7 +324,7 @@ impl Progress {
         state.outcome.take().filter(|outcome| stands || !is_success(outcome))
     }
 
-    /// Waits until the handler does not run.
+    /// Waits until the handler is not running.
     async fn at_rest(&self) {
         loop {
             let rested = self.rested.notified();

@@ -12,8 +12,8 @@ use crate::model::entry::{EntryId, Hold, Inlet};
 use crate::model::progress::Reported;
 use crate::store::progress::NewProgress;
 
-/// From jobs to the writer: the progress that handlers have reported and that is not written yet. A job that reports
-/// nothing is not in it.
+/// From jobs to the writer: the progress that handlers have reported and that is not written yet. Jobs that report
+/// nothing are not included.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressBoard {
     jobs: Mutex<HashMap<(Inlet, EntryId), Reporting>>,
@@ -80,7 +80,7 @@ impl ProgressBoard {
 
     /// Waits for a report or the end of a job that has reported.
     ///
-    /// Cancel safe: the next call misses none.
+    /// Cancel safe: the next call misses no report and no end.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -95,8 +95,8 @@ impl ProgressBoard {
         (due.collect(), later.map(|job| job.next).min())
     }
 
-    /// Notes when these were sent. Those that were not written are tried again, after a longer
-    /// pause.
+    /// Records when these reports were sent. Reports that were not written are tried again, after a
+    /// longer pause.
     pub(crate) fn sent(&self, sent: &[NewProgress], at: Instant, is_written: bool) {
         let mut jobs = self.lock();
         for (hold, reported) in sent {
@@ -122,7 +122,7 @@ impl ProgressBoard {
 
 /// The time between two writes of one job.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The same after a write that failed.
+/// The time until the next write of a job whose last write failed.
 const INTERVAL_REFUSED: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(board.count.load(Ordering::SeqCst), 0);
         board.report(hold(2), said(1), || true);
         assert_eq!(board.due(now, 9), (Vec::new(), None));
-        // Its end comes between the check and the report.
+        // The job's end comes between the check and the report.
         let asked = AtomicUsize::new(0);
         board.report(hold(2), said(1), || asked.fetch_add(1, Ordering::SeqCst) > 0);
         assert_eq!(board.due(now, 9).0, [(hold(2), None)]);

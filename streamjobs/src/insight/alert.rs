@@ -69,7 +69,8 @@ pub(crate) struct AlertState {
     stream: String,
     group: String,
     rules: AlertRules,
-    /// When each condition began; for one that counts events, when it last happened.
+    /// When each condition began; for a condition that counts events, when such an event last
+    /// happened.
     raised: HashMap<Condition, Instant>,
     happened: EventCounts,
     claims: VecDeque<(Instant, u64)>,

@@ -7,8 +7,8 @@ macro_rules! conditions {
     ($($(#[$docs:meta])* $condition:ident: $word:literal, $advice:literal;)*) => {
         /// What is wrong with a stream or a group.
         ///
-        /// [`Diagnosis`](crate::stream::Diagnosis) finds it on request; an [`Alert`](crate::runtime::Alert) reports
-        /// it when it begins and when it is over. `Display` shows the word.
+        /// [`Diagnosis`](crate::stream::Diagnosis) finds a condition on request; an [`Alert`](crate::runtime::Alert)
+        /// reports when a condition begins and when it is over. `Display` shows the word.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Condition {
@@ -84,7 +84,8 @@ conditions! {
     /// A consumer died with pending entries.
     DeadConsumer: "dead_consumer",
         "wait: a live process claims them when their lease has expired";
-    /// Entries are delivered and not acknowledged: pending grows while little waits.
+    /// Entries are delivered and not acknowledged: the number of pending entries grows while few
+    /// entries wait.
     NotAcknowledging: "not_acknowledging",
         "check the consumers that own them, which neither renew nor acknowledge";
     /// The oldest entry waits for too long, and nearly every slot is taken.

@@ -5,7 +5,8 @@ use crate::insight::line_holder::LineHolder;
 use crate::insight::problem::Problem;
 
 impl Diagnosis {
-    /// Whether [`Group::line_holder`](crate::stream::Group::line_holder) would add something to it.
+    /// Whether [`Group::line_holder`](crate::stream::Group::line_holder) would add something to
+    /// this diagnosis.
     #[must_use]
     pub fn has_line(&self) -> bool {
         let has_line = |problem: &Problem| {

@@ -75,7 +75,7 @@ impl Diagnosis {
     }
 }
 
-/// The oldest pending entry is not renewed, and more is pending than waits.
+/// The oldest pending entry is not renewed, and more entries are pending than wait.
 fn not_acknowledging(group: &GroupInfo) -> Option<Problem> {
     let oldest = group.oldest_pending.filter(|oldest| *oldest >= PENDING_MAX)?;
     let pending = group.pending;
@@ -117,7 +117,7 @@ fn limit_reached(
     let limits = alive.find_map(|consumer| consumer.limits.clone())?;
     let parked = group.parked.unwrap_or(0);
     let is_reached = match HoldRule::of_group(&limits) {
-        // A job whose process died has its place too.
+        // A job whose process died also has a place.
         Some(limit) => in_flight.max(group.pending + group.released) >= limit,
         None => parked > 0,
     };
@@ -164,7 +164,7 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-/// Entries in flight are renewed at a third of their lease; an entry with a longer idle time has no live owner.
+/// The longest idle time with a live owner: entries in flight are renewed at a third of their lease.
 const PENDING_MAX: Duration = Duration::from_secs(60);
 /// The longest time that a job may wait.
 const WAITING_MAX: Duration = Duration::from_secs(10);

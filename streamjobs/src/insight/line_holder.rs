@@ -15,11 +15,12 @@ pub struct LineHolder {
     pub key: String,
     /// Jobs that wait in the line.
     pub jobs: u64,
-    /// The job; of several, the one that has had its place for the longest time. `None` if none was found.
+    /// The job. If there are several, this is the one that has had its place for the longest time. `None` if no such
+    /// job was found.
     pub holder: Option<Holder>,
     /// How many places of the group were examined, on the partition of the line.
     pub looked: u64,
-    /// Whether these are all places of the group there.
+    /// Whether these are all places of the group on that partition.
     pub complete: bool,
 }
 
@@ -27,7 +28,7 @@ pub struct LineHolder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// Its event id; `None` if its entry has none, or is gone.
+    /// Its event id; `None` if its entry has no event id, or is gone.
     pub event_id: Option<String>,
     /// Its entry in the stream, or in the lane if it [waited](Self::waited) before.
     pub entry: EntryId,
@@ -133,7 +134,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Entries in flight are renewed at a third of their lease; a longer time than this is mentioned.
+/// An idle time above this is mentioned. Entries in flight are renewed at a third of their lease.
 const IDLE_MIN: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ fn both(one: GroupInfo, other: GroupInfo) -> GroupInfo {
     unhandled.truncate(TYPES_MAX);
     GroupInfo {
         cursor: first.cursor,
-        // A cursor beyond the server's clock is beyond every other.
+        // A cursor beyond the server's clock is beyond every other cursor.
         beyond: first.beyond.or(second.beyond),
         backlog: Backlog {
             entries: one.backlog.entries + other.backlog.entries,
@@ -108,7 +108,7 @@ fn both(one: GroupInfo, other: GroupInfo) -> GroupInfo {
         new_dead_letters: (one.new_dead_letters + other.new_dead_letters).min(LETTERS_MAX),
         dead_letter_error: one.dead_letter_error.or(other.dead_letter_error),
         retry_error: one.retry_error.or(other.retry_error),
-        // Only the first partition has it.
+        // Only the first partition has the rate.
         rate: one.rate.or(other.rate),
         stream: one.stream,
         group: one.group,
@@ -152,7 +152,7 @@ fn of_both(one: ConsumerInfo, other: ConsumerInfo) -> ConsumerInfo {
         last_heartbeat: least(one.last_heartbeat, other.last_heartbeat),
         in_flight: sum(one.in_flight, other.in_flight),
         refused: sum(one.refused, other.refused),
-        // The partitions share them.
+        // The partitions share the slots.
         slots: one.slots.max(other.slots),
         done: sum(one.done, other.done),
         failed: sum(one.failed, other.failed),

@@ -60,11 +60,12 @@ pub enum Problem {
         /// Its pending entries.
         pending: u64,
     },
-    /// Entries are delivered and not acknowledged: pending grows while little waits.
+    /// Entries are delivered and not acknowledged: the number of pending entries grows while few
+    /// entries wait.
     NotAcknowledging {
         /// Pending entries.
         pending: u64,
-        /// The idle time of the oldest.
+        /// The idle time of the oldest pending entry.
         oldest: Duration,
     },
     /// The oldest entry waits for too long, and nearly every slot is taken.
@@ -141,22 +142,22 @@ pub enum Problem {
     /// Jobs wait for a retry after a failure: at least one for every twenty attempts of the last five
     /// minutes.
     Retrying {
-        /// How many, due ones included.
+        /// How many jobs, including those that are due.
         jobs: u64,
-        /// The last error of one of them. It may quote a payload.
+        /// The last error of one of these jobs. It may quote a payload.
         error: Option<String>,
     },
     /// Jobs were stored as dead letters within the last hour, and are still there.
     DeadLetters {
         /// How many; 100 stands for 100 or more.
         letters: u64,
-        /// The error of the last one, or its reason. It may quote a payload.
+        /// The error of the last dead letter, or its reason. It may quote a payload.
         error: Option<String>,
     },
 }
 
 impl Problem {
-    /// How severe it is: critical if jobs are lost or none is done; otherwise a warning.
+    /// How severe it is: critical if jobs are lost or no job is done; otherwise a warning.
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {

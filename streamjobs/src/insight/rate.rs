@@ -19,7 +19,8 @@ pub struct RateInfo {
     /// How long no job starts, because a job has met a limit of the other side
     /// ([`JobError::limited`](crate::JobError::limited)).
     pub limited: Option<Duration>,
-    /// Whether the starts granted so far use the rate up to now or later.
+    /// Whether the starts that were granted so far use up the rate until now, or until a later
+    /// time.
     pub(crate) is_used: bool,
 }
 
@@ -42,7 +43,7 @@ impl RateInfo {
         }
     }
 
-    /// Whether jobs wait for their start, if any wait at all.
+    /// Whether jobs that wait do so because their start is not allowed yet.
     pub(crate) fn holds_back(&self) -> bool {
         self.limited.is_some() || self.in_force().is_some() && self.is_used
     }

@@ -29,8 +29,8 @@ pub(crate) struct PartSample {
 pub(crate) struct Samples(BTreeMap<StreamName, PartSample>);
 
 impl Samples {
-    /// Takes the sample of a partition. If its server did not answer, the last known values of the partition stay:
-    /// they describe the whole better than none.
+    /// Takes the sample of a partition. If its server did not answer, the last known values of the partition stay,
+    /// because they describe the whole stream better than no values.
     pub(crate) fn take(&mut self, partition: StreamName, mut sample: PartSample) {
         if let Some(known) = self.0.remove(&partition) {
             sample.group = sample.group.or(known.group);

@@ -41,7 +41,7 @@ pub struct GroupInfo {
     /// The group.
     pub group: String,
     /// How many partitions this state covers: 1 for a stream that is not spread. Counts are sums
-    /// over the partitions; times are those of the partition where they are longest.
+    /// over the partitions; each time is the longest among the partitions.
     pub partitions: u16,
     /// Partitions without the group, which are not included: no process of the group has read them yet, or the group
     /// was lost there.
@@ -50,8 +50,8 @@ pub struct GroupInfo {
     pub cursor: EntryId,
     /// Entries that were not delivered to the group yet.
     pub backlog: Backlog,
-    /// The lag as the server reports it; `None` where it reports none or a negative one. It can be
-    /// wrong on Redis before 7.4.4 and on Valkey; [`backlog`](Self::backlog) is right on all
+    /// The lag as the server reports it; `None` where it reports no lag or a negative lag. It can
+    /// be wrong on Redis before 7.4.4 and on Valkey; [`backlog`](Self::backlog) is right on all
     /// servers.
     pub lag: Option<u64>,
     /// How long the oldest undelivered entry has waited, by the server's clock.
@@ -77,7 +77,7 @@ pub struct GroupInfo {
     /// Entries that were trimmed before they were delivered to the group, as far as the server's counts show: the
     /// group has lost them. Undelivered entries that were deleted one by one are included. Redis 7.0 and 7.2 may lose
     /// the count at a failover: entries lost since the last heartbeat of a process are then included only after the
-    /// next one.
+    /// next heartbeat.
     pub trimmed_unread: u64,
     /// How long the group has been paused, in any partition.
     pub paused: Option<Duration>,
@@ -98,7 +98,7 @@ pub struct GroupInfo {
     /// The error, or else the reason, of the last of these that was counted, cut to 300 bytes. An error may quote a
     /// payload.
     pub dead_letter_error: Option<String>,
-    /// Its rate; `None` without one, or if nothing is known of it.
+    /// Its rate; `None` if it has no rate, or if nothing is known of it.
     pub rate: Option<RateInfo>,
     /// The last error of a job that waits for a retry after a failure, cut to 300 bytes. Only the five jobs that are
     /// due first and the five that are due last are examined; `None` if none of them has failed. An error may quote a
@@ -241,7 +241,7 @@ pub struct ConsumerInfo {
     /// Its pending entries, those of the lane included.
     pub pending: u64,
     /// How long it has been idle, according to the server: since its last successful read on servers before 7.2,
-    /// since its last attempt to read on newer ones.
+    /// since its last attempt to read on newer servers.
     pub idle: Duration,
     /// How long ago an entry was last delivered to it; `None` if that never happened, or the server does not say.
     pub inactive: Option<Duration>,
@@ -269,8 +269,8 @@ pub struct ConsumerInfo {
     /// Entries that it claimed from other consumers: released entries, and entries of consumers that stopped
     /// renewing.
     pub claimed: Option<u64>,
-    /// The consumer that, within five minutes before the last heartbeat, claimed a running job of this one although
-    /// the job's lease had not ended.
+    /// The consumer that, within five minutes before the last heartbeat, claimed a running job of this consumer
+    /// although the job's lease had not ended.
     pub claimed_early_by: Option<String>,
     /// The host that it runs on.
     pub host: Option<String>,
@@ -278,7 +278,7 @@ pub struct ConsumerInfo {
     pub process: Option<u32>,
     /// The version of this crate that it runs.
     pub version: Option<String>,
-    /// The rate in its code; `None` without one, or for an older version.
+    /// The rate in its code; `None` without a rate, or for an older version.
     pub rate: Option<Rate>,
     /// How it limits the jobs of the group over all processes, in words; `None` without a limit.
     pub limits: Option<String>,

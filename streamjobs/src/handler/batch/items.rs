@@ -125,9 +125,9 @@ impl<E> BatchItem<E> {
     }
 
     /// Fails this job alone: once the handler returns `Ok`, the job ends as if its handler had returned the error.
-    /// The jobs that are not failed are done.
+    /// Jobs that were not failed are done.
     ///
-    /// The first error of a job stands. When the handler itself returns an error, these errors are dropped, and each
+    /// The first error of a job counts. When the handler itself returns an error, these errors are dropped, and each
     /// job runs again alone.
     pub fn fail(&self, error: impl Into<JobError>) {
         self.part.error().get_or_insert_with(|| error.into());

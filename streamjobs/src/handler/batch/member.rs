@@ -56,9 +56,9 @@ impl<E: Send + Sync + 'static> Member<E> {
 
     /// Runs the job together with others, and returns its outcome, or `None` if the job has to run alone.
     ///
-    /// A job that has to end earlier than the run leaves it. While resources are being settled it first waits for the
-    /// end of the run, and so does the last job to leave: what was committed counts as done, and the rest is rolled
-    /// back first.
+    /// A job that has to end earlier than the run leaves the run. While resources are being settled, the job first
+    /// waits for the end of the run, and so does the last job that leaves. So what was committed counts as done, and
+    /// the rest is rolled back before the job ends.
     pub(super) async fn run(
         self: Arc<Self>,
         options: BatchOptions,
@@ -140,7 +140,7 @@ pub(super) async fn alone<E: Send + Sync + 'static>(job: Job, event: E, body: Bo
     drop(waiting);
     let (ended, reason) = match reason {
         Err(ended) => (ended, None),
-        // It rolls its resources back, or commits them if it has begun to.
+        // The run rolls its resources back, or commits them if it has begun to.
         Ok(reason) => (whole.await, Some(reason)),
     };
     let ended = ended.unwrap_or_else(|panic| Outcome::Panicked(panic_text(panic)));

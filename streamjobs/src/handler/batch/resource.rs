@@ -48,11 +48,11 @@ pub struct BatchBegun<R> {
 /// Why the handler runs without a job.
 #[derive(Debug)]
 pub(super) enum LeftOut {
-    /// Its group has done this event before.
+    /// The job's group has done this event before.
     Done,
-    /// It ends with this error.
+    /// The job ends with this error.
     Failed(JobError),
-    /// It has a run of its own.
+    /// The job has a run of its own.
     Alone,
 }
 

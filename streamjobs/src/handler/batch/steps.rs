@@ -54,7 +54,7 @@ impl<T: Clone + Send + Sync + 'static> FromBatch for State<T> {}
 /// Runs a handler for one job, together with others where the options allow it.
 ///
 /// A job that failed before, or was delivered before, runs alone: a job that its handler cannot take must not fail
-/// others with it again and again. Each job of a run that fails as a whole also runs alone then.
+/// others with it again and again. If a run fails as a whole, each of its jobs also runs alone afterwards.
 pub fn run_in_batch<E: Send + Sync + 'static>(
     job: Job,
     options: BatchOptions,
@@ -191,7 +191,8 @@ fn failed_by_resource<E>(run: &BatchRun<E>, error: JobError) -> Outcome {
     Outcome::Failed(error)
 }
 
-/// Waits for a future of the run, unless its time is over first, no job waits for it, or the future panics.
+/// Waits for a future of the run, unless the run's time is over first, no job waits for the run, or the future
+/// panics.
 async fn in_time<E, F: Future + Send>(run: &BatchRun<E>, future: F) -> Result<F::Output, Outcome> {
     let guarded = AssertUnwindSafe(future).catch_unwind();
     let timed_out = async {

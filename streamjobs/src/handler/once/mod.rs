@@ -191,8 +191,8 @@ impl<M: Marks> JobResource for OnceMark<M> {
     }
 
     async fn rollback(self) {
-        // Its work may be done: it was dropped at one of its awaits, or returned when its lease was lost
-        // already. The next attempt takes the mark over, and is told so.
+        // The attempt's work may be done: the attempt was dropped at one of its awaits, or returned when its lease
+        // was already lost. The next attempt takes the mark over, and is told so.
         if self.job.cancel_reason().is_some() {
             return;
         }

@@ -19,8 +19,8 @@ pub struct ServerMarks;
 /// How long marks on the server are kept: seven days by default. Give it to the runtime as a
 /// [state](crate::RuntimeBuilder::state).
 ///
-/// With a short time, an event that comes again after it is done again; with a long time, every event of a guarded
-/// group takes memory for that time. The maximum is a hundred years.
+/// With a short time, an event that comes again later than that is done again; with a long time, every event of a
+/// guarded group takes memory for that time. The maximum is a hundred years.
 ///
 /// ```no_run
 /// # async fn example(client: streamjobs::Client) -> Result<(), Box<dyn std::error::Error>> {

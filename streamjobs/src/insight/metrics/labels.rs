@@ -90,8 +90,8 @@ impl Family {
     }
 }
 
-/// The durations of an operation. Those that failed have a label with the kind of their error, as OpenTelemetry's
-/// conventions ask; each kind is registered when it first occurs.
+/// The durations of an operation. Durations of failed operations have a label with the kind of the error, as
+/// OpenTelemetry's conventions ask; each kind is registered when it first occurs.
 #[derive(Clone, Debug)]
 pub(crate) struct Durations {
     succeeded: Histogram,

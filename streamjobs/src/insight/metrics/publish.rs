@@ -22,7 +22,7 @@ pub(crate) struct PublishMetrics {
 pub(crate) struct StreamMetrics {
     sent: Family,
     send: Durations,
-    /// Events that were refused because another one stands.
+    /// Events that were refused because another event that counts as the same stands.
     pub(crate) unique_refused: Counter,
     /// Debounced events that were replaced before they were due.
     pub(crate) replaced: Counter,

@@ -26,7 +26,7 @@ use crate::model::policy::Reason;
 #[derive(Debug)]
 pub(crate) struct QueueMetrics {
     labels: Labels,
-    /// Whether they belong to one of several partitions.
+    /// Whether the handles belong to one of several partitions.
     pub(crate) of_partition: bool,
     slots: Gauge,
     slots_now: AtomicUsize,
