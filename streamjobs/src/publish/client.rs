@@ -109,13 +109,13 @@ impl Client {
     /// # Errors
     ///
     /// When the event is certainly not stored, or its storage is
-    /// [unconfirmed](PublishError::is_unconfirmed): then publish it again with
-    /// [`publish_with_id`](Self::publish_with_id) and the id of the error.
+    /// [unconfirmed](PublishError::is_unconfirmed). If it is unconfirmed, publish the event again
+    /// with [`publish_with_id`](Self::publish_with_id) and the id of the error.
     ///
     /// A client sends about a thousand events, or 4 MiB of them, to the server at once. Other events wait for their
     /// turn, for at most 5 seconds; then they are [`Unsent`](PublishError::Unsent), and certainly not stored. An
     /// event that was sent is unconfirmed when the server answers nothing for 3 seconds, plus a second for each 100
-    /// kB of the event and of those ahead of it on their way; that is noticed up to a quarter of a second later.
+    /// kB of the event and of the events ahead of it on their way. This is noticed up to a quarter of a second later.
     ///
     /// # Cancel safety
     ///
@@ -170,8 +170,8 @@ impl Client {
         self.send_one(stream, id, fields, span).await
     }
 
-    /// Publishes many events of one type in a pipeline: the next ones are sent while the server
-    /// stores the ones before.
+    /// Publishes many events of one type in a pipeline: further events are sent while the server
+    /// stores earlier events.
     ///
     /// Returns one result for each event, in their order, which is also the order of storage within each
     /// [partition](ClientBuilder::partitions). It is not a transaction: some events may be stored while
@@ -355,22 +355,21 @@ impl ClientBuilder {
         self
     }
 
-    /// How long all other streams keep their entries, those without a
-    /// [`retention`](Self::retention) of their own: by default a history of 10,000 entries that never
-    /// trims an unacknowledged one.
+    /// How long streams without a [`retention`](Self::retention) of their own keep their entries: by default a
+    /// history of 10,000 entries, from which no unacknowledged entry is ever trimmed.
     pub fn retention_default(mut self, retention: Retention) -> Self {
         self.retention_default = retention;
         self
     }
 
     /// Spreads a stream over this many partitions, 1 to 4,096: streams of their own, which a cluster keeps on
-    /// different nodes. Without this a stream has one partition, the stream itself.
+    /// different nodes. Without this setting, a stream has one partition, the stream itself.
     ///
-    /// Events with a key go to the partition of their key, others to each partition in turn. A handler of the stream
-    /// works on all partitions, which share its slots; retention applies to each of them. Set the same number in each
-    /// process that publishes to the stream or handles its events. The server stores the number: a larger one adds
-    /// partitions, and with a smaller one [`connect`](Self::connect) fails. A process that still runs with the
-    /// smaller number continues, in the partitions that it knows.
+    /// Events with a key go to the partition of their key, events without a key to each partition in turn. A handler
+    /// of the stream works on all partitions, which share its slots; retention applies to each of them. Set the same
+    /// number in each process that publishes to the stream or handles its events. The server stores the number: a
+    /// larger one adds partitions, and with a smaller one [`connect`](Self::connect) fails. A process that still runs
+    /// with the smaller number continues, in the partitions that it knows.
     ///
     /// See `docs/partitions.md`.
     pub fn partitions(mut self, stream: impl Into<String>, count: u16) -> Self {
@@ -378,10 +377,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Takes the number of a stream's partitions from the server at [`connect`](Self::connect); without this a stream
-    /// has one. It is for programs that look at the streams of others, such as the command line. Programs that
-    /// publish or have handlers set the number with [`partitions`](Self::partitions). Partitions that are added later
-    /// are not seen.
+    /// Takes the number of a stream's partitions from the server at [`connect`](Self::connect); without this setting,
+    /// a stream has one partition. The setting is for programs that look at the streams of other programs, such as
+    /// the command line. Programs that publish or have handlers set the number with [`partitions`](Self::partitions).
+    /// Partitions that are added later are not seen.
     ///
     /// It sends one request for each stream, which needs the command `HGET` on `{stream}:partitions`.
     pub fn partitions_as_stored(mut self, stream: impl Into<String>) -> Self {
@@ -492,5 +491,6 @@ impl fmt::Debug for ClientBuilder {
     }
 }
 
-/// Half of the server's limit for one value, so that a dead letter with its own fields still fits.
+/// The highest maximum: half of the server's limit for one value, so that a dead letter with its
+/// own fields still fits.
 const PAYLOAD_BYTES_CEILING: usize = 256 * 1024 * 1024;

@@ -15,7 +15,7 @@ use crate::publish::sending::failure;
 use crate::publish::unique::{check_width, refusal};
 use crate::store::NewDebounced;
 
-/// An event that waits until it is due, unless another one replaces it.
+/// An event that waits until it is due, unless another event replaces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DebouncedEvent {
@@ -47,10 +47,10 @@ impl Client {
     /// Publishes an event after a delay under a new event id, and replaces a waiting event that counts as the same.
     /// [`Debounce`] says which events count as the same, and when the event is due.
     ///
-    /// The event waits on the server as a [scheduled](Self::publish_in) one does, and enters its stream no sooner
+    /// The event waits on the server as a [scheduled](Self::publish_in) event does, and enters its stream no sooner
     /// than it is due and at most half a second later, as long as a runtime with a handler of the stream runs in some
     /// process and reaches the server; the first events ever scheduled to a stream can be three seconds late. If the
-    /// event before it has entered meanwhile, this one waits as the first of a new series.
+    /// previous event has entered its stream meanwhile, the new event waits as the first of a new series.
     /// [`scheduled`](Self::scheduled) lists the events that wait. See `docs/unique.md`.
     ///
     /// ```no_run
@@ -77,13 +77,13 @@ impl Client {
     /// As [`publish`](Self::publish): the event is certainly not stored and any waiting event still waits, or the
     /// outcome is [unconfirmed](PublishError::is_unconfirmed). If it is unconfirmed, call
     /// [`publish_debounced_with_id`](Self::publish_debounced_with_id) with the id of the error: while the event
-    /// waits, that changes nothing. When a setting cannot be used ([`PublishError::Unique`]), or the event has more
-    /// than 1,000 fields: then nothing was sent.
+    /// waits, that changes nothing. Also when a setting cannot be used ([`PublishError::Unique`]), or the event has
+    /// more than 1,000 fields; in these cases nothing was sent.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the event may or may not wait, and may or may not have replaced
-    /// another one.
+    /// another event.
     pub async fn publish_debounced<E: Event>(
         &self,
         debounce: &Debounce,

@@ -54,8 +54,8 @@ impl Outgoing<'_> {
         self.text(&header::field(name)?)
     }
 
-    /// Sets a header, which [`Job::header`](crate::Job::header) reads in each attempt, also after retries and
-    /// redrives. It replaces a header of the same name, and counts towards the client's
+    /// Sets a header, which [`Job::header`](crate::Job::header) reads in each attempt, including attempts after
+    /// retries and redrives. It replaces a header of the same name, and counts towards the client's
     /// [`payload_bytes_max`](crate::ClientBuilder::payload_bytes_max).
     ///
     /// # Errors

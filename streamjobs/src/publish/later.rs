@@ -97,18 +97,18 @@ impl Client {
     /// # The first events of a stream
     ///
     /// When events are scheduled to a stream for the first time ever, processes learn of it with their usual
-    /// requests: within half a second, or within three seconds while all groups of the stream are idle. Until then
-    /// events may be late by as much. In the first five seconds, a call whose event is due within half a second waits
-    /// until it is due, and moves the event to its stream itself.
+    /// requests: within half a second, or within three seconds while all groups of the stream are idle. Until then,
+    /// events can be late by as much time. In the first five seconds, a call whose event is due within half a second
+    /// waits until it is due, and moves the event to its stream itself.
     ///
     /// # Errors
     ///
     /// As [`publish`](Self::publish): the event is certainly not stored, or its storage is
     /// [unconfirmed](PublishError::is_unconfirmed). Calling [`publish_in_with_id`](Self::publish_in_with_id) again
     /// with the id of the error changes nothing while the event waits; after the event has entered its stream, the
-    /// call adds a second entry with the same id, which guarded handlers do once. When the time is after the year
-    /// 9999, or the event has more than 1,000 fields: then nothing was sent. A server that is out of memory refuses
-    /// to schedule; events that already wait still enter their stream.
+    /// call adds a second entry with the same id, which guarded handlers do once. Also when the time is after the
+    /// year 9999, or the event has more than 1,000 fields; in these cases nothing was sent. A server that is out of
+    /// memory refuses to schedule; events that already wait still enter their stream.
     ///
     /// # Cancel safety
     ///
@@ -346,8 +346,8 @@ impl Client {
     }
 
     /// Moves events that are due soon to their stream, while processes may not know yet that they have to look for
-    /// any. It moves about as many as the call has scheduled, because the caller waits; other callers may have
-    /// scheduled more before, and move those themselves. An error makes events late, but loses none.
+    /// due events. It moves about as many events as the call has scheduled, because the caller waits; other callers
+    /// may have scheduled more before, and move those themselves. An error makes events late, but loses none.
     async fn enter_after(
         &self,
         partition: &StreamName,
@@ -387,7 +387,7 @@ impl When {
         let Some(due) = self.due() else {
             return Err(PublishError::TooFarAhead { stream: stream.to_string(), event_id: id });
         };
-        // The store writes it anew.
+        // The store writes this field anew.
         fields.retain(|(name, _)| name != "sj-due");
         if fields.len() > FIELDS_CARRIED_MAX {
             return Err(PublishError::TooManyFields {

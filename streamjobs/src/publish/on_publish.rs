@@ -16,13 +16,13 @@ impl ClientBuilder {
     /// fails with [`PublishError::Refused`], and the event is certainly not stored. Several functions are called in
     /// the order in which they were set, until one refuses. A panic refuses the event as an error does.
     ///
-    /// It is called once for each event of each publishing call of this client, also for batches and for unique,
-    /// debounced, delayed and encoded events. A relay publishes the events of its outbox with the client that it was
-    /// given: a row whose event is refused stays, like a row that is too large. The function is not called when a
-    /// schedule fires, for retries and redrives, or when a scheduled event becomes due.
+    /// It is called once for each event of each publishing call of this client, including calls with several events
+    /// and calls for unique, debounced, delayed and encoded events. A relay publishes the events of its outbox with
+    /// the client that it was given: a row whose event is refused stays, like a row that is too large. The function
+    /// is not called when a schedule fires, for retries and redrives, or when a scheduled event becomes due.
     ///
-    /// The function runs in the call, on its thread: it should be fast and must not block. Without one, nothing is
-    /// called.
+    /// The function runs in the call, on its thread: it should be fast and must not block. Without a function,
+    /// nothing is called.
     ///
     /// ```no_run
     /// # async fn example(url: &str, tenant: String) -> Result<(), Box<dyn std::error::Error>> {

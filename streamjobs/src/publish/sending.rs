@@ -96,7 +96,7 @@ impl Client {
         let mut ids = Vec::with_capacity(entries.len());
         let mut appender = self.store().appender(partition, self.retention(stream));
         while entries.len() > 0 {
-            // While the server stores some entries, the next ones are encoded.
+            // While the server stores some entries, the next entries are encoded.
             let mut step = Vec::with_capacity(PUBLISH_STEP);
             for entry in entries.by_ref().take(PUBLISH_STEP) {
                 ids.push(entry.map(|(id, fields)| {

@@ -27,7 +27,7 @@ pub enum UniquePublished {
     Duplicate {
         /// The event that stands.
         stands: Published,
-        /// For how much longer it stands, if its job does not end before that.
+        /// For how much longer it makes others duplicates, unless its job ends sooner.
         rest: Duration,
     },
 }
@@ -45,7 +45,7 @@ impl UniquePublished {
         matches!(self, Self::Duplicate { .. })
     }
 
-    /// The event that stands: this one, or the other one.
+    /// The event that stands: the event of this call, or the other event.
     #[must_use]
     pub fn published(&self) -> &Published {
         match self {
@@ -59,7 +59,7 @@ impl Client {
     /// Publishes an event under a new event id, unless another event that counts as the same stands. An event stands
     /// for a time, or until a group has ended its job. [`Unique`] says which events count as the same.
     ///
-    /// Of many simultaneous calls, in any processes, one stores its event; the others learn which event stands.
+    /// Of many simultaneous calls, in any processes, one stores its event; the other calls learn which event stands.
     /// Uniqueness is about publications. It says nothing about how many jobs run at the same time: a job can still
     /// run when the time of its event is over. See `docs/unique.md`.
     ///
@@ -89,8 +89,8 @@ impl Client {
     /// As [`publish`](Self::publish): the event is certainly not stored, or its storage is
     /// [unconfirmed](PublishError::is_unconfirmed). If it is unconfirmed, call
     /// [`publish_unique_with_id`](Self::publish_unique_with_id) with the id of the error: while the first call's
-    /// event stands, nothing is stored twice. When a setting cannot be used ([`PublishError::Unique`]), or the event
-    /// has more than 1,000 fields: then nothing was sent.
+    /// event stands, nothing is stored twice. Also when a setting cannot be used ([`PublishError::Unique`]), or the
+    /// event has more than 1,000 fields; in these cases nothing was sent.
     ///
     /// # Cancel safety
     ///
@@ -204,7 +204,7 @@ pub(super) fn refusal<E: Event>(
     PublishError::Unique { stream, event_type, source }
 }
 
-/// A script carries a bounded number of fields.
+/// Refuses an event with more fields than a script can carry.
 pub(super) fn check_width(
     stream: &StreamName,
     id: &EventId,
