@@ -29,7 +29,8 @@ pub(crate) struct OpenLetters {
 }
 
 impl OpenLetters {
-    /// Open letters of a group; `None` if they were not counted, because too many groups have some.
+    /// Open letters of a group; `None` if they were not counted, because too many groups have open
+    /// letters.
     fn of(&self, stream: &str, group: &str) -> Option<Counted> {
         let counted = self.by_group.get(&(stream.to_owned(), group.to_owned())).copied();
         counted.or_else(|| (!self.more).then(Counted::default))
@@ -50,7 +51,8 @@ pub(crate) struct Archived {
 }
 
 impl Archived {
-    /// The last count, or a new one if that is older than ten seconds. `None` without an archive.
+    /// The last count, or a new count if the last is older than ten seconds. `None` without an
+    /// archive.
     pub(crate) async fn counts(&mut self, archive: Option<&Archive>) -> Option<&Counts> {
         let archive = archive?;
         if self.last.as_ref().is_none_or(|(taken, _)| taken.elapsed() >= EVERY) {

@@ -22,8 +22,8 @@ pub struct Audited {
     /// The stream and the group. `None` for actions on the archive, which may span several, on
     /// scheduled events, which belong to no group, and on the jobs of all groups.
     pub queue: Option<(String, String)>,
-    /// What it was applied to, as text: entries, a consumer, a selection. At most about 1,000 bytes, and
-    /// at most about 200 of each name above.
+    /// What it was applied to, as text: entries, a consumer, a selection. At most about 1,000 bytes of it are kept,
+    /// and of each name above at most about 200.
     pub target: String,
     /// The result, as text. After an error, the action may have been applied in part.
     pub outcome: Result<String, String>,

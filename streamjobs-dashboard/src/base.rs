@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 pub(crate) struct Base(String);
 
 impl Base {
-    /// From the path of the request, and the part of it below the mount.
+    /// The base for the path of a request, of which `own` is the part below the mount.
     pub(crate) fn of(asked: &str, own: &str) -> Self {
         let depth = own.bytes().filter(|byte| *byte == b'/').count();
         let at_root = own.trim_matches('/').is_empty();

@@ -95,7 +95,7 @@ mod tests {
     fn only_requests_from_the_same_origin_are_accepted() {
         assert!(is_accepted(&[("sec-fetch-site", "same-origin"), ("host", "a")]));
         for site in ["cross-site", "same-site", "none", "", "same-origin, cross-site"] {
-            // A matching origin does not override it.
+            // A matching origin does not override `Sec-Fetch-Site`.
             let headers = [("sec-fetch-site", site), ("host", "a"), ("origin", "http://a")];
             assert!(!is_accepted(&headers), "{site}");
         }

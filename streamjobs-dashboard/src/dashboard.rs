@@ -78,7 +78,7 @@ pub struct Dashboard {
 impl Dashboard {
     /// Settings for a dashboard that uses this client, and whose users `auth` decides about.
     ///
-    /// The load on Redis is limited: at most four pages are rendered at once, however many are open, and each
+    /// The load on Redis is limited: at most four pages are rendered at once, however many are open, and each page
     /// requests only what it shows. Pass a separate client if the dashboard must not share a connection with
     /// publishing.
     pub fn builder(client: Client, auth: impl Authorizer) -> DashboardBuilder {

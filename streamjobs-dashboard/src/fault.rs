@@ -59,8 +59,7 @@ impl Fault {
         Self { status, heading, text: text.into() }
     }
 
-    /// The error with its causes in one line. A cause is not repeated if the text before it ends with
-    /// it.
+    /// The error with its causes in one line. A cause is not repeated if the text before it ends with that cause.
     pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
         let mut text = error.to_string();
         let mut source = error.source();

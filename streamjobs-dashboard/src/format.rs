@@ -87,7 +87,7 @@ pub(crate) fn due(millis: u64, due_in: Duration) -> Markup {
     when_from(clock, ahead, millis)
 }
 
-/// The same, by a clock that is this many seconds ahead of this machine's.
+/// Like [`when`], by a clock that is this many seconds ahead of this machine's.
 fn when_from(clock: u64, ahead: u64, millis: u64) -> Markup {
     let exact = moment(millis);
     let text = relative(clock, millis);
@@ -100,7 +100,7 @@ fn when_from(clock: u64, ahead: u64, millis: u64) -> Markup {
     }
 }
 
-/// A time as seen from another one. The script does the same for pages that are not updated.
+/// A time as seen from another time. The script does the same for pages that are not updated.
 fn relative(now: u64, millis: u64) -> String {
     let seconds = now.abs_diff(millis) / 1_000;
     let span = match seconds {
@@ -150,7 +150,7 @@ pub(crate) fn rate(per_second: f64) -> String {
     }
 }
 
-/// The sum of some rates: a lower bound if any rate is unknown or not included, and unknown if all are.
+/// The sum of some rates: a lower bound if any rate is unknown or not included, and unknown if all rates are unknown.
 pub(crate) fn sum_of_rates(rates: impl Iterator<Item = Option<f64>>, is_partial: bool) -> String {
     let (mut sum, mut is_bound) = (None::<f64>, is_partial);
     for of in rates {

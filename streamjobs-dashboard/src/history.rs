@@ -110,8 +110,8 @@ fn per_second(count: u64, seconds: f64) -> f64 {
 const KEPT: Duration = Duration::from_secs(300);
 const RECENT: Duration = Duration::from_secs(11);
 const MINUTE: Duration = Duration::from_secs(61);
-/// Consumers send a heartbeat every third of a lease; a shorter step would alternate between zero and
-/// a peak.
+/// The length of a step. Consumers send a heartbeat every third of a lease, so a shorter step would alternate between
+/// zero and a peak.
 const STEP: Duration = Duration::from_secs(5);
 const POINTS_MAX: usize = 200;
 

@@ -129,8 +129,8 @@ fn document(ctx: &RequestContext, view: &View) -> Markup {
             body data-refresh=(ctx.state.refresh.as_millis()) data-now=(format::now()) {
                 a.skip href="#main" { "Skip to content" }
                 (header(ctx))
-                // A screen reader is told this of updates; otherwise it would read whole tables again
-                // and again.
+                // The text that a screen reader is told about updates. Otherwise it would read whole tables again and
+                // again.
                 p.hidden #changes aria-live="polite" {}
                 @if let Some(notice) = &ctx.notice {
                     p.notice role="status" { (Untrusted(notice)) }

@@ -26,7 +26,8 @@ pub(crate) fn clear() -> String {
 }
 
 const COOKIE: &str = "streamjobs-notice";
-/// Browsers keep cookies of up to 4 KiB; percent-encoding turns one byte into three.
+/// The longest notice in bytes. Browsers keep cookies of up to 4 KiB, and percent-encoding turns
+/// one byte into three.
 const TEXT_MAX: usize = 1_000;
 
 #[cfg(test)]

@@ -53,7 +53,8 @@ impl Redactor {
         self.show_fields(access, stream, fields)
     }
 
-    /// The same for an entry of a list. The server has sent only the beginnings of its values.
+    /// The fields of an entry of a list, as [`show`](Self::show) does. The server has sent only the
+    /// beginnings of its values.
     pub(crate) fn show_preview(
         &self,
         access: &Access,

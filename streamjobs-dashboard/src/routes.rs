@@ -77,8 +77,8 @@ fn archive() -> Router {
         .route("/{letter}", get(pages::archive::one))
 }
 
-/// Also answers at the mount path with a trailing slash, if the application passes it on, and redirects
-/// from an address with a trailing slash to the one without.
+/// Also answers at the mount path with a trailing slash, if the application passes it on, and redirects from an
+/// address with a trailing slash to the address without it.
 async fn not_found(
     ctx: RequestContext,
     method: Method,
@@ -99,7 +99,7 @@ async fn not_found(
     layout::error_page(&ctx, &Fault::not_found("There is no page at this address."))
 }
 
-/// The address without its trailing slash, relative to the one with it.
+/// The address without its trailing slash, relative to the address with it.
 fn without_slash(path: &str) -> Option<String> {
     let (_, last) = path.strip_suffix('/')?.rsplit_once('/')?;
     (!last.is_empty() && last != "." && last != "..").then(|| format!("../{last}"))

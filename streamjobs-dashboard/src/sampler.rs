@@ -1,9 +1,9 @@
 //! Samples the state of all streams and groups, and keeps recent samples for rates.
 //!
-//! All pages share one snapshot: it is taken when a page needs one and the last is older than the
-//! refresh interval. Without open pages no requests are sent, unless the application runs the
-//! sampler as a service. One snapshot reads a limited number of streams and groups; if there are more,
-//! the next one continues where it ended.
+//! All pages share one snapshot: it is taken when a page needs a snapshot and the last snapshot is older than the
+//! refresh interval. Without open pages no requests are sent, unless the application runs the sampler as a service.
+//! One snapshot reads a limited number of streams and groups; if there are more, the next snapshot continues where
+//! this one ended.
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
@@ -75,7 +75,7 @@ impl GroupRead {
     }
 }
 
-/// Where a round goes on: the number of a stream, and the group after which.
+/// Where a round goes on: the number of a stream, and the group after which to go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Place {
     stream: usize,
@@ -87,7 +87,7 @@ struct Place {
 struct Part {
     after: Option<GroupName>,
     until: Option<GroupName>,
-    /// At least one.
+    /// The most groups to read: at least one.
     most: usize,
 }
 
@@ -96,7 +96,7 @@ struct Part {
 struct Round {
     /// The numbers of the streams that were tried, including those that could not be read.
     tried: HashSet<usize>,
-    /// Whether the server answered for any of them.
+    /// Whether the server answered for any of these streams.
     is_answered: bool,
     /// Whether there are more streams and groups than one round reads.
     is_cut: bool,
@@ -114,7 +114,7 @@ impl Sampler {
         Self { client, streams, every, archive, cache: Mutex::default() }
     }
 
-    /// The last snapshot, or a new one if that is older than the refresh interval.
+    /// The last snapshot, or a new snapshot if the last is older than the refresh interval.
     pub(crate) async fn sample(&self) -> Arc<Snapshot> {
         let mut cache = self.cache.lock().await;
         if let Some((taken, last)) = &cache.last
@@ -128,7 +128,7 @@ impl Sampler {
             let known = cache.known.get(name).filter(|known| known.names.is_some());
             let found = match (known, &round.stopped) {
                 (Some(known), _) => known.found(),
-                // Nothing is known about it, and the server has not answered in this round.
+                // Nothing is known about the stream, and the server has not answered in this round.
                 (None, Some(fault)) if !round.is_answered => Err(fault.clone()),
                 (None, _) => Ok(unread()),
             };
@@ -184,8 +184,8 @@ impl Sampler {
                     known.names = Some(Err(fault.clone()));
                     failures += usize::from(is_unanswered);
                     left -= 1;
-                    // Each of the others may wait for the same timeout. They are tried in the next
-                    // round.
+                    // Each of the other streams may wait for the same timeout. They are tried in
+                    // the next round.
                     let is_slow = is_unanswered && began.elapsed() >= SLOW;
                     if failures == FAILURES_MAX || is_slow {
                         cache.next = Place { stream: (index + 1) % count, after: None };
@@ -317,8 +317,8 @@ impl Service for SamplerService {
 pub(crate) const ROUND_MAX: usize = 100;
 /// Groups that are read at once.
 const AT_ONCE: usize = 4;
-/// Streams without an answer before the others are not tried: not one, because others may be on another
-/// node of a cluster.
+/// After this many streams without an answer, the other streams are not tried. It is more than one, because other
+/// streams may be on another node of a cluster.
 const FAILURES_MAX: usize = 3;
 /// A failure that took this long was a timeout.
 const SLOW: Duration = Duration::from_millis(500);

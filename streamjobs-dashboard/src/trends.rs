@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::fault::Fault;
 
-/// Trends that were read recently. Processes note every 15 seconds, so a younger trend would have
-/// nothing new.
+/// Trends that were read recently. Processes note their figures every 15 seconds, so there is
+/// nothing new in a trend that is read sooner.
 #[derive(Debug, Default)]
 pub(crate) struct TrendCache {
     kept: Mutex<HashMap<Of, (Instant, Trend)>>,
@@ -106,7 +106,7 @@ impl TrendCache {
 
 /// How long a trend is shown before it is read again.
 const KEPT: Duration = Duration::from_secs(15);
-/// Each trend takes half a megabyte at most.
+/// How many trends are kept. Each takes half a megabyte at most.
 const KEPT_MAX: usize = 16;
 /// How many groups are read at once.
 const AT_ONCE: usize = 4;

@@ -31,7 +31,7 @@ pub(crate) type QueuePath = Path<(String, String)>;
 #[derive(Debug)]
 pub(crate) struct ActionRequest {
     pub(crate) action: Action,
-    /// The stream and the group, if the action is on one.
+    /// The stream and the group, if the action is on a group.
     pub(crate) queue: Option<(String, String)>,
     /// What it applies to, as text for the audit.
     pub(crate) target: String,

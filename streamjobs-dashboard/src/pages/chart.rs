@@ -44,7 +44,7 @@ pub(crate) struct Axis<'a> {
 
 /// The charts of a group over the last quarter of an hour; nothing until there are two points.
 ///
-/// They end at the last point, so that a page without a new point stays the same.
+/// The charts end at the last point, so that a page without a new point stays the same.
 pub(crate) fn of_group(points: &[TrendPoint]) -> Markup {
     let Some(now) = points.last().map(|last| last.at) else { return html! {} };
     let line = |name, class, value: fn(&TrendPoint) -> Option<f64>| {

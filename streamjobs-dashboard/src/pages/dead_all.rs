@@ -43,7 +43,7 @@ struct Queue {
 struct Read {
     queue: Queue,
     letters: Vec<DeadLetterSummary>,
-    /// Whether there are older ones.
+    /// Whether there are older letters.
     more: bool,
 }
 
@@ -184,7 +184,8 @@ async fn page(
     read: Vec<Read>,
     filter: &LetterFilter,
 ) -> Result<(Vec<Row>, Option<EntryId>), Fault> {
-    // If a group has more letters, nothing is known of those below the oldest one that was read.
+    // If a group has more letters, nothing is known of letters below the oldest letter that was
+    // read.
     let last = |read: &Read| read.letters.last().map(DeadLetterSummary::address);
     let horizon = read.iter().filter(|read| read.more).filter_map(last).map(|last| last.id).max();
     let mut rows = Vec::new();

@@ -21,7 +21,7 @@ pub(crate) struct FleetPage<'a> {
     pub(crate) ctx: &'a RequestContext,
     /// The segments of its address.
     pub(crate) path: &'a [&'a str],
-    /// The stream, if the table is about one.
+    /// The stream, if the table is about a single stream.
     pub(crate) stream: Option<&'a str>,
     pub(crate) asked: &'a Fields,
 }

@@ -144,7 +144,7 @@ fn dead(row: &FleetRow<'_>) -> u64 {
     row.dead.map_or(u64::MAX, |dead| dead.number)
 }
 
-/// The worst first.
+/// The place of a group's state in the order: the worst state comes first.
 fn rank(group: &GroupSnapshot) -> u8 {
     match group.diagnosis.problems.first().map(|worst| worst.severity()) {
         Some(Severity::Critical) => 0,

@@ -122,7 +122,7 @@ fn row(number: usize, partition: &PartitionFound) -> Markup {
     }
 }
 
-/// How many partitions the table has, all of which are asked at the same time.
+/// The most partitions in the table, which are all asked at the same time.
 const ROWS_MAX: usize = 200;
 const AT_ONCE: usize = 16;
 /// How many groups one page reads in all partitions together; each takes one or two requests.

@@ -39,8 +39,8 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     Ok(View { title: "Pending".to_owned(), trail: group::trail_below(ctx, stream, name), body })
 }
 
-/// Entries are read in order and filtered here, because the server's own filter scans the whole list.
-/// One page reads a limited number, so a filtered page can be empty although there are more entries.
+/// Entries are read in order and filtered here, because the server's own filter scans the whole list. One page reads
+/// a limited number of entries, so a filtered page can be empty although there are more entries.
 fn query(asked: &Fields) -> Result<PendingQuery, Fault> {
     let is_filtered = asked.get("idle").is_some() || asked.get("deliveries").is_some();
     let limit = if is_filtered { SCANNED } else { asked.page_size()? };
@@ -188,7 +188,7 @@ fn row(
 
 /// How many pending entries one filtered page scans.
 const SCANNED: usize = 1_000;
-/// Ten years, so that the arithmetic cannot overflow.
+/// The longest time that can be asked for: ten years, so that the arithmetic cannot overflow.
 const SECONDS_MAX: u64 = 315_360_000;
 /// How many consumers the menu lists.
 const CHOICES_MAX: usize = 200;

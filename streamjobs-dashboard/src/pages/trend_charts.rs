@@ -108,7 +108,7 @@ fn rates(trend: &Trend, of: fn(&TrendPoint) -> u64) -> Vec<(Duration, f64)> {
     let (step, mut values) = (trend.range.step(), Vec::new());
     let mut before = None::<SystemTime>;
     for point in &trend.points {
-        // In a stretch without notes, both ends are enough.
+        // For a stretch without notes, a zero at each end is enough.
         let quiet = before.map(|before| since(point.began, before)).filter(|since| *since > step);
         if let (Some(before), Some(_)) = (before, quiet) {
             let ends = [before + step, point.began - step];

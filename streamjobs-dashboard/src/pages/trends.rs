@@ -69,5 +69,5 @@ fn groups(ctx: &RequestContext, snapshot: &Snapshot) -> Result<(Vec<Group>, usiz
 const RANGES: [Option<TrendRange>; 2] = [Some(TrendRange::SixHours), Some(TrendRange::SevenDays)];
 /// How many groups the sum includes.
 const GROUPS_MAX: usize = 50;
-/// Each group is asked once in each partition.
+/// How many requests the sum takes at most: each group is asked once in each partition.
 const REQUESTS_MAX: usize = 100;
