@@ -159,7 +159,7 @@ fn groups(groups: &[GroupInfo], output: &mut Output) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// How long it has been paused, and in how many partitions if not in all.
+/// How long the group has been paused, and in how many partitions if not in all.
 fn paused(group: &GroupInfo) -> String {
     let paused = span(group.paused);
     match group.paused {

@@ -89,7 +89,8 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
     runtime.block_on(async {
         let client = connect::client(&arguments).await?;
         if let Some(every) = arguments.watch {
-            // The arguments were parsed before; a command is used up by its run.
+            // A command is used up by its run, so each round parses the arguments again. They were
+            // parsed without an error before.
             let round = async |output: &mut Output| {
                 run_once(&client, Arguments::try_parse()?.command, output).await
             };

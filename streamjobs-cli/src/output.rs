@@ -51,7 +51,7 @@ impl Output {
         writeln!(self.out, "{}", escaped(text))
     }
 
-    /// The same, in a style if the output is coloured.
+    /// Prints one line as [`line`](Self::line) does, in a style if the output is coloured.
     pub(crate) fn line_as(&mut self, style: Style, text: &str) -> io::Result<()> {
         let text = escaped(text);
         let text = if self.color { style.paint(&text) } else { text };
@@ -72,7 +72,7 @@ impl Output {
         pairs.iter().try_for_each(|(name, value)| self.line(&format!("{name:width$}  {value}")))
     }
 
-    /// Prints a table. Each column is as wide as its widest cell; the last one is not padded.
+    /// Prints a table. Each column is as wide as its widest cell; the last column is not padded.
     pub(crate) fn table<const N: usize>(
         &mut self,
         head: [&str; N],

@@ -74,9 +74,9 @@ fn payload(argument: &str) -> Result<String, Failure> {
         format!("the payload is not JSON: line {line}, column {column}")
     })?;
     drop(value);
-    // As it was given: numbers keep their digits and objects keep their order.
+    // The text is sent as it was given: numbers keep their digits and objects keep their order.
     Ok(text.trim().to_owned())
 }
 
-/// The client would refuse a longer payload in any case.
+/// The longest payload that is read. The client would refuse a longer payload in any case.
 const PAYLOAD_BYTES_MAX: u64 = 16 * 1024 * 1024;

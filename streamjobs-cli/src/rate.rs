@@ -27,8 +27,8 @@ fn group(client: &Client, of: &RateOf) -> Result<Group, Failure> {
 async fn show(client: &Client, of: &RateOf, output: &mut Output) -> Result<Exit, Failure> {
     let group = group(client, of)?;
     let (rate, consumers) = (group.info().await?.rate, group.consumers().await?);
-    // The server forgets the rate of the code in a quiet time; the processes' heartbeats still contain
-    // it.
+    // The server forgets the rate of the code when no process asks for a start for a while; the processes' heartbeats
+    // still contain it.
     let said = consumers.iter().find_map(|consumer| consumer.rate);
     let declared = rate.and_then(|rate| rate.declared).or(said);
     let set = rate.and_then(|rate| rate.set);

@@ -48,7 +48,7 @@ pub(crate) async fn run(
             }
         };
         removed += trimmed.removed;
-        // If one call removes nothing, the next one would not either.
+        // If one call removes nothing, the next call would not remove anything either.
         if !trimmed.more || trimmed.removed == 0 {
             return report(command, removed, &trimmed, output);
         }

@@ -8,7 +8,7 @@ use crate::expression::Expression;
 use crate::field::{Field, Item};
 
 /// The first wall clock time that the expression names, from `from` on and before `until`. Each wall clock time is
-/// given in seconds, as if it were a time in UTC. `None` also where the calendar ends.
+/// given in seconds, as if it were a time in UTC. `None` if there is no such time, and also where the calendar ends.
 pub(crate) fn first(cron: &Expression, from: i64, until: i64) -> Option<i64> {
     // Times are whole minutes.
     let minute = from.div_euclid(60) + i64::from(from.rem_euclid(60) > 0);
@@ -139,7 +139,7 @@ mod tests {
         // 30 June 2024 is a Sunday. A month without a 31st has no day nearest to it.
         assert_eq!(days("30W,31W 6 *", 2024), ["06-28"]);
         assert_eq!(days("31 2,4 *", 2024), [""; 0]);
-        // An item of a list takes nothing from another.
+        // Each item of a list names its days, whatever the other items name.
         assert_eq!(days("L,LW,15W 8,9 *", 2024), ["08-15", "08-30", "08-31", "09-16", "09-30"]);
     }
 

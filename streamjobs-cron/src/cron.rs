@@ -28,8 +28,8 @@ use crate::{next, words};
 /// The hour field decides. With `*`, a step over all hours or all 24 hours, the expression **repeats**: it follows
 /// the clock, so times that the clock skips do not exist, and times that it shows twice are two occurrences. With any
 /// other hours, the expression is **fixed**: each of its times occurs once a day. Times that the clock shows twice
-/// occur in the first pass. Times that it skips occur when the gap ends: the first of them at once, the others at
-/// their usual distance from it. Two times that fall on the same instant are one occurrence.
+/// occur only the first time. Times that it skips occur when the gap ends: the first of them at once, the others at
+/// their usual distance from the first. Two times that fall on the same instant are one occurrence.
 ///
 /// ```
 /// use streamjobs_cron::{Cron, Zone};
@@ -58,7 +58,7 @@ impl Cron {
         Ok(Self { text, expression })
     }
 
-    /// The first occurrence that is later than this time. Both are milliseconds since 1970.
+    /// The first occurrence that is later than this time. Both times are milliseconds since 1970.
     ///
     /// `None` means that there is no occurrence within eight years, as for 31 February.
     ///

@@ -17,7 +17,7 @@ pub struct ZoneError {
     message: String,
 }
 
-/// Why the next occurrence could not be computed. It never means that there is no further
+/// Why the next occurrence could not be computed. This error never means that there is no further
 /// occurrence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextError {

@@ -103,7 +103,7 @@ impl Kind {
 }
 
 impl Field {
-    /// Reads a field that stands at this byte of the expression.
+    /// Reads a field that begins at this byte of the expression.
     pub(crate) fn parse(kind: Kind, text: &str, at: usize) -> Result<Self, CronError> {
         let mut field = Self { items: Vec::new(), values: 0 };
         let mut start = at;
@@ -296,7 +296,7 @@ fn stepped(word: Word<'_>, base: Word<'_>, step: Word<'_>) -> Result<Item, CronE
             format!("a step of {number} leaves `{}` with its first value only", base.text);
         return Err(step.error(message));
     }
-    // It is at most 59.
+    // The number is at most 59.
     let step = u8::try_from(number).unwrap_or(u8::MAX);
     match base.text {
         "*" => Ok(Item::All { step }),

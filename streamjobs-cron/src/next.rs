@@ -5,7 +5,7 @@ use crate::error::NextError;
 use crate::expression::Expression;
 use crate::zone::Zone;
 
-/// The first occurrence after this time, within eight years. Milliseconds since 1970.
+/// The first occurrence after this time, within eight years. Times are milliseconds since 1970.
 pub(crate) fn after(
     cron: &Expression,
     zone: &Zone,
@@ -38,8 +38,9 @@ fn repeating(cron: &Expression, zone: &Zone, after: i64) -> Option<i64> {
 
 /// For an expression whose times each occur once a day, however the clock changes.
 ///
-/// `done` is the wall clock time up to which all times have had their occurrence. A stretch that begins below it is a
-/// second pass. A stretch that begins above it ends a gap, and the times in between occur then.
+/// `done` is the wall clock time up to which all times have had their occurrence. A stretch that begins below `done`
+/// shows times a second time. A stretch that begins above `done` ends a gap, and the times in the gap occur at the
+/// gap's end.
 fn fixed(cron: &Expression, zone: &Zone, after: i64) -> Option<i64> {
     let end = after + SEARCH;
     // No clock changes by more than about a day, so earlier times have had their occurrences.
@@ -76,11 +77,13 @@ fn earlier(one: Option<i64>, other: Option<i64>) -> Option<i64> {
     one.into_iter().chain(other).min()
 }
 
-/// The first second of the year 9990. The calendar ends later than the search from here.
+/// The first time that is refused: the first second of the year 9990. A search from an earlier time
+/// ends before the calendar does.
 const AFTER_MAX: i64 = 253_086_768_000;
-/// Eight years, so that 29 February is found on both sides of a year such as 2100.
+/// How far ahead is searched: eight years, so that 29 February is found on both sides of a year
+/// such as 2100.
 const SEARCH: i64 = 8 * 366 * 86_400;
-/// More than twice the largest change of a clock.
+/// How far back the search begins: more than twice the largest change of a clock.
 const MEMORY: i64 = 4 * 86_400;
 
 #[cfg(test)]

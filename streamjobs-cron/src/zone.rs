@@ -17,7 +17,7 @@ pub struct Zone {
     zone: TimeZone,
 }
 
-/// A stretch of time with one offset. All are seconds; `end` is not part of it.
+/// A stretch of time with one offset. All fields are seconds; `end` is not part of the stretch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stretch {
     pub(crate) start: i64,
@@ -140,7 +140,7 @@ fn distance(one: &str, other: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// Longer than every name of the database.
+/// The longest name that is looked up: longer than every name of the database.
 const NAME_BYTES_MAX: usize = 64;
 const SHOWN_CHARACTERS_MAX: usize = 64;
 const TYPING_ERRORS_MAX: usize = 2;

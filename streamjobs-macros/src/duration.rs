@@ -31,7 +31,8 @@ pub(crate) fn tokens(duration: Duration) -> TokenStream {
 
 const UNITS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-/// Above every useful setting, and low enough that sums with clocks cannot overflow.
+/// The longest duration: above every useful setting, and low enough that sums with clocks cannot
+/// overflow.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ impl Paths {
         self.private_at(Span::mixed_site(), name)
     }
 
-    /// The same, with errors about its use reported at this span.
+    /// As [`private`](Self::private), with errors about the item's use reported at this span.
     pub(crate) fn private_at(&self, span: Span, name: &str) -> TokenStream {
         let span = at(span);
         let (root, name) = (self.root(span), Ident::new(name, span));

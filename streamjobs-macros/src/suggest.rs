@@ -1,6 +1,7 @@
 //! The option that an unknown one was probably meant to be.
 
-/// The error for an option that does not exist: the one that was meant, or all that exist.
+/// The error for an option that does not exist. It names the option that was meant, or all that
+/// exist.
 pub(crate) fn unknown_option(name: &str, known: &[&str], elsewhere: &[(&str, &str)]) -> String {
     match meant(name, known, elsewhere) {
         Some(option) => format!("unknown option `{name}`: did you mean `{option}`?"),

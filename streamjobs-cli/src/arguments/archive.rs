@@ -46,7 +46,8 @@ pub(crate) struct Database {
 /// Which letters.
 #[derive(Args, Debug)]
 pub(crate) struct Filter {
-    /// Only letters of this stream; of a stream with partitions, of this one.
+    /// Only letters of this stream; if it has partitions, only letters of the partition with this
+    /// name.
     #[arg(long)]
     pub(crate) stream: Option<String>,
     /// Only letters of this group.

@@ -70,7 +70,7 @@ pub(crate) struct CancelList {
     /// The stream.
     #[arg(value_parser = stream)]
     pub(crate) stream: StreamName,
-    /// Only events that were cancelled later, in milliseconds since 1970: see the end of an earlier answer.
+    /// Only events that were cancelled after this time, in milliseconds since 1970: see the end of an earlier answer.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
     pub(crate) after: u64,
     /// Maximum number of rows.

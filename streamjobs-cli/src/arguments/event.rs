@@ -60,10 +60,10 @@ pub(crate) struct Publish {
     /// The event id; a new one by default.
     #[arg(long, value_parser = event_id)]
     pub(crate) id: Option<EventId>,
-    /// Publish it then: after a delay such as `2h`, or at a time such as `2027-01-01T08:00:00Z`.
+    /// When to publish it: after a delay such as `2h`, or at a time such as `2027-01-01T08:00:00Z`.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) delay: Option<SystemTime>,
-    /// Make the stream if it does not exist; otherwise that is an error.
+    /// Create the stream if it does not exist; without this, a missing stream is an error.
     #[arg(long)]
     pub(crate) new_stream: bool,
 }

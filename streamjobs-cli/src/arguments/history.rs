@@ -118,7 +118,8 @@ pub(crate) struct Trim {
     /// Keep entries from this position on: an entry id, a time, or an age.
     #[arg(long, value_name = "POSITION", value_parser = position)]
     pub(crate) before: Option<PositionArg>,
-    /// Trim to the exact entry, which is slower; otherwise up to about a hundred more are kept.
+    /// Trim to the exact entry, which is slower; otherwise up to about a hundred more entries are
+    /// kept.
     #[arg(long)]
     pub(crate) exact: bool,
     /// Also remove entries that groups have not finished; this cannot be undone.

@@ -62,7 +62,7 @@ pub(crate) struct Arguments {
     /// Print JSON instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Run a command that reads again and again, with this pause: 2s if none is given.
+    /// Repeat a command that only reads, with this pause: 2s if no pause is given.
     #[arg(
         long,
         global = true,
@@ -188,11 +188,11 @@ pub(crate) struct Doctor {
     /// Check the user's permissions for the keys of this stream; can be repeated.
     #[arg(long, requires = "for_what", value_parser = stream)]
     pub(crate) stream: Vec<StreamName>,
-    /// Check them for this group as well; can be repeated.
+    /// Check the permissions for this group as well; can be repeated.
     #[arg(long, requires = "stream", value_parser = group)]
     pub(crate) group: Vec<GroupName>,
-    /// Ask no server; print the smallest access list for each use of these streams, one command for
-    /// each.
+    /// Ask no server; print the smallest access list for each use of these streams, as one command
+    /// for each use.
     #[arg(long, requires = "stream", conflicts_with = "group")]
     pub(crate) acl: bool,
 }

@@ -51,7 +51,7 @@ pub(crate) struct RateSet {
     /// How many jobs may start in which time, such as 100/1m; or off, for no limit.
     #[arg(value_parser = rate)]
     rate: SetRate,
-    /// How many jobs may start at once after a quiet time; 1 by default.
+    /// How many jobs may start at once after a time without starts; 1 by default.
     #[arg(long, value_name = "COUNT")]
     burst: Option<NonZeroU32>,
 }

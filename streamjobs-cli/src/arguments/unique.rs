@@ -49,7 +49,7 @@ pub(crate) struct UniqueRelease {
     pub(crate) consent: Consent,
 }
 
-/// What is the same.
+/// Which events count as the same.
 #[derive(Args, Debug)]
 pub(crate) struct UniqueKey {
     /// The stream.
@@ -57,10 +57,10 @@ pub(crate) struct UniqueKey {
     pub(crate) stream: StreamName,
     /// A digest of 64 characters, or with `--type` the key for uniqueness that publishers give.
     key: String,
-    /// The event type, for a key.
+    /// The event type, if a key is given.
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// The events' own key, for a key, if they have one.
+    /// The events' own key, if a key is given and the events have one.
     #[arg(long, value_name = "KEY", requires = "event_type")]
     event_key: Option<String>,
 }

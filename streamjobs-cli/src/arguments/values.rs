@@ -91,7 +91,7 @@ pub(super) fn position(text: &str) -> Result<PositionArg, &'static str> {
     position_at(text, Timestamp::now())
 }
 
-/// The same, or an entry of one partition, with the number.
+/// Like [`position`], or an entry of one partition, with the partition's number.
 pub(super) fn place(text: &str) -> Result<PositionArg, &'static str> {
     match text.parse::<EntryAddress>() {
         Ok(address) if address.partition.is_some() => Ok(PositionArg::Address(address)),
@@ -145,7 +145,8 @@ const NOT_A_MOMENT: &str = "expected milliseconds since 1970, a time such as 202
 const NOT_A_START: &str = "expected 0 for the beginning, $ for the end, an entry id to continue after, \
     a time such as 2025-11-24T16:00:00Z, or an age such as 10m";
 const NOT_A_PAUSE: &str = "expected a duration from 200ms to 1 day, such as 2s";
-/// A shorter one keeps the server busy with figures that change faster than they are read.
+/// The shortest pause. A shorter one keeps the server busy with figures that change faster than
+/// they are read.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(86_400);
 const NOT_A_DURATION: &str = "expected a duration such as 30s, 10m, 2h30m or 7d";

@@ -23,7 +23,7 @@ impl SerdeView {
         self.options.iter().find(named)
     }
 
-    /// The value of an option for serialization: the option's own value, or the one of its
+    /// The value of an option for serialization: the option's own value, or the value of its
     /// `serialize`.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         match self.find(&[name])? {

@@ -37,5 +37,6 @@ fn wait(text: &LitStr) -> syn::Result<Duration> {
     duration::parse(&text.value()).map_err(|message| Error::new(text.span(), message))
 }
 
-/// Long enough for the entries of one server answer, and short compared with most work.
+/// How long the first job waits by default: long enough for the entries of one server answer, and
+/// short compared with most work.
 const WAIT: Duration = Duration::from_millis(50);

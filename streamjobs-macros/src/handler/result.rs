@@ -70,8 +70,8 @@ fn result_of(ty: &Type) -> Option<&Type> {
     })
 }
 
-/// A shorter time is over before anyone asks. A longer one would make an archive of results, which
-/// take the server's memory.
+/// The bounds of the time. A shorter time is over before anyone asks. A longer time would make an
+/// archive of results, which take the server's memory.
 const KEEP_MIN: Duration = Duration::from_secs(1);
 const KEEP_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 

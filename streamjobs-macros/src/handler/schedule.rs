@@ -74,7 +74,7 @@ impl Schedule {
     }
 }
 
-/// Refuses options that need another one.
+/// Refuses options that need another option which is missing.
 fn check_companions(options: &Options, errors: &mut Errors) {
     let named = &options.schedule;
     let scheduled = options.is_scheduled();
