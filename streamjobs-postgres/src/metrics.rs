@@ -5,7 +5,7 @@ use std::time::Duration;
 use metrics::{counter, gauge};
 use streamjobs::{GroupName, StreamName};
 
-/// A duplicate was skipped whose payload differs from the payload of the job that was done.
+/// A duplicate was skipped, although its payload differs from the payload of the job that was done.
 pub(crate) fn payload_mismatch(stream: &StreamName, group: &GroupName) {
     let labels = [("stream", stream.to_string()), ("group", group.to_string())];
     counter!(PAYLOAD_MISMATCH, &labels).increment(1);

@@ -138,13 +138,14 @@ pub enum SchemaError {
 
 /// Brings the schema `streamjobs` up to date. Any number of processes may do this at once.
 ///
-/// The role needs the right to create the schema, or to create tables in an existing one. The role
-/// that the application runs as needs only `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the tables.
+/// The role needs the right to create the schema, or to create tables in an existing schema. The
+/// role that the application runs as needs only `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the
+/// tables.
 ///
 /// # Errors
 ///
 /// When the database refuses or cannot be reached, and when a newer version of this crate has
-/// already migrated the schema. Nothing is changed then.
+/// already migrated the schema. In these cases nothing is changed.
 ///
 /// # Cancel safety
 ///

@@ -146,7 +146,7 @@ impl Postgres {
         &self.inner.views
     }
 
-    /// Begins a transaction without limits, or one whose first statement sets limits of its own.
+    /// Begins a transaction without limits, or with limits that its own first statement sets.
     pub(crate) async fn begin_own(&self) -> Result<PgTransaction, sqlx::Error> {
         statement::begin_own(self.pool()).await
     }
@@ -174,7 +174,7 @@ impl Postgres {
     }
 
     /// Sends an empty notification on a channel that only another connection listens to. Returns
-    /// `false`, without sending it, if the server's connection is the same one.
+    /// `false`, without sending it, if both use the same connection of the server.
     pub(crate) async fn notify(&self, channel: &str) -> Result<bool, sqlx::Error> {
         let mut transaction = self.begin_own().await?;
         let listens = self.query_scalar::<bool>("SELECT $1 IN (SELECT pg_listening_channels())");

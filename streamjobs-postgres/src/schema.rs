@@ -85,8 +85,8 @@ impl SchemaName {
 /// Commits a transaction, in one request.
 ///
 /// Before: the transaction is open, whatever was done in it. After a reply without an error: its
-/// changes are committed and on disk, whatever the session's default is, and a new transaction is
-/// open that has done nothing.
+/// changes are committed and on disk, whatever the session's default is, and a new transaction that
+/// has done nothing is open.
 ///
 /// After a failed statement a transaction cannot commit, and Postgres answers its `COMMIT` with a
 /// rollback that looks like success. It rejects every other statement, however, so the `SET` in

@@ -63,7 +63,7 @@ pub(crate) async fn begin_reading(pool: &PgPool) -> Result<PgTransaction, sqlx::
 ///
 /// sqlx sends `BEGIN`, waits for the reply, and only then records the transaction. If the future is
 /// dropped in between, the connection returns to the pool inside a transaction that sqlx does not
-/// know of: writes of others on that connection then look committed but are not.
+/// know of: later writes by other code on that connection then look committed but are not.
 #[expect(clippy::disallowed_methods, reason = "it ends with the reply to one statement")]
 async fn begin(pool: &PgPool, statement: &'static str) -> Result<PgTransaction, sqlx::Error> {
     // Not in the task, because a caller that was dropped must not keep its place in the pool's
@@ -80,9 +80,9 @@ async fn begin(pool: &PgPool, statement: &'static str) -> Result<PgTransaction, 
     }
 }
 
-/// A transaction as from [`begin_reading`], for a reader that may stop waiting at any time: the
-/// server ends its statements, and a connection whose answer was not read is closed, so that the
-/// pool has room for another connection at once.
+/// A transaction as from [`begin_reading`], for a reader that may stop waiting at any time. The
+/// server ends the reader's statements after a time. A connection whose answer was not read is
+/// closed, so that the pool has room for another connection at once.
 pub(crate) struct BoundedReading {
     connection: PoolConnection<Postgres>,
     is_over: bool,
@@ -131,8 +131,8 @@ pub(crate) async fn begin_on(
     connection.begin_with(READ_COMMITTED).await
 }
 
-/// Whether the caller's connection is in a transaction, including one that it began with SQL of its
-/// own, which sqlx does not know about.
+/// Whether the caller's connection is in a transaction, including a transaction that the caller
+/// began with SQL of its own, which sqlx does not know about.
 pub(crate) async fn is_in_transaction(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     if Connection::is_in_transaction(connection) {
         return Ok(true);

@@ -47,7 +47,7 @@ impl Timestamp {
     }
 }
 
-/// A span for the server's `make_interval`, which refuses very large ones: at most 1,000 years.
+/// A span for the server's `make_interval`, which refuses very large spans: at most 1,000 years.
 pub(crate) fn seconds(span: Duration) -> f64 {
     span.min(SPAN_MAX).as_secs_f64()
 }

@@ -7,7 +7,7 @@ use super::view;
 use crate::time::Timestamp;
 use crate::{key, text};
 
-/// A row to write. Every dead letter has one, whatever an operator may have changed in it.
+/// A row to write. Every dead letter has a row, whatever an operator may have changed in it.
 #[derive(Clone)]
 pub(super) struct LetterRow {
     pub(super) id: EntryId,

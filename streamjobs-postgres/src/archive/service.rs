@@ -32,7 +32,7 @@ impl Service for Archive {
                 // `prepare` checks this before the start. If it fails now, the service ends.
                 Err(_) => return,
             };
-            // One connection of the pool is enough. The others are for the handlers.
+            // One connection of the pool is enough. The other connections are for the handlers.
             let turn = Semaphore::new(1);
             let runs = movers.into_iter().map(|mover| {
                 let run = QueueRun { mover, turn: &turn, interval: self.interval, failures: 0 };

@@ -69,7 +69,7 @@ fn is_small(number: &Number) -> bool {
 const TYPE: &str = "type";
 const DATA: &str = "data";
 const PREFIX: &[u8] = b"sj-";
-/// Larger payloads are not stored as JSON.
+/// The largest payload that is stored as JSON.
 const BYTES_MAX: usize = 1 << 20;
 /// The longest text of a number that is accepted. A number of 64 bits has at most about 330 bytes.
 const DIGITS_MAX: usize = 400;

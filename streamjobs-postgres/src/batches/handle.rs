@@ -42,7 +42,7 @@ impl Batches {
     /// # Cancel safety
     ///
     /// After the future is dropped, the transaction may or may not contain the change: roll it back. A connection
-    /// that was in no transaction may be in one now that sqlx does not know of: close it.
+    /// that was in no transaction may now be in a transaction that sqlx does not know of: close it.
     pub async fn open_in(
         &self,
         connection: &mut PgConnection,

@@ -94,7 +94,7 @@ pub(super) enum Path {
     Newest,
 }
 
-/// Why a selection is invalid. Nothing has run then.
+/// Why a selection is invalid. No statement has run.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SelectionError {

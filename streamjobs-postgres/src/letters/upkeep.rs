@@ -21,7 +21,7 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// When the database refuses or cannot be reached. Nothing is deleted then.
+    /// When the database refuses or cannot be reached. In these cases nothing is deleted.
     ///
     /// # Cancel safety
     ///
@@ -53,11 +53,11 @@ impl DeadLetters {
     ///
     /// A dead letter that waits in a redrive is deleted as well, and the redrive skips it. Several
     /// processes may prune at once: each deletes other rows. Large batches hold locks for long;
-    /// small ones cost a round trip each. 5,000 take some tens of milliseconds.
+    /// small batches cost a round trip each. A batch of 5,000 takes some tens of milliseconds.
     ///
     /// # Errors
     ///
-    /// When the database refuses or cannot be reached. Nothing is deleted then.
+    /// When the database refuses or cannot be reached. In these cases nothing is deleted.
     ///
     /// # Cancel safety
     ///

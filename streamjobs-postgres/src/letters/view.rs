@@ -31,7 +31,7 @@ use crate::turns::Turn;
 ///
 /// # Cancel safety
 ///
-/// Every call can be dropped at any time: its connection is closed, and the pool can open another one at once.
+/// Every call can be dropped at any time: its connection is closed, and the pool can open another connection at once.
 /// Another view gets the place of a dropped call only when the server has ended that call's statement.
 #[derive(Clone, Debug)]
 pub struct View {

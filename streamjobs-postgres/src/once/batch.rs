@@ -22,7 +22,7 @@ use crate::time::Timestamp;
 /// Jobs that were done before are left out. A job is snoozed if another job of the run is for the same event, or
 /// another attempt is working on the event. A job that takes over from a dead attempt of an
 /// [`OnceMark`](crate::OnceMark) runs alone. The guard row of a job that the handler
-/// [fails](streamjobs::batch::BatchItem::fail) is removed before the commit, so that the job runs again; the
+/// [fails](streamjobs::batch::BatchItem::fail) is removed before the commit, so that the job runs again. The
 /// handler's effects for this job are not undone unless they were in a savepoint of their own. When the handler fails
 /// all jobs, the transaction is rolled back.
 impl<K: GuardKey> BatchResource for Once<K> {
@@ -146,7 +146,7 @@ async fn insert(
     inserted.await.map_err(fault::own_error)
 }
 
-/// Why a job is left out whose guard row already existed.
+/// Why a job whose guard row already existed is left out.
 async fn before(
     postgres: &Postgres,
     job: &Job,

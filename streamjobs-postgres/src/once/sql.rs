@@ -120,8 +120,8 @@ impl GuardSql {
     /// # Cancel safety
     ///
     /// The future is dropped when its time is over, which is shorter than the handler's timeout. A connection whose
-    /// `BEGIN` was not answered must not be used by others: run `BEGIN` in a task of its own if the library does not
-    /// ensure that.
+    /// `BEGIN` was not answered must not be used for anything else: run `BEGIN` in a task of its own if the library
+    /// does not ensure that.
     pub async fn begin<T, E: Into<BoxError>>(
         &self,
         work: impl Future<Output = Result<(String, T), E>>,
@@ -162,8 +162,9 @@ impl GuardSql {
     ///
     /// # Errors
     ///
-    /// The job is snoozed after a conflict or an outage, and if no reply comes within `statement_timeout` plus 5 s:
-    /// the commit may be stored then, and the next attempt finds its guard row. Other errors are failures.
+    /// The job is snoozed after a conflict or an outage, and if no reply comes within `statement_timeout` plus 5 s.
+    /// In the last case the commit may be stored, and the next attempt finds its guard row. Other errors are
+    /// failures.
     ///
     /// # Cancel safety
     ///

@@ -117,8 +117,8 @@ impl Floor {
     }
 
     /// Where the next read starts; `None` for a read of the whole outbox. That is due at the
-    /// beginning, and then a minute after the last such read, or 20 times as long as the last one
-    /// took if this is more.
+    /// beginning, and then a minute after the last such read, or 20 times as long as that read took
+    /// if this is more.
     pub(super) fn start(&self, now: Instant) -> Option<Start> {
         if self.base == 0 || self.whole_at.is_none_or(|at| at <= now) {
             return None;
@@ -138,7 +138,7 @@ impl Floor {
     }
 
     /// How long a read of the whole outbox may take. Nothing can be moved before the first such read has shown where
-    /// to start. Until then, each one that runs into the limit doubles the limit, up to about two hours.
+    /// to start. Until then, each read that runs into the limit doubles the limit, up to about two hours.
     pub(super) fn whole_max(&self) -> Duration {
         if self.base == 0 { WHOLE_MAX * (1 << self.cut.min(DOUBLED_MAX)) } else { WHOLE_MAX }
     }

@@ -94,8 +94,8 @@ impl Publisher {
     /// # Cancel safety
     ///
     /// After the future is dropped, the transaction may or may not contain the event: roll it back.
-    /// A connection that was in no transaction may be in one now that sqlx does not know of: close
-    /// it.
+    /// A connection that was in no transaction may now be in a transaction that sqlx does not know
+    /// of: close it.
     pub async fn publish_in<E: Event>(
         &self,
         connection: &mut PgConnection,
@@ -124,7 +124,7 @@ impl Publisher {
         self.publish_one(connection, EncodedEvent::with_id(event, id)?).await
     }
 
-    /// Publishes an event to a stream other than its own, for example one per tenant.
+    /// Publishes an event to a stream other than its own, for example a stream per tenant.
     ///
     /// # Errors
     ///

@@ -227,7 +227,8 @@ impl Running {
                 if self.failures == 0 {
                     tracing::warn!(error = %error, "cannot relay the outbox; retrying");
                 }
-                // If the pool has run out of connections, this frees one for moving events.
+                // If the pool has run out of connections, this frees a connection for moving
+                // events.
                 self.listener.close();
                 self.failures = self.failures.saturating_add(1);
                 Wait::For(backoff::delay(self.failures, fastrand::f64()))

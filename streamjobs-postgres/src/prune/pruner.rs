@@ -213,7 +213,7 @@ impl Pruner {
         let swept =
             self.sweep_until(context.client(), context.queues(), context.stop(), &mut pruned).await;
         if let Err(error) = swept {
-            // The next sweep continues where this one ended.
+            // The next sweep continues where this sweep ended.
             metrics::database_error(NAME);
             tracing::warn!(error = %error, "cannot delete old rows; the next sweep retries");
         }

@@ -50,7 +50,7 @@ impl Batch<'_> {
     /// batch records those.
     ///
     /// The request's row stays locked during the batch, so any number of processes may work on one
-    /// request: their batches run one after the other, the rate and the failures count for all of
+    /// request. Their batches run one after the other, the rate and the failures count for all of
     /// them, and a cancel waits for the running batch. The rows of the dead letters are locked as
     /// well, in the order of their numbers, against other requests for the same dead letters.
     pub(super) async fn step(&self) -> Result<Step, sqlx::Error> {

@@ -97,12 +97,12 @@ impl Redriving {
     }
 
     /// Records the request, with a row for each dead letter that matches now, and puts no job back.
-    /// [`DeadLetters::resume`] carries it out, in this process or in another one.
+    /// [`DeadLetters::resume`] carries it out, in this process or in another process.
     ///
     /// # Errors
     ///
     /// When the request or the selection is invalid, or the database refuses or cannot be reached.
-    /// Nothing is written then, unless the reply was lost.
+    /// In these cases nothing is written, unless the reply was lost.
     ///
     /// # Cancel safety
     ///
