@@ -58,8 +58,8 @@ impl Runtime {
 }
 
 impl RuntimeBuilder {
-    /// Gives handlers a state, which they take as `State<T>`. There is one state of each type: a second one replaces
-    /// the first.
+    /// Gives handlers a state, which they take as `State<T>`. There is one state of each type: a second state of the
+    /// type replaces the first.
     pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.states.insert(value);
         self
@@ -114,7 +114,7 @@ impl RuntimeBuilder {
     }
 
     /// Settings of all groups where neither a handler's attribute nor [`group_defaults`](Self::group_defaults) sets a
-    /// value. None by default: then the built-in values of [`GroupOptions`] apply.
+    /// value. None by default; without them, the built-in values of [`GroupOptions`] apply.
     ///
     /// A setting gets the first value found in this order: [`group`](Self::group), the attribute, `group_defaults`,
     /// `defaults`, the built-in value. [`plan`](Self::plan) shows where each value comes from.
@@ -234,7 +234,7 @@ impl RuntimeBuilder {
     }
 
     /// How long after the block time an answer may arrive before the read connection is closed: 2 s by default, at
-    /// least 100 ms. With a short margin, a slow network counts as a dead one.
+    /// least 100 ms. With a short margin, a slow network counts as a dead network.
     pub fn read_margin(mut self, margin: Duration) -> Self {
         self.spec.runtime.read_margin = margin;
         self

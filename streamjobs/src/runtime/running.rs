@@ -29,7 +29,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// The name of the consumer that was started first: the only one in a process that works on one group.
+    /// The name of the consumer that was started first: the only consumer in a process that works on one group.
     /// [`consumers`](Self::consumers) lists all of them.
     #[must_use]
     pub fn consumer(&self) -> &ConsumerName {

@@ -1,6 +1,6 @@
 //! The tasks on which the jobs of a queue run, one job at a time on each.
 //!
-//! Starting and ending a task costs a sixth of a small job. So a task whose job has ended waits for the next one.
+//! Starting and ending a task costs a sixth of a small job. So a task whose job has ended waits for the next job.
 
 use std::future::poll_fn;
 use std::mem;
@@ -58,7 +58,7 @@ impl<R: RunJob<J>, J: Send + 'static> JobTasks<R, J> {
         Self { runner, tracker, idle: Arc::new(Mutex::new(idle)), next_look }
     }
 
-    /// Runs a job on a task that waits, or else on a new one.
+    /// Runs a job on a task that waits, or else on a new task.
     pub(super) fn begin(&self, job: J) {
         let seat = lock(&self.idle).take();
         match seat {
@@ -151,8 +151,8 @@ impl<J> Seat<J> {
 
 /// Runs this job, and then the jobs that it is given.
 ///
-/// It never fetches the next job itself but waits until it is given one, so that each job begins with a turn of
-/// its own.
+/// It never fetches the next job itself but waits until it is given a job, so that each job begins with a turn of its
+/// own.
 async fn run_jobs<R: RunJob<J>, J>(runner: Arc<R>, idle: Arc<Mutex<IdleTasks<J>>>, first: J) {
     let seat = Arc::new(Seat::new());
     let mut next = Some(first);

@@ -17,7 +17,7 @@ pub(super) struct KeptFor<'a> {
     pub(super) hold: Hold,
     pub(super) event_id: &'a EventId,
     pub(super) lease: &'a Lease,
-    /// For how long the result is kept.
+    /// How long the result is kept.
     pub(super) keep: Duration,
 }
 

@@ -10,7 +10,7 @@ use crate::model::config::{
 };
 use crate::runtime::consumer::{RuntimeSpec, merged};
 
-/// With which settings a runtime works, and where each comes from.
+/// The settings with which a runtime works, and where each comes from.
 ///
 /// [`Runtime::plan`](crate::Runtime::plan) and [`RuntimeBuilder::plan`](crate::RuntimeBuilder::plan) return it.
 /// `Display` shows it as a table.

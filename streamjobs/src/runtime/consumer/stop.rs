@@ -89,7 +89,8 @@ impl RunningConsumer {
     }
 
     /// Removes this consumer from the group where nothing is pending for it. Released entries stay
-    /// under its name until they are claimed; a heartbeat loop of this process removes it then.
+    /// under its name until they are claimed; after that, a heartbeat loop of this process removes
+    /// it.
     async fn remove(&self) {
         let remove = self.queues.iter().map(|queue| {
             let queue = Arc::clone(queue);

@@ -424,8 +424,8 @@ impl Wiring {
         HeartbeatSender { context, interval, clock, activity, in_flight, slots, refused, stopped }
     }
 
-    /// From which length on a stream is too long: as the alert rules say, or twice the history of all
-    /// its partitions.
+    /// The length from which on a stream is too long: as the alert rules say, or twice the history of all its
+    /// partitions.
     fn length_max(&self, partition: &StreamName, retention: Retention) -> Option<u64> {
         let layouts = self.client.layouts();
         let partitions = layouts.count(layouts.whole(partition));

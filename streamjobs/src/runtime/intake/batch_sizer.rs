@@ -2,7 +2,7 @@
 
 use crate::model::entry::{Delivery, Inlet};
 
-/// Learns from each read how large the next one may be.
+/// Learns from each read how large the next read may be.
 #[derive(Debug)]
 pub(crate) struct BatchSizer {
     /// How many entries the last read gave.
@@ -77,7 +77,7 @@ impl BatchSizer {
         self.ask(half)
     }
 
-    /// How many of `wanted` entries to ask for in one request, if they are as large as the last ones.
+    /// How many of `wanted` entries to ask for in one request, if they are as large as the last entries.
     pub(crate) fn ask(&mut self, wanted: usize) -> usize {
         let batch = (BATCH_BYTES / self.entry_bytes.max(1)).clamp(1, self.count_max);
         self.asked = wanted.min(batch);

@@ -107,7 +107,7 @@ pub(crate) enum QueueEvent<'a> {
     Claimed(usize),
     /// The reaper claimed entries that other consumers had released.
     ClaimedReleased(usize),
-    /// Entries of this consumer were recovered whose delivery had been lost.
+    /// Entries of this consumer whose delivery had been lost were recovered.
     Recovered(usize),
     /// Payloads were trimmed before the jobs were done, and dead letters were stored.
     Trimmed(usize),
@@ -129,7 +129,7 @@ pub(crate) enum QueueEvent<'a> {
     RetriesStranded(usize),
     /// Jobs wait for a place in the group's limit.
     Parked(usize),
-    /// Places in the group's limit were freed whose job was gone.
+    /// Places in the group's limit whose job was gone were freed.
     PlacesFreed(usize),
     /// A live process of the group has other limits.
     LimitsDiffer {

@@ -36,9 +36,9 @@ pub struct QueueHealth {
     pub in_flight: usize,
     /// The streams of the partitions that are not healthy; the stream itself if it is not spread.
     pub unhealthy: Vec<String>,
-    /// Whether the queue is healthy. It is if two conditions hold. First, the read connection has read within
-    /// `last_read_max`; or else the server still answers, and every slot is taken, no job may start, or the group is
-    /// paused. Second, no loop has ended by a fault of this crate, which is logged as an error.
+    /// Whether the queue is healthy. It is healthy if two conditions are met. First, the read connection has read
+    /// within `last_read_max`; or else the server still answers, and every slot is taken, no job may start, or the
+    /// group is paused. Second, no loop has ended by a fault of this crate, which is logged as an error.
     pub healthy: bool,
 }
 

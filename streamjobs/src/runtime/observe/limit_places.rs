@@ -11,8 +11,8 @@ use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{LaneSignal, PlaceSignal, ReaderUnblock, jittered, lock};
 use crate::store::{HoldSweep, StoreError, SweepCursors};
 
-/// Frees places when jobs end, and tells the reader which jobs can go on then. A group without a limit has
-/// no places to free.
+/// Frees places when jobs end, and tells the reader which jobs can go on after that. A group without a limit has no
+/// places to free.
 #[derive(Debug)]
 pub(crate) struct LimitPlaces {
     pub(crate) context: Arc<QueueContext>,

@@ -103,7 +103,7 @@ impl Teller {
     }
 }
 
-/// A job whose acknowledgement is not confirmed yet, and what its observers will be told then.
+/// A job whose acknowledgement is not confirmed yet, and what observers will be told once it is.
 #[derive(Debug)]
 pub(crate) struct ToldOnceDone {
     pub(crate) observers: Arc<Observers>,

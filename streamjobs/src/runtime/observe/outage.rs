@@ -1,4 +1,4 @@
-//! An outage of the server: one line when it begins, one a minute, one when it ends.
+//! An outage of the server: one line when it begins, one line a minute, and one line when it ends.
 //!
 //! Every loop of every queue notices an outage with each of its steps. All loops share this state,
 //! because they use connections to one server. Steps that the server refuses are not part of an outage.

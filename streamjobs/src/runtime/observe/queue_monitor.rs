@@ -140,7 +140,7 @@ impl QueueMonitor {
 const TYPES_MET_MAX: usize = 1_000;
 const TYPE_BYTES_MAX: usize = 1_024;
 const CLAIMER_BYTES_MAX: usize = 512;
-/// For how long heartbeats name a consumer that took a running job.
+/// How long heartbeats name a consumer that took a running job.
 const CLAIMER_SHOWN: Duration = Duration::from_secs(300);
 const TYPES_INTERVAL: Duration = Duration::from_secs(60);
 /// How often jobs that cannot be scheduled again are counted and logged.

@@ -8,7 +8,8 @@ macro_rules! counters {
     ($($(#[$docs:meta])* $name:ident: $count:ident,)*) => {
         /// How often each thing happened since the runtime started.
         ///
-        /// Every one of these also writes a log line when it happens, and moves a metric.
+        /// Everything that is counted here also writes a log line when it happens, and moves a
+        /// metric.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Counters {

@@ -1,5 +1,4 @@
-//! Room for jobs whose last step the server refuses, so that they do not occupy slots that others could
-//! use.
+//! Room for jobs whose last step the server refuses, so that they do not occupy slots that other jobs could use.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -14,7 +13,8 @@ pub(crate) struct RefusedRoom {
     /// The room that is free, in KiB.
     free: Semaphore,
     jobs: RefusedJobs,
-    /// Whether other partitions could use the slots: their servers may answer while this one's does not.
+    /// Whether other partitions could use the slots: their servers may answer while the server of this partition does
+    /// not.
     shares_slots: bool,
 }
 

@@ -95,7 +95,7 @@ impl SettlingSteps {
         }
         let (hold, mut backoff) = (settlement.hold, LoopBackoff::new());
         let (mut unconfirmed, mut settled, mut room) = (false, false, None);
-        // Whether this attempt, and not another one, has ended the job.
+        // Whether this attempt, and not another attempt, has ended the job.
         let mut has_ended_it = false;
         while !settled && !settlement.lease.is_lost() {
             if abort.is_cancelled() {
@@ -156,7 +156,8 @@ impl SettlingSteps {
         self.end(settlement, settled);
     }
 
-    /// Tells others that this attempt has ended the job.
+    /// After this attempt has ended the job, lets jobs that wait for its place go on, and tells
+    /// those who wait for its result.
     async fn follow_up(&self, settlement: &Settlement, hold: Hold) {
         if self.gives_place_back(&settlement.verdict) {
             Box::pin(self.places.give_back(&[(hold.inlet, hold.id)])).await;
@@ -190,7 +191,7 @@ impl SettlingSteps {
     }
 
     /// Decides about a job that awaits a handler, repeating the question until the server says when its type was last
-    /// declared. Returns false if the abort came first; then the entry stays in flight, for the report.
+    /// declared. Returns false if the abort came first; in that case the entry stays in flight, for the report.
     async fn decide(&self, settlement: &mut Settlement, abort: &CancellationToken) -> bool {
         let (delivery, context) = (settlement.delivery.clone(), &self.context);
         let event_type = delivery.entry.event_type().unwrap_or_default();

@@ -33,9 +33,9 @@ impl AbandonedAttempts {
         self.kept = self.counts.len();
     }
 
-    /// Whether there are so many that it is time to keep only those that are still pending: most of
-    /// their entries have been claimed by others since. The threshold is twice what was kept last,
-    /// so that this happens rarely.
+    /// Whether there are so many that it is time to keep only those that are still pending: other
+    /// consumers have since claimed most of their entries. The threshold is twice what was kept
+    /// last, so that this happens rarely.
     pub(crate) fn is_crowded(&self) -> bool {
         self.counts.len() >= CROWDED.max(self.kept * 2)
     }

@@ -15,8 +15,8 @@ use crate::runtime::state::{DoneDuringClaim, InFlight, Slot, lock};
 pub(crate) struct Ack {
     pub(crate) inlet: Inlet,
     pub(crate) id: EntryId,
-    /// `None` once the slot has gone to other partitions, because their server answers and this one's
-    /// does not.
+    /// `None` once the slot has gone to other partitions, because their server answers and the server of this
+    /// partition does not.
     pub(crate) slot: Option<Slot>,
     /// The lock of its event, which ends with the acknowledgement.
     pub(crate) lock: Option<Box<UniqueLock>>,

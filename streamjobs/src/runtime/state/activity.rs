@@ -75,8 +75,8 @@ pub(crate) struct IdleTurns {
 }
 
 impl IdleTurns {
-    /// Whether to take this turn: each one while the group is active, one in `one_in` while it is
-    /// idle.
+    /// Whether to take this turn: every turn while the group is active, one turn in `one_in` while
+    /// it is idle.
     pub(crate) fn take(&mut self, idle: bool, one_in: u32) -> bool {
         let takes = !idle || self.skipped + 1 >= one_in;
         self.skipped = if takes { 0 } else { self.skipped + 1 };

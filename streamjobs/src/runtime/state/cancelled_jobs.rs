@@ -23,7 +23,7 @@ pub(crate) struct CancelledJobs {
     changes: AtomicU64,
     /// When the server was last asked for marks.
     asked: Mutex<Option<Instant>>,
-    /// Held by the queue that is learning marks: only one queue does at a time.
+    /// Held by the queue that is learning marks: only one queue learns at a time.
     pub(crate) learning: tokio::sync::Mutex<()>,
 }
 

@@ -68,7 +68,7 @@ impl PlaceSignal {
 /// Promoter and control to reaper: scan for idle entries without waiting for the interval.
 pub(crate) type ReapSignal = Request;
 
-/// Reader and reaper to lease keeper: an entry was delivered whose lease is partly over, so renew
+/// Reader and reaper to lease keeper: an entry whose lease is partly over was delivered, so renew
 /// without waiting for the interval.
 pub(crate) type RenewSignal = Request;
 

@@ -19,7 +19,8 @@ pub(crate) struct Slots {
     /// Whether readers of several partitions take them.
     are_of_partitions: bool,
     free: Semaphore,
-    /// How many slots must be removed that were not free yet. Each is removed when its job ends.
+    /// How many slots must still be removed because they were not free yet. Each is removed when
+    /// its job ends.
     debt: AtomicUsize,
     /// The configured number. Its lock serialises changes.
     size: Mutex<usize>,
@@ -238,7 +239,7 @@ impl Slots {
         taken
     }
 
-    /// Changes the number: additional slots are free at once, others are removed as they become free.
+    /// Changes the number: additional slots are free at once, surplus slots are removed as they become free.
     pub(crate) fn resize(&self, size: usize) {
         if let Some(share) = &self.share {
             share.resize(size);

@@ -40,7 +40,8 @@ struct GateState {
     /// Until when the service that the jobs call has asked the group to wait, by the server's answers: each
     /// promotion corrects it.
     limited: Option<Instant>,
-    /// Until when, as a job of this process was told. The server does not know this wait yet.
+    /// The time until which the group has to wait, as a job of this process was told. The server
+    /// does not know it yet.
     limited_here: Option<Instant>,
     /// How often the server has told this process of a wait in another answer than a promotion's.
     told: u64,
@@ -175,7 +176,7 @@ impl StartGate {
     ///
     /// # Errors
     ///
-    /// When the server does not answer, or refuses: then it has to be told again.
+    /// When the server does not answer, or refuses; in that case it has to be told again.
     pub(crate) async fn tell_limit(&self) -> Result<bool, StoreError> {
         let now = Instant::now();
         let untold = if self.applies() { lock(&self.state).limited_here } else { None };
@@ -245,7 +246,7 @@ impl StartGate {
     ///
     /// # Errors
     ///
-    /// When the server does not answer, or refuses: then no job may start.
+    /// When the server does not answer, or refuses; in that case no job may start.
     pub(crate) async fn take(
         &self,
         wanted: usize,
@@ -386,7 +387,7 @@ impl StartGate {
 }
 
 const WAIT_MIN: Duration = Duration::from_millis(1);
-/// For how long a read waits for claims that take the next start.
+/// How long a read waits for claims that take the next start.
 const CLAIMS_FIRST: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

@@ -71,8 +71,8 @@ pub(crate) fn most_of(interval: Duration) -> Duration {
     interval / 4 * 3
 }
 
-/// The turn of loops that do the same work. It is enough if one of them does it within the interval, and any of them
-/// may stop.
+/// The turn of loops that do the same work. It is enough if one of the loops does the work within the interval, and
+/// any of them may stop.
 #[derive(Debug, Default)]
 pub(crate) struct OncePerInterval {
     taken: Mutex<Option<Instant>>,

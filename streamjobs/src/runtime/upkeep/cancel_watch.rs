@@ -16,7 +16,7 @@ pub(crate) struct CancelWatch {
     context: Arc<QueueContext>,
     in_flight: Arc<InFlight>,
     jobs: Arc<CancelledJobs>,
-    /// Up to which change of the marks the jobs in flight have been compared.
+    /// The change of the marks up to which the jobs in flight have been compared with them.
     applied: AtomicU64,
 }
 
@@ -47,8 +47,8 @@ impl CancelWatch {
         Ok(())
     }
 
-    /// Reads the marks after the last known one. Reads all marks if some were removed since, or if the last
-    /// number is lower than before, because the marks were lost.
+    /// Reads the marks after the last known mark. Reads all marks if some were removed since, or if the last number
+    /// is lower than before, because the marks were lost.
     async fn learn(&self, last: u64) -> Result<(), StoreError> {
         let (known, mut heard) = (self.jobs.known(), last);
         let mut from = if last < known { 0 } else { known };

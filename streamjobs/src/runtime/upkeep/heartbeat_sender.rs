@@ -51,7 +51,7 @@ impl HeartbeatSender {
         }
     }
 
-    /// Sends a heartbeat, which says when the next one is expected.
+    /// Sends a heartbeat, which says when the next heartbeat is expected.
     async fn send(&self, heartbeat: &mut Heartbeat, recent: &mut RecentCounts, next: Duration) {
         let (context, counters) = (&self.context, self.context.report.counters());
         let (done, failed) = recent.sample(Instant::now(), counters.succeeded, counters.failed);

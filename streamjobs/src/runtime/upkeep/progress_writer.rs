@@ -52,5 +52,5 @@ impl ProgressWriter {
     }
 }
 
-/// The progress of how many jobs is written in one request.
+/// How many jobs have their progress written in one request.
 const BATCH_MAX: usize = 100;

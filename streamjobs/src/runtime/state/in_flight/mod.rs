@@ -51,7 +51,7 @@ struct InFlightEntry {
     epoch: u64,
     /// Whether the handler has ended and its verdict is being carried out.
     settling: bool,
-    /// Whether the entry is not pending on the server any more: then it is neither renewed nor fenced.
+    /// Whether the entry is not pending on the server any more, so that it is neither renewed nor fenced.
     untracked: bool,
     /// Why the job may be settled although its entry is not pending.
     stand_in: Option<StandIn>,
@@ -168,8 +168,8 @@ impl InFlight {
         }
     }
 
-    /// Removes an entry that was released. Until a consumer claims it, it is pending for this consumer
-    /// with a delivery count that is one lower.
+    /// Removes an entry that was released. Until a consumer claims the entry, it is pending for this consumer, with a
+    /// delivery count that is lower by one.
     pub(crate) fn release(&self, hold: Hold) {
         let mut inner = lock(&self.inner);
         if inner.entries.remove(&key(hold)).is_some() {

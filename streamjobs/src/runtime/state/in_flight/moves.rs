@@ -11,8 +11,8 @@ use crate::store::{Renewed, ServerTime};
 pub(super) struct Moves {
     /// How often operators did so, by the server's last answer.
     count: Option<u64>,
-    /// Since when that number has not changed and this process has not stood still; `None` means
-    /// since its start.
+    /// The time since which that number has not changed and this process has not stood still;
+    /// `None` means since its start.
     unchanged_since: Option<Instant>,
     /// When the last request with such an answer was sent, and the server's clock in the answer.
     last: Option<(Instant, ServerTime)>,
@@ -42,7 +42,8 @@ impl Moves {
     }
 }
 
-/// If the server's clock advances by this much more than the local one, the machine was suspended.
+/// If the server's clock advances by this much more than the local clock, the machine was
+/// suspended.
 const STANDSTILL_MIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -35,7 +35,8 @@ pub(crate) struct Firer {
 #[derive(Debug, Default)]
 struct Memory {
     known: Known,
-    /// Until when to leave alone schedules whose next time cannot be computed, by name and score.
+    /// Schedules whose next time cannot be computed, by name and score, and until when to leave
+    /// them alone.
     postponed: HashMap<(String, String), Instant>,
 }
 

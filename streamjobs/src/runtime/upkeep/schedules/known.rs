@@ -155,7 +155,7 @@ fn from(after: &str) -> ListedSchedules<'_> {
     ListedSchedules::After(after)
 }
 
-/// For how long no process has declared a schedule of the code.
+/// How long no process has declared a schedule of the code.
 fn silence(facts: &ScheduleFacts, now: u64) -> Option<Duration> {
     let spec = facts.spec.as_ref().filter(|spec| spec.kind == ScheduleKind::Code);
     let declared = spec.map(|_| facts.record.declared.unwrap_or(facts.record.since));
