@@ -82,7 +82,7 @@ impl Parts {
     }
 }
 
-/// Where something was found whose address has no partition's number.
+/// Where something was found, if its address has no partition's number.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<T> {
     Nowhere,
@@ -105,8 +105,8 @@ impl<T> Found<T> {
     }
 }
 
-/// Changes partitions, some of them at a time, and returns all their answers in order: an error of one does not stop
-/// the others.
+/// Changes partitions, some of them at a time, and returns all their answers in order: an error of one partition does
+/// not stop the others.
 pub(super) async fn together<F: Future>(requests: Vec<F>) -> Vec<F::Output> {
     stream::iter(requests).buffered(REQUESTS_MAX).collect().await
 }

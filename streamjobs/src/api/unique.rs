@@ -104,8 +104,8 @@ impl UniqueEvents {
     /// # Errors
     ///
     /// When the server cannot be reached or refuses. The call can be repeated; if the error is
-    /// [unconfirmed](StreamError::is_unconfirmed), the event may have been released, and a repetition without
-    /// an event id may release the next one.
+    /// [unconfirmed](StreamError::is_unconfirmed), the event may have been released, and a repetition without an
+    /// event id may release the next event.
     ///
     /// # Cancel safety
     ///

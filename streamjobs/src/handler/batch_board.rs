@@ -55,7 +55,7 @@ pub(crate) struct RunStage {
 }
 
 impl BatchBoard {
-    /// Called when no further job will come, so that batches do not wait for one any more.
+    /// Called when no further job will come, so that batches do not wait for further jobs.
     pub(crate) fn close(&self) {
         self.closed.cancel();
     }

@@ -55,10 +55,10 @@ use crate::model::outcome::{JobError, Outcome};
 /// # Time and panics
 ///
 /// It shares the attempt's timeout and cancellation with the handler. When these end the attempt, the middleware's
-/// future is dropped at its current await. If the run was under way, the drop comes after the run has ended and its
-/// resources are rolled back, and then an eighth of the lease later (at most a second) unless the cause was a
-/// shutdown or a lost lease. The outcome of a run that had ended before remains, unless it is a success and
-/// middleware around it [completes the job](Self::completes_job). A panic fails the attempt.
+/// future is dropped at its current await. If the run was under way, the drop waits until the run has ended and its
+/// resources are rolled back. Unless the cause was a shutdown or a lost lease, it then waits an eighth of the lease
+/// more (at most a second). The outcome of a run that had ended before remains, unless it is a success and middleware
+/// around it [completes the job](Self::completes_job). A panic fails the attempt.
 ///
 /// # Delivery
 ///

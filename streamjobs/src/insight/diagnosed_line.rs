@@ -1,4 +1,4 @@
-//! A diagnosis that names the job for which others wait.
+//! A diagnosis that names the job for which other jobs wait.
 
 use crate::insight::diagnosis::Diagnosis;
 use crate::insight::line_holder::LineHolder;
@@ -15,7 +15,7 @@ impl Diagnosis {
         self.problems.iter().any(has_line)
     }
 
-    /// Adds, to a limit that is reached, the job that has the place for which others wait.
+    /// Adds, to a limit that is reached, the job that has the place for which other jobs wait.
     #[must_use]
     pub fn with_line_holder(mut self, found: Option<LineHolder>) -> Self {
         for problem in &mut self.problems {

@@ -50,7 +50,8 @@ pub enum Problem {
     Paused {
         /// How long ago.
         paused: Duration,
-        /// In how many of how many partitions, if not in all.
+        /// The number of partitions in which it is paused and the number of all partitions, if it
+        /// is not paused in all.
         part: Option<(u16, u16)>,
     },
     /// A consumer died with pending entries.
@@ -136,7 +137,7 @@ pub enum Problem {
         failed: u64,
         /// All attempts.
         attempts: u64,
-        /// The error of a failed job, if one was found. It may quote a payload.
+        /// The error of a failed job, if such a job was found. It may quote a payload.
         error: Option<String>,
     },
     /// Jobs wait for a retry after a failure: at least one for every twenty attempts of the last five

@@ -81,7 +81,7 @@ pub struct GroupInfo {
     pub trimmed_unread: u64,
     /// How long the group has been paused, in any partition.
     pub paused: Option<Duration>,
-    /// In how many partitions it is paused.
+    /// The number of partitions in which it is paused.
     pub paused_in: u16,
     /// How long ago its last pause ended, in any partition; `None` if it was never paused. Entries that waited
     /// meanwhile are read from then on.

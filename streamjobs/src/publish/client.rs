@@ -368,8 +368,8 @@ impl ClientBuilder {
     /// Events with a key go to the partition of their key, events without a key to each partition in turn. A handler
     /// of the stream works on all partitions, which share its slots; retention applies to each of them. Set the same
     /// number in each process that publishes to the stream or handles its events. The server stores the number: a
-    /// larger one adds partitions, and with a smaller one [`connect`](Self::connect) fails. A process that still runs
-    /// with the smaller number continues, in the partitions that it knows.
+    /// larger number adds partitions, and with a smaller number [`connect`](Self::connect) fails. A process that
+    /// still runs with the smaller number continues, in the partitions that it knows.
     ///
     /// See `docs/partitions.md`.
     pub fn partitions(mut self, stream: impl Into<String>, count: u16) -> Self {
@@ -402,7 +402,7 @@ impl ClientBuilder {
     /// By default, events that a handler publishes in its own task have the trace context of its job,
     /// and other events have none.
     ///
-    /// The function should be fast and must not block. `docs/tracing.md` shows one for OpenTelemetry.
+    /// The function should be fast and must not block. `docs/tracing.md` shows a function for OpenTelemetry.
     pub fn trace_context(
         mut self,
         provide: impl Fn() -> Option<TraceContext> + Send + Sync + 'static,

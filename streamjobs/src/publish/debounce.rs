@@ -26,7 +26,7 @@ pub struct DebouncedEvent {
     pub name: EventId,
     /// When it is due, by the server's clock in milliseconds since 1970.
     pub due: u64,
-    /// The waiting event that this one has replaced: it never enters its stream.
+    /// The waiting event that this event has replaced: the replaced event never enters its stream.
     pub replaced: Option<EventId>,
     /// Whether an earlier call with this event id has stored it, and it still waits. If so, this call has changed
     /// nothing.
@@ -48,9 +48,9 @@ impl Client {
     /// [`Debounce`] says which events count as the same, and when the event is due.
     ///
     /// The event waits on the server as a [scheduled](Self::publish_in) event does, and enters its stream no sooner
-    /// than it is due and at most half a second later, as long as a runtime with a handler of the stream runs in some
-    /// process and reaches the server; the first events ever scheduled to a stream can be three seconds late. If the
-    /// previous event has entered its stream meanwhile, the new event waits as the first of a new series.
+    /// than it is due and at most half a second later. This needs a runtime with a handler of the stream that runs in
+    /// some process and reaches the server. The first events ever scheduled to a stream can be three seconds late. If
+    /// the previous event has entered its stream meanwhile, the new event waits as the first of a new series.
     /// [`scheduled`](Self::scheduled) lists the events that wait. See `docs/unique.md`.
     ///
     /// ```no_run

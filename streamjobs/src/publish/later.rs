@@ -74,8 +74,9 @@ impl Client {
     /// to remember it.
     ///
     /// When this returns `Ok`, the server has stored the event. It enters its stream when the delay is over by the
-    /// server's clock, or at most half a second later, as long as a runtime with a handler of the stream runs in some
-    /// process and reaches the server. Until then no group has a job for it. Without a delay it is published at once.
+    /// server's clock, or at most half a second later. This needs a runtime with a handler of the stream that runs in
+    /// some process and reaches the server. Until the event has entered, no group has a job for it. Without a delay
+    /// it is published at once.
     ///
     /// [`scheduled`](Self::scheduled) lists and cancels events that wait. See `docs/scheduled.md`.
     ///

@@ -14,7 +14,7 @@ use crate::model::name::{EventId, StreamName};
 impl ClientBuilder {
     /// Sets a function that sees each event before it is sent. It may set headers, or refuse the event: the call
     /// fails with [`PublishError::Refused`], and the event is certainly not stored. Several functions are called in
-    /// the order in which they were set, until one refuses. A panic refuses the event as an error does.
+    /// the order in which they were set, until one of them refuses. A panic refuses the event as an error does.
     ///
     /// It is called once for each event of each publishing call of this client, including calls with several events
     /// and calls for unique, debounced, delayed and encoded events. A relay publishes the events of its outbox with

@@ -23,7 +23,7 @@ pub enum UniquePublished {
     New(Published),
     /// An earlier call with this event id has stored it, and it stands. This call has changed nothing.
     Repeated(Published),
-    /// Another event that counts as the same stands. This one was not stored.
+    /// Another event that counts as the same stands. The event of this call was not stored.
     Duplicate {
         /// The event that stands.
         stands: Published,

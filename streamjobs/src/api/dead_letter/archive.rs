@@ -174,9 +174,8 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// When the token is invalid, when the job cannot be redriven, when the stream has no such group,
-    /// or when the server cannot be reached or refuses. Nothing is changed then, unless the answer
-    /// was lost.
+    /// When the token is invalid, when the job cannot be redriven, when the stream has no such group, or when the
+    /// server cannot be reached or refuses. In these cases nothing is changed, unless the answer was lost.
     ///
     /// # Cancel safety
     ///

@@ -112,7 +112,7 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// When there is no such dead letter or partition, when several partitions have one with this id and
+    /// When there is no such dead letter or partition, when several partitions have a dead letter with this id and
     /// the address names none of them, or when the server cannot be reached or refuses.
     ///
     /// # Cancel safety

@@ -25,7 +25,7 @@ impl DeadLetters {
     ///
     /// A page has about 1 MiB at most, for which the server reads about 8 MiB and at most eight dead letters more. If
     /// dead letters are large, a page has fewer of them, but at least one. A page that ends early says where the next
-    /// one begins.
+    /// page begins.
     ///
     /// # Errors
     ///

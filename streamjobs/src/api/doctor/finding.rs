@@ -108,7 +108,7 @@ words! {
     pub enum Check {
         /// Whether this crate supports the product and its version.
         Version = "version",
-        /// Faults of this version that are fixed in later ones.
+        /// Faults of this version that are fixed in later versions.
         KnownFault = "known_fault",
         /// Security fixes that this version lacks.
         Security = "security",

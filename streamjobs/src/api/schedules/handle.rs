@@ -199,7 +199,7 @@ impl Schedules {
         Err(SchedulesError::changed(stream, name))
     }
 
-    /// Removes a schedule, and returns whether there was one. No occurrence of it is published any more.
+    /// Removes a schedule, and returns whether there was such a schedule. No occurrence of it is published any more.
     ///
     /// # Errors
     ///

@@ -76,8 +76,9 @@ impl Stream {
         Ok(Cancellation::Marked)
     }
 
-    /// Removes the mark of an event for all groups, and returns whether there was one: its jobs run again. Jobs that
-    /// have ended as dead letters stay dead letters until they are redriven. Marks for single groups stay.
+    /// Removes the mark of an event for all groups, and returns whether there was such a mark. The event's jobs run
+    /// again. Jobs that have ended as dead letters stay dead letters until they are redriven. Marks for single groups
+    /// stay.
     ///
     /// # Errors
     ///
@@ -150,8 +151,8 @@ impl Group {
         self.each(mark).await.map(drop)
     }
 
-    /// Removes the mark that cancels the group's job of an event, and returns whether there was one. A
-    /// mark for all groups stays: see [`Stream::uncancel`].
+    /// Removes the mark that cancels the group's job of an event, and returns whether there was such a mark. A mark
+    /// for all groups stays: see [`Stream::uncancel`].
     ///
     /// # Errors
     ///

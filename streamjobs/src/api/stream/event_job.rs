@@ -52,7 +52,7 @@ impl JobReport {
 pub struct KeptResult {
     /// Its size as JSON; `None` if the server had no memory for the value, and kept only a note of that.
     pub bytes: Option<u64>,
-    /// For how long it is still kept, by the server's clock.
+    /// How long it is still kept, by the server's clock.
     pub rest: Duration,
 }
 
@@ -72,7 +72,7 @@ pub enum JobState {
         entry: EntryAddress,
         /// Failures recorded so far.
         attempts: u32,
-        /// Its delivery; `None` if it waits for one.
+        /// Its delivery; `None` if it waits for a delivery.
         pending: Option<PendingEntry>,
     },
     /// It is a dead letter. If it has several, this is the newest.

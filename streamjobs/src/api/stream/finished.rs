@@ -82,7 +82,7 @@ impl Group {
     /// A page of the group's jobs that are done, the latest note first: jobs of handlers with the option `keep_done`,
     /// as long as their notes are kept.
     ///
-    /// A page compares at most 10,000 notes, and says where the next one goes on. A job that is done is noted within
+    /// A page compares at most 10,000 notes, and says where the next page goes on. A job that is done is noted within
     /// about a quarter of a second; a job whose process dies in between is not noted, and a job that ran twice can be
     /// noted twice.
     ///

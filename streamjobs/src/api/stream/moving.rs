@@ -88,8 +88,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// As [`acknowledge`](Self::acknowledge), and when there is no such group. Some entries may already be moved
-    /// then.
+    /// As [`acknowledge`](Self::acknowledge), and when there is no such group. In these cases some entries may
+    /// already be moved.
     ///
     /// # Cancel safety
     ///

@@ -100,14 +100,16 @@ impl GroupPart {
     }
 
     pub(super) async fn set_paused(&self, paused: bool) -> Result<bool, StreamError> {
-        // A pause outlives its group, so a pause of a missing group would surprise a later one.
+        // A pause outlives its group, so a pause of a missing group would surprise users of a later
+        // group of this name.
         self.info().await?;
         let changed = self.store.set_paused(&self.queue, paused).await;
         changed.map_err(|error| self.failed("pause a group of", error))
     }
 
     pub(super) async fn set_rate(&self, rate: Option<SetRate>) -> Result<bool, StreamError> {
-        // A rate outlives its group, so a rate of a missing group would surprise a later one.
+        // A rate outlives its group, so a rate of a missing group would surprise users of a later
+        // group of this name.
         self.info().await?;
         let changed = self.store.set_rate(&self.queue, rate).await;
         changed.map_err(|error| self.failed("set the rate of a group of", error))

@@ -41,7 +41,7 @@ impl Stream {
     }
 
     /// Reads a part of the history as events. Entries of other event types are skipped; an entry that cannot be
-    /// decoded gives an error in its place, and the next ones follow.
+    /// decoded gives an error in its place, and the next events follow.
     pub fn replay_events<E: Event>(&self, range: impl Into<Range>) -> ReplayEvents<E> {
         ReplayEvents::new(self.replay(range))
     }
@@ -152,7 +152,7 @@ impl<E: Event> AsyncStream for ReplayEvents<E> {
     }
 }
 
-/// The entries of one page; with payloads of 1 MB a page has 100 MB.
+/// How many entries one page has; with payloads of 1 MB, a page has 100 MB.
 const REPLAY_PAGE: usize = 100;
-/// The entries of all partitions that are kept.
+/// How many entries of all partitions together are kept.
 const REPLAY_ROWS_MAX: usize = 1_000;

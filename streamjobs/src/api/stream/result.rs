@@ -42,7 +42,7 @@ pub enum JobResult<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadJob {
-    /// Why it will not run again; `None` if a newer release has a reason that this one does not know.
+    /// Why it will not run again; `None` if a newer release has a reason that this release does not know.
     pub reason: Option<Reason>,
     /// The last error, or its first 1,000 bytes.
     pub error: Option<String>,
@@ -216,7 +216,7 @@ impl Search {
             Ok(None) => None,
             Err(error) => Some(error),
         };
-        // With several partitions, another one may have the letter.
+        // With several partitions, another partition may have the letter.
         if !with_letters || (failed.is_some() && self.parts.len() == 1) {
             return failed.map_or(Ok(JobResult::Unknown), Err);
         }

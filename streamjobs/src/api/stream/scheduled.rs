@@ -159,7 +159,7 @@ impl ScheduledEvent {
 }
 
 impl ScheduledEvents {
-    /// The scheduled events of a stream, only to be read: running one needs the retention of a client.
+    /// The scheduled events of a stream, only to be read: running an event needs the retention of a client.
     pub(super) fn reading(store: &Arc<dyn Store>, parts: &Parts) -> Self {
         let (store, parts) = (Arc::clone(store), parts.clone());
         Self { store, parts, retention: Retention::default() }
@@ -217,9 +217,9 @@ impl ScheduledEvents {
         Ok(ScheduledPage { events, next })
     }
 
-    /// Removes the event that waits under this name, and returns whether there was one. The name is the event id, or
-    /// for a debounced event its [`name`](ScheduledEvent::name). If there was one, it will never enter its stream; if
-    /// not, it has entered its stream, was cancelled before, or never existed.
+    /// Removes the event that waits under this name, and returns whether there was such an event. The name is the
+    /// event id, or for a debounced event its [`name`](ScheduledEvent::name). If there was such an event, it will
+    /// never enter its stream. If not, it has entered its stream, was cancelled before, or never existed.
     ///
     /// # Errors
     ///

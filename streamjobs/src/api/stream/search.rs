@@ -31,9 +31,9 @@ impl Stream {
     /// entries, and never more than 1,000.
     ///
     /// The text is compared as it is, byte for byte. The stream has no index, so entries are read: up to 10,000 of
-    /// them, about 4 MiB, 20 requests, or entries that take 64 MiB on the server, whichever comes first. Then the
-    /// page says where to go on. The first 16 KiB of each value are compared. An empty page is not necessarily the
-    /// last. Waiting retries, scheduled events and dead letters are not entries of the stream.
+    /// them, about 4 MiB, 20 requests, or entries that take 64 MiB on the server, whichever comes first. The page
+    /// says where to go on. The first 16 KiB of each value are compared. An empty page is not necessarily the last.
+    /// Waiting retries, scheduled events and dead letters are not entries of the stream.
     ///
     /// One request reads up to 500 entries or 1 MiB from each partition.
     ///
@@ -136,11 +136,12 @@ fn has(bytes: &[u8], text: &[u8]) -> bool {
 
 /// The most entries of one request. The server takes a few milliseconds to look at this many.
 const AT_ONCE: usize = 500;
-/// Bytes of each value that are compared.
+/// How many bytes of each value are compared.
 const VALUE_BYTES: usize = 16 * 1024;
 const COMPARED_MAX: usize = 10_000;
 const BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Bytes of whole entries, all of which the server reads: a tenth of a second of its time.
+/// The most bytes of whole entries, all of which the server reads: this takes a tenth of a second
+/// of its time.
 const WHOLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const REQUESTS_MAX: u32 = 20;
 

@@ -187,7 +187,7 @@ impl fmt::Debug for Tail {
 }
 
 const TAIL_BLOCK: Duration = Duration::from_secs(2);
-/// The entries of one partition that a round reads at most.
+/// The most entries of one partition that a round reads.
 const ROUND_MAX: usize = 100;
 /// The pause between two rounds while entries arrive, so that one round brings many of them.
 const PAUSE_MIN: Duration = Duration::from_millis(50);

@@ -106,7 +106,7 @@ impl Streams {
     ///
     /// # Errors
     ///
-    /// When something is due and nothing has moved for an hour of tokio's clock, or for 30 seconds of the real one;
+    /// When something is due and nothing has moved for an hour of tokio's clock, or for 30 seconds of the real clock;
     /// or when 10,000 attempts have ended, as happens when jobs publish each other without end. The error names what
     /// is left, and the reason if it can be seen: a paused group, or no process.
     ///
@@ -171,7 +171,7 @@ impl Streams {
         self.store().virtual_now().map_or(0, |now| now.0)
     }
 
-    /// Waits until nothing is left that is due by `until`.
+    /// Waits until nothing that is due by `until` is left.
     async fn settle(
         &self,
         until: u64,

@@ -119,7 +119,7 @@ pub struct Perform {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Performed {
-    /// How the attempt ended. The error of a handler is the one that it returned.
+    /// How the attempt ended. The error of a handler is the error that it returned.
     pub outcome: Outcome,
     /// What would become of the job.
     pub next: Next,
@@ -148,8 +148,8 @@ pub enum Next {
     Done,
     /// The attempt counts as a failure, and the job is retried.
     Retry {
-        /// The longest delay before the retry. The default back-off, and every other exponential one, draws its delay
-        /// at random below this. A fixed back-off and [`JobError::retry_after`] are exact.
+        /// The longest delay before the retry. The default back-off, and every other exponential back-off, draws its
+        /// delay at random below this. A fixed back-off and [`JobError::retry_after`] are exact.
         ///
         /// [`JobError::retry_after`]: crate::JobError::retry_after
         within: Duration,
@@ -251,7 +251,7 @@ impl Perform {
         self
     }
 
-    /// Sets a field of the entry outside the payload, such as one that an extractor reads.
+    /// Sets a field of the entry outside the payload, such as a field that an extractor reads.
     pub fn field(mut self, name: &str, value: &str) -> Self {
         if let Ok(fields) = &mut self.fields {
             fields.retain(|(field, _)| field != name.as_bytes());
@@ -434,7 +434,7 @@ fn next(outcome: &Outcome, verdict: Verdict) -> Next {
         Verdict::Retry { delay, error } => Next::Retry { within: delay, error },
         Verdict::DeadLetter { reason, error } => Next::DeadLetter { reason, error },
         Verdict::Release => Next::Released,
-        // A handler ran, so the job does not wait for one.
+        // A handler ran, so the job does not wait for a handler.
         Verdict::Leave | Verdict::AwaitHandler => Next::Left,
     }
 }

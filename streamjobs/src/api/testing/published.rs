@@ -100,8 +100,8 @@ impl Streams {
         self.published_to(E::STREAM)
     }
 
-    /// As [`published`](Self::published), for a stream other than the event's own: one to which
-    /// [`publish_to`](crate::Client::publish_to) published.
+    /// As [`published`](Self::published), for a stream other than the event's own: a stream to
+    /// which [`publish_to`](crate::Client::publish_to) published.
     ///
     /// # Errors
     ///

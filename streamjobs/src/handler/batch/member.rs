@@ -54,7 +54,7 @@ impl<E: Send + Sync + 'static> Member<E> {
         }
     }
 
-    /// Runs the job together with others, and returns its outcome, or `None` if the job has to run alone.
+    /// Runs the job together with other jobs, and returns its outcome, or `None` if the job has to run alone.
     ///
     /// A job that has to end earlier than the run leaves the run. While resources are being settled, the job first
     /// waits for the end of the run, and so does the last job that leaves. So what was committed counts as done, and

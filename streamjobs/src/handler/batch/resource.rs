@@ -74,7 +74,7 @@ impl<R> BatchBegun<R> {
         self
     }
 
-    /// The job at this place gets a run of its own after this one. With a single job this has no effect.
+    /// The job at this place gets a run of its own after this run. With a single job this has no effect.
     pub fn alone(mut self, place: usize) -> Self {
         self.left_out.push((place, LeftOut::Alone));
         self

@@ -51,10 +51,10 @@ pub trait FromBatch: FromJob {}
 
 impl<T: Clone + Send + Sync + 'static> FromBatch for State<T> {}
 
-/// Runs a handler for one job, together with others where the options allow it.
+/// Runs a handler for one job, together with other jobs where the options allow it.
 ///
-/// A job that failed before, or was delivered before, runs alone: a job that its handler cannot take must not fail
-/// others with it again and again. If a run fails as a whole, each of its jobs also runs alone afterwards.
+/// A job that failed before, or was delivered before, runs alone: a job that its handler cannot take must not make
+/// other jobs fail again and again. If a run fails as a whole, each of its jobs also runs alone afterwards.
 pub fn run_in_batch<E: Send + Sync + 'static>(
     job: Job,
     options: BatchOptions,

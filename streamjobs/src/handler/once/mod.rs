@@ -57,7 +57,8 @@
 //! - Done: the job is acknowledged without running.
 //!
 //! A mark counts as abandoned 30 seconds after the attempt's deadline, or 15 minutes after its start if the handler
-//! has no timeout: **set a timeout**. Without one, a handler that runs for longer may run twice at the same time.
+//! has no timeout: **set a timeout**. Without a timeout, a handler that runs for longer may run twice at the same
+//! time.
 #![cfg_attr(
     feature = "testing",
     doc = "\n[`conformance::check`] tries whether marks of your own keep all of this."
@@ -135,11 +136,11 @@ pub trait Marks: Send + 'static {
 
 /// Lets a handler do its work once for each event: see the [module](self).
 ///
-/// The mark is begun before the handler runs, and done when the handler returns `Ok`, before the job is
-/// acknowledged. After an error, a panic or a timeout the mark is removed, and the next attempt begins
-/// again: it repeats what the failed attempt did. An attempt that is [cancelled](Job::cancelled) (by a
-/// shutdown, by the loss of its lease, or because its job is cancelled), that is dropped, or whose process
-/// dies, leaves its mark, which the job's next attempt takes over, whatever the handler returned.
+/// The mark is begun before the handler runs, and done when the handler returns `Ok`, before the job is acknowledged.
+/// After an error, a panic or a timeout the mark is removed, and the next attempt begins again: it repeats what the
+/// failed attempt did. An attempt leaves its mark if it is [cancelled](Job::cancelled) (by a shutdown, by the loss of
+/// its lease, or because its job is cancelled), if it is dropped, or if its process dies. The job's next attempt
+/// takes this mark over, whatever the handler returned.
 #[must_use]
 pub struct OnceMark<M: Marks = ServerMarks> {
     job: Job,

@@ -43,8 +43,8 @@ impl Labels {
         labels
     }
 
-    /// As [`of_operation`](Self::of_operation), for requests: the type of the request is a label as well, also under
-    /// this crate's own name for it.
+    /// As [`of_operation`](Self::of_operation), for requests: the type of the request is a label as well, both under
+    /// the conventions' name and under this crate's own name.
     pub(super) fn of_type(&self, kind: &'static str) -> Self {
         self.and("operation", kind).and("messaging.operation.type", kind)
     }
