@@ -74,8 +74,8 @@ pub(crate) fn done(
     Ok(Exit::Ok)
 }
 
-/// Reports that the library refused an action because it would lose work, also in a dry run. This
-/// is a result, not a failure. The flag is the one that allows the loss, if there is one.
+/// Reports that the library refused an action because it would lose work; a dry run reports this
+/// too. This is a result, not a failure. The flag is the one that allows the loss, if there is one.
 pub(crate) fn refused(
     action: &str,
     queue: &Queue,

@@ -31,7 +31,8 @@ pub(crate) async fn run(
     Ok(Exit::Ok)
 }
 
-/// Finds the event by entry id, if the id is one and such an entry exists; otherwise by event id.
+/// Finds the event by entry id, if the id has the form of an entry id and such an entry exists;
+/// otherwise by event id.
 async fn find(client: &Client, command: &EventShow) -> Result<EventReport, Failure> {
     let stream = client.stream(command.stream.as_str())?;
     if let Ok(entry) = command.id.as_str().parse::<EntryAddress>()

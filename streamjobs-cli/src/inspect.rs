@@ -366,7 +366,7 @@ async fn diagnose(client: &Client, queue: &Queue, output: &mut Output) -> Result
     Ok(if diagnosis.is_healthy() { Exit::Ok } else { Exit::Findings })
 }
 
-/// If a limit is reached, the job for which others wait.
+/// If a limit is reached, the job for which other jobs wait.
 fn waits_for(problem: &Problem) -> Option<Value> {
     let Problem::LimitReached { holder: Some(line), .. } = problem else { return None };
     let job = line.holder.as_ref().map(|job| {

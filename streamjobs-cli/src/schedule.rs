@@ -260,8 +260,8 @@ fn firing_document(firing: &FiringInfo) -> Value {
     })
 }
 
-/// The schedules of a stream that exists, or that has schedules although nothing was published to it yet. For
-/// any other name, the answer would look like one about an existing stream.
+/// The schedules of a stream that exists, or that has schedules although nothing was published to it yet. For any
+/// other name, the answer would look like an answer about an existing stream.
 async fn known(client: &Client, stream: &StreamName) -> Result<Schedules, Failure> {
     let schedules = client.schedules(stream.as_str())?;
     if schedules.list(None, 1).await?.schedules.is_empty() {

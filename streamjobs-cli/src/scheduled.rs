@@ -178,8 +178,8 @@ async fn reschedule(
     Ok(if done { Exit::Ok } else { Exit::Findings })
 }
 
-/// The scheduled events of a stream that exists, or for which events wait although none has entered yet.
-/// For any other name, the answer would look like one about an existing stream.
+/// The scheduled events of a stream that exists, or for which events wait although none has entered yet. For any
+/// other name, the answer would look like an answer about an existing stream.
 async fn known(client: &Client, stream: &StreamName) -> Result<ScheduledEvents, Failure> {
     let waiting = client.scheduled(stream.as_str())?;
     if waiting.count().await? == 0 {

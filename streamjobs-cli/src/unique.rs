@@ -66,8 +66,8 @@ async fn release(
     Ok(if released.is_some() { Exit::Ok } else { Exit::Findings })
 }
 
-/// The event that stands for a digest, in a stream that exists. For any other name, the answer would
-/// look like one about an existing stream.
+/// The event that stands for a digest, in a stream that exists. For any other name, the answer would look like an
+/// answer about an existing stream.
 async fn holder(
     client: &Client,
     events: &UniqueEvents,

@@ -11,7 +11,7 @@ use crate::{Exit, Failure};
 /// Runs a round of a command until the program is ended or its reader is gone.
 ///
 /// A round that fails is reported and does not end the loop: the server may be back for the next
-/// one.
+/// round.
 pub(crate) async fn run(
     every: Duration,
     output: &mut Output,

@@ -38,7 +38,7 @@ fn date(day: i64) -> Option<Date> {
     Some(Offset::UTC.to_datetime(midnight).date())
 }
 
-/// The first minute of the day that matches, from this one on.
+/// The first minute of the day that matches, from the earliest on.
 fn time_of_day(cron: &Expression, earliest: u16) -> Option<u16> {
     let hour = u8::try_from(earliest / 60).ok()?;
     let minute = u8::try_from(earliest % 60).ok()?;

@@ -140,7 +140,7 @@ impl Field {
         value < 64 && self.values >> value & 1 == 1
     }
 
-    /// The lowest named value that is not below this one.
+    /// The lowest named value that is not below this value.
     pub(crate) fn next_from(&self, value: u8) -> Option<u8> {
         let rest = self.values.checked_shr(u32::from(value)).unwrap_or(0);
         let skipped = u8::try_from(rest.trailing_zeros()).unwrap_or(u8::MAX);

@@ -17,7 +17,8 @@ pub(crate) fn after(
         true => repeating(cron, zone, after),
         false => fixed(cron, zone, after),
     };
-    // Occurrences are whole seconds, so one that is after the second of the time is after the time.
+    // Occurrences are whole seconds, so an occurrence after the second of the time is after the
+    // time.
     let next = next.and_then(|next| u64::try_from(next).ok());
     Ok(next.map(|next| next * 1_000))
 }
@@ -232,7 +233,7 @@ mod tests {
             now = i64::try_from(next.unwrap().unwrap() / 1_000).unwrap();
             found.push((now - midnight) / 60);
         }
-        // In UTC: the first pass at 01:15, 01:30 and 01:45; 03:15 when the gap ends; then 03:30 and 03:45.
+        // In UTC: the first time at 01:15, 01:30 and 01:45; 03:15 when the gap ends; then 03:30 and 03:45.
         assert_eq!(found, [75, 90, 105, 150, 165, 24 * 60 + 75], "03:15 and 03:30 are one instant");
     }
 

@@ -57,7 +57,7 @@ impl Zone {
         &self.name
     }
 
-    /// The stretches from this second on; the first one begins there.
+    /// The stretches from this second on; the first stretch begins there.
     pub(crate) fn stretches(&self, from: i64) -> impl Iterator<Item = Stretch> {
         let first = Timestamp::from_second(from).unwrap_or(Timestamp::MIN);
         let changes = self.zone.following(first);
@@ -124,7 +124,7 @@ fn unknown(database: &TimeZoneDatabase, name: &str) -> ZoneError {
     ZoneError::new(message)
 }
 
-/// How many letters have to be added, removed or replaced to make one text the other.
+/// How many letters have to be added, removed or replaced to turn one text into the other text.
 fn distance(one: &str, other: &str) -> usize {
     let other = other.chars().collect::<Vec<_>>();
     let mut row = (0..=other.len()).collect::<Vec<_>>();

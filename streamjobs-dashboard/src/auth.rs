@@ -25,7 +25,7 @@ enum Method {
 }
 
 impl Auth {
-    /// HTTP basic authentication with one user name and one password. The user name is the one in
+    /// HTTP basic authentication with one user name and one password. The user name is that of
     /// `access`, which also says what the user may see and do.
     ///
     /// The browser sends the password with every request: use TLS, or only local connections. There

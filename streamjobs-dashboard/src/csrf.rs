@@ -12,7 +12,7 @@ use uuid::Uuid;
 pub(crate) struct Token(String);
 
 impl Token {
-    /// The token in the request's cookie, or a new one.
+    /// The token in the request's cookie, or a new token.
     pub(crate) fn of(headers: &HeaderMap) -> (Self, TokenSource) {
         let source = cookie(headers, TOKEN_COOKIE).and_then(|text| Uuid::try_parse(&text).ok());
         match source {

@@ -230,5 +230,6 @@ fn linked() -> BTreeSet<StreamName> {
 }
 
 const REFRESH: Duration = Duration::from_secs(2);
-/// An event stream lasts 20 seconds, so with a longer interval there would be no update.
+/// The longest refresh interval. An event stream lasts 20 seconds, so with a longer interval there
+/// would be no update.
 const REFRESH_MAX: Duration = Duration::from_secs(15);

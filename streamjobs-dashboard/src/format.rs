@@ -61,7 +61,7 @@ pub(crate) fn moment(millis: u64) -> String {
 /// A time in milliseconds since 1970, shown as how long ago it was or in how long it will be. The exact
 /// time is its title, which the script shows in the browser's time zone.
 pub(crate) fn when(millis: u64) -> Markup {
-    // The clock of the server that wrote the time may be ahead of this one.
+    // The clock of the server that wrote the time may be ahead of this machine's clock.
     let now = now();
     let is_skew = millis.saturating_sub(now) < SKEW_MAX;
     let clock = if is_skew { now.max(millis) } else { now };
@@ -216,7 +216,7 @@ pub(crate) fn beginning(text: &str, bytes_max: usize) -> &str {
     text.get(..end.unwrap_or_default()).unwrap_or_default()
 }
 
-/// By how many milliseconds clocks may differ before a past event is shown as one in the future.
+/// How many milliseconds clocks may differ before a past time is shown as a future time.
 const SKEW_MAX: u64 = 60_000;
 
 #[cfg(test)]

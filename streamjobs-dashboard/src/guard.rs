@@ -35,7 +35,7 @@ pub(crate) async fn guard(State(state): State<Shared>, request: Request, next: N
     if token_source == TokenSource::New {
         set_cookie(response.headers_mut(), &token.cookie());
     }
-    // The page that shows a notice removes its cookie. A redirect sets a new one instead.
+    // The page that shows a notice removes its cookie. A redirect sets a new notice instead.
     if had_notice && response.status() == StatusCode::OK {
         set_cookie(response.headers_mut(), &notice::clear());
     }

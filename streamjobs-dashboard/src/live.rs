@@ -38,8 +38,8 @@ impl<A> Page<A> {
 ///
 /// Each rendering calls `view` with `asked`.
 ///
-/// An event stream lasts 20 seconds at most; then the browser reconnects. This bounds how long a user
-/// whose access was revoked still sees updates, and how long a graceful stop of the server takes.
+/// An event stream lasts 20 seconds at most, after which the browser reconnects. This bounds how long a user whose
+/// access was revoked still sees updates, and how long a graceful stop of the server takes.
 pub(crate) async fn render_or_follow<A: Send + Sync + 'static>(
     ctx: RequestContext,
     asked: A,

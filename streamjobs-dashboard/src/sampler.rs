@@ -100,7 +100,8 @@ struct Round {
     is_answered: bool,
     /// Whether there are more streams and groups than one round reads.
     is_cut: bool,
-    /// If streams after the last one were not tried, the reason: the server did not answer.
+    /// If streams after the last tried stream were not tried, the reason: the server did not
+    /// answer.
     stopped: Option<Fault>,
 }
 
@@ -315,7 +316,7 @@ impl Service for SamplerService {
 
 /// How many streams and groups one snapshot reads. Each takes two or three requests to every partition.
 pub(crate) const ROUND_MAX: usize = 100;
-/// Groups that are read at once.
+/// How many groups are read at once.
 const AT_ONCE: usize = 4;
 /// After this many streams without an answer, the other streams are not tried. It is more than one, because other
 /// streams may be on another node of a cluster.

@@ -18,10 +18,10 @@ pub(crate) struct Snapshot {
     /// Open letters of the archive. `None` without an archive.
     pub(crate) archived: Option<Counts>,
     /// Whether there are so many groups that each snapshot reads only some of them, and keeps the
-    /// earlier results for the others.
+    /// earlier results for the other groups.
     pub(crate) is_in_turns: bool,
-    /// How many streams were not tried, because the server did not answer for an earlier one. Their
-    /// earlier results are kept.
+    /// How many streams were not tried, because the server did not answer for an earlier stream.
+    /// Their earlier results are kept.
     pub(crate) not_tried: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The option that an unknown one was probably meant to be.
+//! The option that an unknown option was probably meant to be.
 
 /// The error for an option that does not exist. It names the option that was meant, or all that
 /// exist.

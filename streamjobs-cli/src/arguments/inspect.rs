@@ -48,7 +48,7 @@ Example:
 }
 
 impl Inspect {
-    /// The group that the command is about, if it is about one.
+    /// The group that the command is about, if it is about a group.
     pub(super) fn queue(&self) -> Option<&Queue> {
         match self {
             Self::Info(_) | Self::Groups(_) => None,

@@ -64,7 +64,7 @@ async fn change_letters(queue: &(String, String), form: &PostedForm, action: Act
     .await
 }
 
-/// Redrives letters one by one, and stops at the first one for which the server does not answer: each
+/// Redrives letters one by one, and stops at the first letter for which the server does not answer, because each
 /// further letter would wait for the same timeout.
 async fn redriven(letters: &DeadLetters, ids: &[EntryAddress]) -> Result<String, Fault> {
     let (mut done, mut refused) = (0, Vec::new());

@@ -68,7 +68,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     let count = group.info().await?.dead_letters;
     let listed = page.letters.iter().filter(|letter| filter.includes(letter)).take(size);
     let listed = listed.collect::<Vec<_>>();
-    // The next page starts after the last letter shown, or after the last one scanned.
+    // The next page starts after the last letter shown, or after the last letter scanned.
     let next = match listed.last() {
         Some(last) if listed.len() == size => Some(last.address()),
         _ => page.next,

@@ -55,7 +55,8 @@ async fn view(ctx: &RequestContext, (name, asked): &(String, Fields)) -> Result<
     Ok(View { title: "Event".to_owned(), trail, body })
 }
 
-/// Finds the event by its entry, if an entry is given or the id is one; otherwise by the event id.
+/// Finds the event by its entry, if an entry is given or the id has the form of an entry id;
+/// otherwise by the event id.
 async fn find(
     ctx: &RequestContext,
     name: &str,

@@ -30,8 +30,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     let info = group.info().await?;
     let consumers = group.consumers().await?;
     let next = group.retries(None, 1).await?.jobs.into_iter().next().map(|job| job.due_in);
-    // The job that they wait for is read only if jobs wait for their key. The page does without it
-    // if it cannot be read.
+    // Read only if jobs wait for their key; `None` if the user may not read it.
     let line = match info.longest_line {
         Some(_) => group.line_holder().await.unwrap_or_default(),
         None => None,

@@ -96,7 +96,8 @@ fn entry_of(job: &ScheduledRetry) -> Option<EntryAddress> {
     job.origin.map(|id| EntryAddress { id, partition: job.id.partition() })
 }
 
-/// An error, which is hidden without permission to see payloads because it may quote one.
+/// An error, which is hidden without permission to see payloads because the error may quote a
+/// payload.
 pub(crate) fn error(ctx: &RequestContext, error: Option<&str>) -> Markup {
     html! {
         @match error {

@@ -71,7 +71,7 @@ fn body_step(handler: &Handler) -> &'static str {
     }
 }
 
-/// A function that runs a job together with others.
+/// A function that runs a job together with other jobs.
 fn in_batch(
     ty: &Type,
     (input, batch): (&str, Batch),

@@ -9,7 +9,7 @@ use super::parse::Options;
 use crate::errors::Errors;
 use crate::{count, duration};
 
-/// How many jobs share a run, and how long the first waits for others.
+/// How many jobs share a run, and how long the first job waits for others.
 #[derive(Clone, Copy)]
 pub(crate) struct Batch {
     pub(crate) size: NonZeroU32,

@@ -53,7 +53,7 @@ impl Limits {
     }
 }
 
-/// Refuses options that exclude each other, and an option without the one that it belongs to.
+/// Refuses options that exclude each other, and an option without the option that it belongs to.
 fn exclusive(options: &Options, errors: &mut Errors) {
     let named = LIMITS.into_iter().filter_map(|name| Some((name, options.span_of(name)?)));
     let mut named = named.collect::<Vec<_>>().into_iter();

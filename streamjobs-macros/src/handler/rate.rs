@@ -18,7 +18,7 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// The rate of the options, if they have a valid one.
+    /// The rate of the options, if they have a valid rate.
     pub(super) fn new(options: &Options, errors: &mut Errors) -> Option<Self> {
         let burst = options.burst.as_ref().map(burst).transpose();
         let burst = errors.keep(burst);
