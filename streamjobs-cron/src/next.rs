@@ -66,8 +66,8 @@ fn fixed(cron: &Expression, zone: &Zone, after: i64) -> Option<i64> {
     moved.filter(|moved| *moved < end)
 }
 
-/// Of the times in a gap of the wall clock, the first that occurs more than `after` seconds after the gap's end; in
-/// seconds after that end.
+/// Finds the first of the times in a gap of the wall clock that occurs more than `after` seconds after the gap's end.
+/// Returns how many seconds after that end it occurs.
 fn first_moved(cron: &Expression, gap_start: i64, gap_end: i64, after: i64) -> Option<i64> {
     let first = calendar::first(cron, gap_start, gap_end)?;
     let from = first.max(first + after + 1);

@@ -102,8 +102,7 @@ fn cut(text: &mut String, bytes_max: usize) {
 /// The target of audit events, so that a filter can route them separately.
 const TARGET: &str = "streamjobs::audit";
 const KEPT_MAX: usize = 100;
-/// How many bytes a recorded target may have: a valid one is shorter, except with a long reason of a
-/// redrive.
+/// How many bytes a recorded target may have: a valid target is shorter, except with a long reason of a redrive.
 const TARGET_MAX: usize = 1_050;
 /// How many bytes a name may have: valid names have at most this many.
 const NAME_MAX: usize = 200;

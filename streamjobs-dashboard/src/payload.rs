@@ -53,8 +53,8 @@ impl Redactor {
         self.show_fields(access, stream, fields)
     }
 
-    /// The fields of an entry of a list, as [`show`](Self::show) does. The server has sent only the
-    /// beginnings of its values.
+    /// Like [`show`](Self::show), for an entry of a list. The server has sent only the beginnings
+    /// of its values.
     pub(crate) fn show_preview(
         &self,
         access: &Access,

@@ -90,8 +90,9 @@ impl Snapshot {
         self.found().any(|found| found.is_partial)
     }
 
-    /// Dead letters of a group: those in Redis and the open ones of the archive. `None` if Redis or
-    /// the archive did not tell its count; a lower bound if the archive did not count this group.
+    /// Dead letters of a group: those in Redis and the open dead letters of the archive. `None` if
+    /// Redis or the archive did not tell its count; a lower bound if the archive did not count this
+    /// group.
     pub(crate) fn dead(&self, info: &GroupInfo) -> Option<Counted> {
         let archived = match &self.archived {
             None => Counted::default(),

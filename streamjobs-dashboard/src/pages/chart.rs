@@ -151,7 +151,7 @@ fn parts(line: &Line<'_>, axis: Axis<'_>, top: f64) -> Vec<String> {
     parts
 }
 
-/// The distance between two points from which on nothing was sampled between them: three times the usual
+/// If two points are at least this far apart, nothing was sampled between them. This is three times the usual
 /// distance, because with many groups each is sampled only now and then.
 fn gap(points: &[TrendPoint]) -> Duration {
     let pairs = points.iter().zip(points.iter().skip(1));

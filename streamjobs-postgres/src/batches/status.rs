@@ -12,7 +12,7 @@ pub struct BatchStatus {
     pub id: String,
     /// When it was opened, by the database's clock.
     pub opened_at: SystemTime,
-    /// When it last changed: when it was opened or closed, or when the last end of a member was.
+    /// When it last changed: it was opened or closed, or a member ended.
     pub changed_at: SystemTime,
     /// When it was closed; `None` if it is open.
     pub closed_at: Option<SystemTime>,

@@ -92,7 +92,7 @@ async fn begin<K: GuardKey>(
     FailPoint::GuardAfterInsert.reached();
     for (key, Place { number, job, hash }) in places {
         let why = match before(postgres, job, (&key, &hash), &mut transaction).await? {
-            // Its mark has expired just now: the next attempt takes it over.
+            // The job's mark has expired just now, and the next attempt takes it over.
             Left::Alone if jobs.len() == 1 => Left::Failed(fault::later("a mark expires just now")),
             why => why,
         };

@@ -52,7 +52,7 @@ pub(super) struct Look {
     pub(super) left: Vec<(i64, String)>,
 }
 
-/// The lowest id that may still wait.
+/// The lowest id of a row that may still wait.
 ///
 /// Rows of a transaction that commits late are below rows that were already moved. So for each
 /// transaction that ran at the last look, this keeps the lowest id that its rows may have; once the
@@ -132,7 +132,7 @@ impl Floor {
         Some(Start { base, transactions, ids, unlisted, unlisted_ids, streams, stream_ids })
     }
 
-    /// The lowest id that may wait.
+    /// The lowest id of a row that may still wait.
     pub(super) fn lowest(&self) -> i64 {
         self.behind.values().copied().chain([self.base]).min().unwrap_or_default()
     }

@@ -84,7 +84,7 @@ impl OutboxMover {
         self.failing.next(Instant::now())
     }
 
-    /// The lowest id that may wait.
+    /// The lowest id of a row that may still wait.
     pub(super) fn lowest(&self) -> i64 {
         self.floor.lowest()
     }

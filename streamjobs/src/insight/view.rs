@@ -95,8 +95,8 @@ pub struct GroupInfo {
     /// Dead letters of the last hour that are still stored; 100 stands for 100 or more, and fewer are counted if they
     /// are large.
     pub new_dead_letters: u64,
-    /// The error, or else the reason, of the last of these that was counted, cut to 300 bytes. An error may quote a
-    /// payload.
+    /// The error, or else the reason, of the last of these dead letters that was counted, cut to 300 bytes. An error
+    /// may quote a payload.
     pub dead_letter_error: Option<String>,
     /// Its rate; `None` if it has no rate, or if nothing is known of it.
     pub rate: Option<RateInfo>,

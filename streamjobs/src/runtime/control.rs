@@ -126,8 +126,8 @@ impl Control {
     ///
     /// The consumer stops reading. When its last read has ended, its handlers have the runtime's grace to end by
     /// themselves. After that they are cancelled and their jobs released, uncounted, for any other consumer of the
-    /// group to claim at once. Its name is removed from the server in one step with the check that nothing is pending
-    /// for it: now, or as soon as the released jobs are claimed.
+    /// group to claim at once. The consumer's name is removed from the server in one step with the check that nothing
+    /// is pending for it: now, or as soon as the released jobs are claimed.
     ///
     /// The last consumer of a group can be removed, too. The group's jobs then wait for another
     /// process, or for [`add_consumer`](Self::add_consumer). If the server cannot be reached, the report

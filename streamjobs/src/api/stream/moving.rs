@@ -235,7 +235,7 @@ impl Group {
 type Selection = (Vec<(GroupPart, Vec<EntryId>)>, Vec<EntryAddress>);
 
 impl GroupPart {
-    /// A group that this partition does not have has nothing pending in it.
+    /// If this partition does not have the group, nothing is pending in it.
     async fn has_pending(&self, id: EntryId) -> Result<bool, StreamError> {
         let Some(after) = id.previous() else { return Ok(false) };
         let filter = PendingFilter {

@@ -93,8 +93,8 @@ impl Stream {
     /// # Errors
     ///
     /// When there is unfinished work or a live process, when the server has more partitions than this client was told
-    /// of, or when it cannot be reached or refuses. Some groups and partitions may already be deleted then; calling
-    /// again deletes the rest.
+    /// of, or when it cannot be reached or refuses. In these cases some groups and partitions may already be deleted;
+    /// calling again deletes the rest.
     ///
     /// # Cancel safety
     ///

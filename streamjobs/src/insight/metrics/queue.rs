@@ -154,7 +154,7 @@ impl QueueMetrics {
     }
 
     /// The duration of one handler's runs. `handler` is the event type, or `*` for a handler that
-    /// takes any.
+    /// takes any type.
     pub(crate) fn process(&self, handler: &'static str) -> Durations {
         Durations::new(PROCESS, self.labels.of_operation("process").and("handler", handler))
     }

@@ -207,8 +207,8 @@ impl Reader {
     }
 
     /// Lets the reaper take free slots. If nothing is left to read, waits until there is something
-    /// to acknowledge, the demand has ended, the stream is due to be read again, or the stop.
-    /// Returns true if the reaper may have all slots for now.
+    /// to acknowledge, until the demand has ended, until the stream is due to be read again, or
+    /// until the stop. Returns true if the reaper may have all slots for now.
     async fn leaves_all(&mut self, stop: &CancellationToken) -> bool {
         tokio::task::yield_now().await;
         if !self.batch.is_drained() {

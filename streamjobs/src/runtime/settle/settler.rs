@@ -266,8 +266,8 @@ impl SettlingSteps {
         Ok(removed)
     }
 
-    /// Whether the payload of an entry that is not pending may have been trimmed, as a renewal may have found just
-    /// before: its answer names the dead letter that now stands for the entry.
+    /// Whether the payload of an entry that is not pending may have been trimmed. A renewal may have found this just
+    /// before; its answer names the dead letter that now stands for the entry.
     fn may_be_trimmed(&self, hold: Hold, known: Option<StandIn>) -> bool {
         self.in_flight.is_renewing(hold) || self.in_flight.stand_in(hold) != known
     }

@@ -45,7 +45,7 @@ struct InFlightEntry {
     /// What was delivered, for as long as the attempt has it.
     delivery: WeakInBlock<Delivery>,
     lease: InBlock<Lease>,
-    /// When the last request was sent that delivered or renewed the entry.
+    /// When the last request that delivered or renewed the entry was sent.
     renewed_at: Instant,
     /// How often the group had been lost and recreated when the entry was delivered.
     epoch: u64,
