@@ -36,7 +36,8 @@ fn with_tls(builder: ClientBuilder, tls: &Tls) -> Result<ClientBuilder, Failure>
     match is_empty(tls) {
         true => Ok(builder),
         false => {
-            let text = "--tls-ca and its like need the feature `tls` of streamjobs-cli";
+            let text =
+                "the options that begin with --tls- need the feature `tls` of streamjobs-cli";
             Err(streamjobs::error::ConnectError::Setting(text.to_owned()).into())
         }
     }

@@ -50,7 +50,7 @@ pub(crate) async fn run(
     let back = oldest.map(|id| format!(" back to {id}")).unwrap_or_default();
     let cut = match found.cut {
         0 => String::new(),
-        cut => format!("; of {cut}, only the beginning of a large value was"),
+        cut => format!("; of {cut} of them, only the beginning of a large value was compared"),
     };
     let on = next.map_or_else(|| ", all".to_owned(), |id| format!("; more results: --before {id}"));
     print_note(&format!(

@@ -40,7 +40,8 @@ pub(crate) async fn run(
             let answer = answers.into_iter().next().ok_or("no answer")?;
             match answer.map_err(|error| failed(error.into()))? {
                 Scheduled::Waits(waiting) if waiting.repeated => {
-                    return Err(failed("an event of this id waits already, and stands".into()));
+                    let text = "an event with this id already waits; it stays, and this one was not stored";
+                    return Err(failed(text.into()));
                 }
                 Scheduled::Waits(waiting) => (None, Some(waiting.due)),
                 Scheduled::Published(published) => (Some(published.address()), None),

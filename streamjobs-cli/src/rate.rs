@@ -42,7 +42,7 @@ async fn show(client: &Client, of: &RateOf, output: &mut Output) -> Result<Exit,
             "next start in      {}",
             waits.map_or_else(|| "0s".to_owned(), |next| span(Some(next)))
         ),
-        format!("waits for others   {}", span(limited)),
+        format!("wait asked for     {}", span(limited)),
     ];
     let document = document(of, rate.as_ref(), declared.map(|rate| rate.to_string()));
     output.answer(&text.join("\n"), &document)?;

@@ -240,7 +240,9 @@ fn overlap_group(info: &ScheduleInfo) -> Option<String> {
 
 fn overlap(overlap: &Overlap) -> String {
     match overlap.group() {
-        Some(group) => format!("skipped while group {group} has not ended the last job"),
+        Some(group) => {
+            format!("skipped while group {group} has not ended the job of the last occurrence")
+        }
         None => "allowed".to_owned(),
     }
 }

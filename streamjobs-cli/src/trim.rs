@@ -42,7 +42,7 @@ pub(crate) async fn run(
             Ok(trimmed) => trimmed,
             Err(error) => {
                 print_error(&format!(
-                    "removed {removed} entries in the steps before the failed one, which may have removed some"
+                    "removed {removed} entries in the steps before the failed step, which may have removed some too"
                 ));
                 return Err(error.into());
             }

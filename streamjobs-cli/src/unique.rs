@@ -84,9 +84,9 @@ fn said(stands: Option<&StandingEvent>) -> String {
     match stands {
         Some(StandingEvent { published, rest, .. }) => {
             let (id, entry) = (&published.event_id, published.address());
-            format!("{id}, entry {entry}, stands for {}", span(Some(*rest)))
+            format!("{id}, entry {entry}, refuses equal events for {}", span(Some(*rest)))
         }
-        None => "no event stands".to_owned(),
+        None => "there is no such event".to_owned(),
     }
 }
 

@@ -79,7 +79,7 @@ pub(crate) enum State {
 /// List archived dead letters, newest first, without their payloads.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-It reads the database alone. STATE is open, redriven, or known_done where the guard says that the job was
+This command reads only the database. STATE is open, redriven, or known_done where the guard says that the job was
 done.
 
 Example:
@@ -103,7 +103,7 @@ pub(crate) struct ArchiveList {
 /// Show one archived dead letter with its payload.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-It reads the database alone.
+This command reads only the database.
 
 Example:
   streamjobs archive show 4711 --database postgres://localhost/app")]
@@ -121,9 +121,9 @@ pub(crate) struct ArchiveShow {
 )]
 #[command(after_help = "\
 A filter is one or more of --stream, --group, --type, --reason, --kind and --error. Only open letters are
-redriven. The redrive is stored with its reason and its user, and its number is said before the first job is
-put back. If it is interrupted, go on with that number and --resume, or in the dashboard: a new redrive could put
-jobs back a second time.
+redriven. The redrive is stored with its reason and its user, and its number is printed before the first job is
+put back. If it is interrupted, continue it with --resume and that number, or in the dashboard: a new redrive
+could put jobs back a second time.
 
 Exits with 3 without --yes, or if a job was not put back.
 

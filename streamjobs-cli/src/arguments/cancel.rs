@@ -10,8 +10,8 @@ use super::values::{event_id, group, stream};
 pub(crate) enum Cancels {
     /// Cancel events: their jobs do not run any more, and those that run are stopped.
     #[command(after_help = "\
-An event that waits until it is due is removed. Any other is marked, whether it has jobs or not: each of
-them ends as a dead letter `cancelled`, unless its handler still returns successfully. The mark is kept for
+An event that waits until it is due is removed. Any other event is marked, whether it has jobs or not: each of
+its jobs ends as a dead letter `cancelled`, unless its handler still returns successfully. The mark is kept for
 400 days. `uncancel` removes it.
 
 Example:
@@ -61,8 +61,8 @@ pub(crate) struct CancelIds {
 /// List cancelled events, in the order in which they were cancelled.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-An event stays in the list for 400 days, or until there are 100,000 later ones, whatever has become of its
-jobs.
+An event stays in the list for 400 days, or until 100,000 later events are cancelled, whatever has become of
+its jobs.
 
 Example:
   streamjobs cancelled orders --limit 10")]

@@ -97,7 +97,7 @@ pub(crate) struct Chosen {
     pub(crate) consent: Consent,
 }
 
-/// Move all pending entries of one consumer to another; stop the first one's process before.
+/// Move all pending entries of one consumer to another; stop the process of the first consumer before.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Exits with 3 without --yes, or if an entry was trimmed from the stream.

@@ -16,11 +16,11 @@ pub(crate) enum Events {
 /// Show what is known of one event: its entry, whether it is scheduled or cancelled, each group's job.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The server keeps no index of event ids. The newest 1,000 entries of the stream are searched, and 1,000 around
-the time at which a generated id was made; of each group the next 1,000 retries and the newest 1,000 dead
-letters. What that leaves open is `unknown`. With the id of its entry, an event is found at once. `ended`
-means that the group is past the entry and has no job for it any more: it is done, or its dead letter was
-archived, trimmed or purged.
+The server keeps no index of event ids. The newest 1,000 entries of the stream are searched, and 1,000
+entries around the time at which a generated id was made. Of each group, the next 1,000 retries and the newest
+1,000 dead letters are searched. What this search cannot tell is `unknown`. With the id of its entry, an event
+is found at once. `ended` means that the group is past the entry and has no job for it any more: it is done, or
+its dead letter was archived, trimmed or purged.
 
 Errors of jobs are printed, which may quote payloads. Exits with 3 if nothing is known of the event.
 

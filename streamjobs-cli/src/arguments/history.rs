@@ -48,8 +48,9 @@ pub(crate) struct Replay {
 /// Find the entries of a stream that contain a text: in the payload, a header, the key, an id or the type.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Searches from the newest entry back, byte for byte, up to 10,000 entries or about 4 MiB at a time, or entries of 64 MiB
-on the server, and says how far it looked and where to go on. Of each value, the first 16 KiB are compared. `replay --from ID --limit 1` prints an entry.
+Compares byte for byte, from the newest entry back, and stops after 10,000 entries, about 4 MiB, or entries of 64 MiB
+on the server. The output says how far the search went and where to continue. Of each value, the first 16 KiB are
+compared. `replay --from ID --limit 1` prints an entry.
 
 Example:
   streamjobs find orders 'parcel 4711'")]

@@ -121,8 +121,9 @@ pub(crate) struct Retries {
 /// List jobs that are done, the last one first, of handlers with the option `keep_done`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Jobs are noted for the time of the option, about a quarter of a second after they were acknowledged. One whose
-process died in between is not noted. With a filter, at most 10,000 notes are compared at a time.
+Jobs are noted about a quarter of a second after they were acknowledged, and the notes are kept for the time of
+the option. A job whose process died in between is not noted. With a filter, at most 10,000 notes are compared
+at a time.
 
 Example:
   streamjobs finished orders billing --key alice")]
@@ -146,21 +147,22 @@ pub(crate) struct Finished {
     pub(crate) limit: u64,
 }
 
-/// Show what a group did by the minute of the last 6 hours: jobs, failures, backlog, queue time, run time.
+/// Show what a group did in each minute of the last 6 hours: jobs, failures, backlog, queue time, run time.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Processes of the group note it every 15 seconds. FROM is the beginning of a step; one in which nothing was noted is
-left out. WAITING and OLDEST are the highest that were seen. P50, P95 and P99 are percentiles, exact to within 41 %.
+Processes of the group note their figures every 15 seconds. FROM is the beginning of a step; a step in which nothing
+was noted is left out. WAITING and OLDEST are the highest values that were noted. P50, P95 and P99 are percentiles,
+exact to within 41 %.
 
 Example:
   streamjobs trend orders billing --days")]
 pub(crate) struct Trend {
     #[command(flatten)]
     pub(crate) queue: Queue,
-    /// By the quarter of an hour of the last 7 days.
+    /// Show each quarter of an hour of the last 7 days.
     #[arg(long)]
     pub(crate) days: bool,
-    /// Maximum number of rows, the last ones.
+    /// Maximum number of rows; the last rows are shown.
     #[arg(long, value_name = "COUNT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub(crate) limit: u64,
 }

@@ -8,16 +8,16 @@ use streamjobs::{GroupName, Rate, StreamName};
 
 use super::values::{group, stream};
 
-/// Show and change how many jobs of a group may start in a time.
+/// Show and change how many jobs of a group may start within a time.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Rates {
-    /// Show the rate of a group, in the code and as it was set, and until when its jobs wait.
+    /// Show the rate of a group (in its code, and as an operator set it), and until when its jobs wait.
     #[command(after_help = "\
 Example:
   streamjobs rate show orders billing")]
     Show(RateOf),
     Set(RateSet),
-    /// Give a group the rate of its code back, and end a wait for the other side.
+    /// Set a group back to the rate in its code, and end a wait that the other side asked for.
     #[command(after_help = "\
 Exits with 3 if nothing was set.
 
@@ -39,8 +39,9 @@ impl Rates {
 /// Set the rate of a group in every process, until it is reset.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-It precedes the rate in the code, and takes effect within half a second, or three seconds in an idle group, by
-the default settings. It also ends a wait that a job has asked for because the other side has a limit.
+The set rate is used in place of the rate in the code. It takes effect within half a second, or three
+seconds in an idle group, by the default settings. Setting a rate also ends a wait that a job has asked for
+because the other side has a limit.
 
 Example:
   streamjobs rate set orders billing 100/1m --burst 20

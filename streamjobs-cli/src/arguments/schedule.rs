@@ -18,9 +18,9 @@ The payload is not shown.
 Example:
   streamjobs schedule show ticks nightly")]
     Show(OneSchedule),
-    /// Publish an event of a schedule now; its next time stays.
+    /// Publish an event of a schedule now; the next time of the schedule does not change.
     #[command(after_help = "\
-It runs a paused schedule as well.
+This also works while the schedule is paused.
 
 Example:
   streamjobs schedule run ticks nightly")]
@@ -32,14 +32,14 @@ Example:
     Pause(OneSchedule),
     /// Resume a paused schedule at its first time after now.
     #[command(after_help = "\
-What it would have published meanwhile is not made up. Exits with 3 if it was not paused.
+Occurrences that were due during the pause are not published later. Exits with 3 if the schedule was not paused.
 
 Example:
   streamjobs schedule resume ticks nightly")]
     Resume(OneSchedule),
     /// Remove a schedule that no living process declares in its code.
     #[command(after_help = "\
-Exits with 3 if there was none of this name.
+Exits with 3 if there was no schedule of this name.
 
 Example:
   streamjobs schedule remove ticks tenant-7 --yes")]
@@ -94,7 +94,7 @@ pub(crate) struct OneSchedule {
     pub(crate) name: ScheduleName,
 }
 
-/// List the last firings of a schedule, or of all, the newest first.
+/// List the last firings of one schedule or of all schedules, the newest first.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The server keeps about 10,000 firings of a stream.

@@ -24,7 +24,7 @@ Example:
     },
     /// Cancel scheduled events: none of them will ever enter the stream.
     #[command(after_help = "\
-Exits with 3 if one of them does not wait: it has entered, was cancelled before, or never was.
+Exits with 3 if one of them does not wait: it has entered, was cancelled before, or never existed.
 
 Example:
   streamjobs scheduled cancel orders 0199a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b --yes")]
@@ -36,7 +36,7 @@ Example:
     },
     /// Enter scheduled events into their stream now.
     #[command(after_help = "\
-Exits with 3 if one of them does not wait: it has entered, was cancelled before, or never was.
+Exits with 3 if one of them does not wait: it has entered, was cancelled before, or never existed.
 
 Example:
   streamjobs scheduled run orders 0199a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b")]
@@ -90,7 +90,7 @@ pub(crate) struct ScheduledIds {
 /// Change when a scheduled event is due.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A time that is over enters the event at once. Exits with 3 if the event does not wait.
+If the time is in the past, the event enters the stream at once. Exits with 3 if the event does not wait.
 
 Example:
   streamjobs scheduled reschedule orders 0199a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b 2h30m")]

@@ -9,12 +9,12 @@ use streamjobs::{EventId, StreamName};
 use super::Consent;
 use super::values::{event_id, stream};
 
-/// Show and release unique events that stand.
+/// Show unique events that still refuse equal events, and end their locks.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Unique {
-    /// Show which unique event stands, so that others that are the same are refused.
+    /// Show the unique event because of which equal events are refused.
     #[command(after_help = "\
-Exits with 3 if none stands.
+Exits with 3 if there is no such event.
 
 Example:
   streamjobs unique show orders customer-7 --type import.requested")]
@@ -32,17 +32,17 @@ impl Unique {
     }
 }
 
-/// End the time of a unique event, so that another one can be published; its jobs go on.
+/// End the lock of a unique event, so that an equal event can be published; its jobs go on.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-If its job still runs, the job of another event can run beside it. Exits with 3 if none stands.
+If its job still runs, the job of an equal event can run beside it. Exits with 3 if there is no such event.
 
 Example:
   streamjobs unique release orders customer-7 --type import.requested --yes")]
 pub(crate) struct UniqueRelease {
     #[command(flatten)]
     pub(crate) key: UniqueKey,
-    /// Only if this event stands.
+    /// Only if the lock belongs to this event.
     #[arg(long, value_name = "ID", value_parser = event_id)]
     pub(crate) event: Option<EventId>,
     #[command(flatten)]

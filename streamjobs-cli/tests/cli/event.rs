@@ -131,7 +131,10 @@ fn an_event_is_published_from_the_argument_or_standard_input_and_found() {
     for (line, why) in [
         ("publish order t 1", "there is no stream order"),
         ("publish orders t {card:4711}", "the payload is not JSON: line 1, column 2"),
-        ("publish orders t 1 --id e-2 --delay 2h", "event e-2: an event of this id waits already"),
+        (
+            "publish orders t 1 --id e-2 --delay 2h",
+            "event e-2: an event with this id already waits; it stays, and this one was not stored",
+        ),
     ] {
         let ran = run(&server, line).ended(1);
         assert!(ran.err.contains(why) && !ran.err.contains("4711"), "{ran:?}");

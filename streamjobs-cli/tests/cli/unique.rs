@@ -26,7 +26,7 @@ fn the_event_that_stands_is_shown_by_its_digest_or_its_key() {
     let server = server();
     for key in [digest().as_str(), KEY] {
         let ran = run(&server, &format!("unique show orders {key}")).ended(0);
-        assert!(ran.out.starts_with("e-1, entry 1-0, stands for 59m"), "{ran:?}");
+        assert!(ran.out.starts_with("e-1, entry 1-0, refuses equal events for 59m"), "{ran:?}");
     }
     let shown = run(&server, &format!("unique show orders {KEY} --json")).ended(0).json();
     assert_eq!((&shown["event_id"], &shown["entry"]), (&json!("e-1"), &json!("1-0")));
@@ -34,7 +34,7 @@ fn the_event_that_stands_is_shown_by_its_digest_or_its_key() {
     let rest = shown["rest_ms"].as_u64().unwrap();
     assert!(rest > 3_500_000 && rest <= 3_600_000, "{shown}");
     let none = run(&server, "unique show orders b --type order.placed").ended(3);
-    assert_eq!(none.out, "no event stands\n");
+    assert_eq!(none.out, "there is no such event\n");
     let wrong = run(&server, "unique show orders b").ended(1);
     assert!(wrong.err.contains("not a digest") && wrong.err.contains("--type"), "{wrong:?}");
     run(&server, "unique show refunds b --type order.placed").ended(1);
@@ -46,8 +46,11 @@ fn a_released_event_stands_no_more_and_another_one_is_left() {
     let server = server();
     let release = |options: &str| run(&server, &format!("unique release orders {KEY} {options}"));
     let planned = release("").ended(3);
-    assert!(planned.out.starts_with("would release e-1, entry 1-0, stands"), "{planned:?}");
-    assert_eq!(release("--event e-2 --yes").ended(3).out, "no event stands\n");
+    assert!(
+        planned.out.starts_with("would release e-1, entry 1-0, refuses equal events"),
+        "{planned:?}"
+    );
+    assert_eq!(release("--event e-2 --yes").ended(3).out, "there is no such event\n");
     run(&server, &format!("unique show orders {KEY}")).ended(0);
     assert_eq!(release("--event e-1 --yes").ended(0).out, "released e-1\n");
     run(&server, &format!("unique show orders {KEY}")).ended(3);
