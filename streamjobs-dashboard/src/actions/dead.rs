@@ -44,7 +44,7 @@ async fn change_letters(queue: &(String, String), form: &PostedForm, action: Act
         let (ids, next) = match ids? {
             ids if !ids.is_empty() => (ids, None),
             _ if form.get("all") == Some("1") => {
-                let text = "To change all letters, give the last one of a dry run.";
+                let text = "To change all letters, give the last letter of a dry run.";
                 let until = form.id("until")?.ok_or_else(|| Fault::bad_request(text))?;
                 matching(&letters, &filter, form.id("after")?, Some(until)).await?
             }

@@ -31,7 +31,7 @@ pub(crate) async fn cancel(Path(stream): Path<String>, form: PostedForm) -> Resp
 
 /// Removes the mark of one group, or the mark of all groups.
 pub(crate) async fn uncancel(Path(stream): Path<String>, form: PostedForm) -> Response {
-    let request = request(&form, &stream, "take back the cancel of");
+    let request = request(&form, &stream, "undo the cancel of");
     act(&form.ctx, request, async {
         let id = event(&form)?;
         let removed = match form.get("group") {
@@ -39,8 +39,8 @@ pub(crate) async fn uncancel(Path(stream): Path<String>, form: PostedForm) -> Re
             None => form.ctx.state.stream(&stream)?.uncancel(&id).await?,
         };
         Ok(match removed {
-            true => "Took the cancel back. Jobs that have ended stay dead letters until a redrive.",
-            false => "There was no cancel to take back.",
+            true => "Undid the cancel. Jobs that have ended stay dead letters until a redrive.",
+            false => "There was no cancel to undo.",
         }
         .to_owned())
     })

@@ -44,7 +44,8 @@ pub(crate) async fn reset_rate(Path(queue): QueuePath, form: PostedForm) -> Resp
     let request = ActionRequest::on_group(&form.ctx, &queue, None, Action::Pause, "reset_rate");
     act(&form.ctx, request, async {
         let reset = form.ctx.state.group(&queue.0, &queue.1)?.set_rate(None).await?;
-        Ok(if reset { "The rate of the code holds again." } else { "No rate was set." }.to_owned())
+        Ok(if reset { "The rate in the code applies again." } else { "No rate was set." }
+            .to_owned())
     })
     .await
 }

@@ -172,7 +172,7 @@ fn dry_run_button(ctx: &RequestContext, text: &str, selected: &[(&str, &str)]) -
 fn list(ctx: &RequestContext, Page { letters, next, .. }: &Page) -> Markup {
     html! {
         @if letters.is_empty() && next.is_some() {
-            (empty("None of the letters that were looked at matches the filter; older ones may."))
+            (empty("None of the letters that were examined matches the filter; older letters may match."))
         } @else if letters.is_empty() {
             (empty("No letters match the filter."))
         } @else {

@@ -32,7 +32,7 @@ fn row(ctx: &RequestContext, past: &PastAttempt) -> Markup {
             td {
                 (past.end.as_str())
                 @if past.lost_before() > 0 {
-                    br; span.soft { (past.lost_before()) " deliveries before it ended without a word: the process died, or lost its lease" }
+                    br; span.soft { (past.lost_before()) " earlier deliveries ended without an outcome: the process died, or lost its lease" }
                 }
             }
             td { (Untrusted(&past.process)) }

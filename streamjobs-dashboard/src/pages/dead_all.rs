@@ -94,7 +94,7 @@ async fn view(ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
         (form(ctx, asked))
         @if sets > 1 { (sets_of(ctx, asked, set, sets)) }
         (list(ctx, &rows, match (next.is_some(), is_filtered) {
-            (true, _) => "None of the letters that were looked at matches the filter; older ones may.",
+            (true, _) => "None of the letters that were examined matches the filter; older letters may match.",
             (false, true) => "No dead letters match the filter.",
             (false, false) if !unknown.is_empty() => "No other dead letters.",
             (false, false) => "No dead letters.",

@@ -201,8 +201,8 @@ fn cancel(ctx: &RequestContext, name: &str, report: &EventReport, group: Option<
 
 /// The button that removes a mark.
 fn uncancel(ctx: &RequestContext, name: &str, report: &EventReport, group: Option<&str>) -> Markup {
-    let confirm = Some("Take the cancel back? Jobs that have not ended run again.");
-    let plan = Button { text: "Take back", confirm, ..Button::default() };
+    let confirm = Some("Undo the cancel? Jobs that have not ended run again.");
+    let plan = Button { text: "Undo cancel", confirm, ..Button::default() };
     marking(ctx, name, report, group, "uncancel", plan)
 }
 

@@ -84,7 +84,7 @@ fn range(
             @if found.next.is_none() { ": the beginning of the stream" }
             "."
             @if found.cut > 0 {
-                " Of " (format::count(found.cut as u64)) " of them, only the beginning of a large value was."
+                " Of " (format::count(found.cut as u64)) " of them, only the beginning of a large value was compared."
             }
         }
         @if let Some(next) = found.next {

@@ -40,7 +40,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
         }
         @if page.jobs.is_empty() {
             (empty(match (filter.is_empty(), page.next) {
-                (true, _) => "No finished jobs are noted: no handler of the group has the option, or their time is over.",
+                (true, _) => "No finished jobs are noted: no handler of the group has the option, or the time for which notes are kept is over.",
                 (false, None) => "None of the notes matches the filter.",
                 (false, Some(_)) => "None of the notes that were compared matches the filter.",
             }))

@@ -55,10 +55,10 @@ pub(crate) fn section(page: FleetPage<'_>, snapshot: &Snapshot) -> Result<Markup
         @if snapshot.not_tried > 0 {
             p.soft #not-tried {
                 (format::count(snapshot.not_tried as u64)) " streams were not tried, because the server did not \
-                 answer for another one. What is shown of them was read before."
+                 answer for another stream. Their figures are from an earlier update."
             }
         }
-        @if unread { p.soft #unread { "Not all groups were read yet. Sums are of those that were." } }
+        @if unread { p.soft #unread { "Not all groups were read yet. Sums include only the groups that were read." } }
         @if rows.is_empty() && failed.is_empty() {
             (empty(match (order.is_all(), unread) {
                 (false, _) => "No groups match the filter.",

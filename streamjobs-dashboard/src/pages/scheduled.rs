@@ -36,7 +36,7 @@ async fn view(ctx: &RequestContext, (stream, asked): &(String, Fields)) -> Resul
         h1 { "Scheduled events of " (Untrusted(stream)) }
         p.soft {
             span #waiting { (format::count(count)) }
-            " events wait until they are due. The next one comes first; no group has a job for it before."
+            " events wait until they are due, the next one first. A group has no job for an event that still waits."
         }
         @if page.events.is_empty() {
             (empty("No events wait."))

@@ -103,7 +103,9 @@ fn next(info: &ScheduleInfo) -> Markup {
 /// What happens to an occurrence while the last job has not ended.
 fn overlap(info: &ScheduleInfo) -> String {
     match info.schedule.as_ref().and_then(|schedule| schedule.overlap_policy().group()) {
-        Some(group) => format!("skips while group {group} has not ended the last job"),
+        Some(group) => {
+            format!("skips while group {group} has not ended the job of the last occurrence")
+        }
         None => "overlap is allowed".to_owned(),
     }
 }

@@ -51,8 +51,8 @@ pub(crate) fn charts(trend: &Trend, backlog: Option<(u64, Duration)>) -> Markup 
         } @else {
             div.charts { @for chart in &of(trend, backlog) { (draw(chart, axis)) } }
             p.soft {
-                "By the " (if range == TrendRange::SixHours { "minute" } else { "quarter of an hour" })
-                ", as processes note it every 15 seconds. Times are percentiles, to within 41 %."
+                "One point for each " (if range == TrendRange::SixHours { "minute" } else { "quarter of an hour" })
+                ". Processes note their figures every 15 seconds. Times are percentiles, to within 41 %."
             }
         }
     }

@@ -36,8 +36,8 @@ async fn view(ctx: &RequestContext, asked: &Fields) -> Result<View, Fault> {
                 ". " (format::count(left_out as u64)) " more are left out: the page reads at most "
                 (GROUPS_MAX) " groups and " (REQUESTS_MAX) " of their partitions"
             }
-            @if snapshot.is_partial() { ", of those that were read yet" }
-            ". A group has its own on its page."
+            @if snapshot.is_partial() { ", counting only the groups that were read so far" }
+            ". The page of a group has the trend of that group."
         }
         @match sum {
             Some(trend) => (trend_charts::charts(&trend, None)),

@@ -62,7 +62,7 @@ async fn the_rate_of_a_group_is_shown_lifted_and_reset() {
     assert_eq!(lifted.is(303).notice(), "Lifted the rate in all processes.");
     site.get(GROUP).await.says("unlimited, set by an operator").says("Reset the rate");
     let reset = site.post(&format!("{GROUP}/rate/reset"), &[]).await;
-    assert_eq!(reset.is(303).notice(), "The rate of the code holds again.");
+    assert_eq!(reset.is(303).notice(), "The rate in the code applies again.");
     site.get(GROUP).await.says_not("id=\"rate\"").says_not("Reset the rate");
     let again = site.post(&format!("{GROUP}/rate/reset"), &[]).await;
     assert_eq!(again.notice(), "No rate was set.");
@@ -275,7 +275,7 @@ async fn letters_are_purged_only_if_selected_or_after_a_dry_run_of_all() {
     let purged = site.post_as("purge", &path, &[("id", &ids[0]), ("id", &ids[1])]).await;
     assert_eq!(purged.is(303).notice(), "Deleted 2 dead letters.");
     let unbounded = site.post(&path, &[("reason", "exhausted"), ("all", "1")]).await;
-    unbounded.is(400).says("give the last one of a dry run");
+    unbounded.is(400).says("give the last letter of a dry run");
     assert_eq!(site.server.length("{orders}:dead:work"), 2);
     let rest = [("reason", "exhausted"), ("all", "1"), ("until", ids[3].as_str())];
     let rest = site.post(&path, &rest).await;

@@ -203,7 +203,7 @@ async fn pages_of_a_locked_archive_fail_in_time_and_of_a_huge_one_show_lower_bou
     let page = site.get("/jobs/archive").await;
     page.is(200).says("<span id=\"open\">≥ 10\u{2009}000</span> open letters, 1 kinds");
     let search = site.get("/jobs/archive?error=not+found").await;
-    search.says("None of the letters that were looked at matches").says("Older letters");
+    search.says("None of the letters that were examined matches").says("Older letters");
     let older =
         search.text.split("rel=\"next\" href=\"").nth(1).unwrap().split('"').next().unwrap();
     let older = older.replacen('.', "/jobs", 1).replace("&amp;", "&");

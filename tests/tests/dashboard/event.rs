@@ -54,7 +54,7 @@ async fn past_attempts_are_shown_on_the_page_of_the_event_and_of_the_dead_letter
         let page = site.get(&path).await;
         page.is(200).says("Attempts").says("1 earlier attempts are not kept.");
         page.says("data-end=\"failed\"").says("data-end=\"panicked\"").says("3.2 s").says("12 ms");
-        page.says("2025-11-24 16:00:05 UTC").says("1 deliveries before it ended without a word");
+        page.says("2025-11-24 16:00:05 UTC").says("1 earlier deliveries ended without an outcome");
         page.says("card 47 again").says("&lt;b&gt;-1").says_not("<b>-1").says_not("sj-history");
         let blind = site.get_as("blind", &path).await;
         blind.is(200).says("data-end=\"panicked\"").says_not("card 47");
@@ -127,7 +127,7 @@ async fn jobs_of_an_event_are_cancelled_for_one_group_or_all_and_that_is_taken_b
     let entry = site.server.query::<String>(&words);
     let (page, id) = (format!("{EVENT}?id=e%20%221"), "e \"1");
     site.get(&page).await.says("Cancel in all groups").says("data-confirm=\"Cancel the job");
-    site.get_as("guest", &page).await.is(200).says_not("event/cancel").says_not("Take back");
+    site.get_as("guest", &page).await.is(200).says_not("event/cancel").says_not("Undo cancel");
     let cancel = format!("{EVENT}/cancel");
     let fields = [("event", id), ("entry", entry.as_str()), ("group", "work")];
     let one = site.post_as("cancel", &cancel, &fields).await;
@@ -137,16 +137,16 @@ async fn jobs_of_an_event_are_cancelled_for_one_group_or_all_and_that_is_taken_b
     assert_eq!(marks(&site).await, [(id.to_owned(), Some("work".to_owned()))]);
     // The group's own button is gone, that for all groups and the one that takes it back are there.
     let shown = site.get(&page).await;
-    shown.says("Take back").says("Cancel in all groups").says_not(">Cancel</button>");
+    shown.says("Undo cancel").says("Cancel in all groups").says_not(">Cancel</button>");
 
     let all = site.post(&cancel, &[("event", id)]).await;
     assert!(all.is(303).notice().starts_with("Cancelled for all groups: "), "{all:?}");
     assert_eq!(marks(&site).await.len(), 2);
     site.get(&page).await.says_not("Cancel in all groups");
-    let (back, gone) = (format!("{EVENT}/uncancel"), "There was no cancel to take back.");
+    let (back, gone) = (format!("{EVENT}/uncancel"), "There was no cancel to undo.");
     for fields in [&fields[..], &[("event", id)]] {
         let answer = site.post_as("cancel", &back, fields).await;
-        assert!(answer.is(303).notice().starts_with("Took the cancel back."), "{answer:?}");
+        assert!(answer.is(303).notice().starts_with("Undid the cancel."), "{answer:?}");
         assert_eq!(site.post_as("cancel", &back, fields).await.is(303).notice(), gone);
     }
     assert_eq!(marks(&site).await, []);
@@ -155,7 +155,7 @@ async fn jobs_of_an_event_are_cancelled_for_one_group_or_all_and_that_is_taken_b
     let told = told.collect::<Vec<_>>();
     assert_eq!(told[0], ("cancel event e \"1", true));
     assert_eq!(told[1], ("cancel event e \"1 of orders for all groups", false));
-    assert_eq!(told[5], ("take back the cancel of event e \"1 of orders for all groups", false));
+    assert_eq!(told[5], ("undo the cancel of event e \"1 of orders for all groups", false));
     assert!(done.iter().all(|done| done.action == streamjobs_dashboard::Action::Cancel));
 }
 
