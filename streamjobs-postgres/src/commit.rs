@@ -41,12 +41,12 @@ pub(crate) async fn reply<T>(
         warn!(
             stream = %job.stream(), group = %job.group(), entry_id = %job.entry_id(),
             event_id = %job.event_id(), waited = ?limit,
-            "no reply to the commit of a guarded job, which may be stored: the job is tried again; \
-             the database may be waiting for a synchronous standby"
+            "no reply to the commit of a guarded job, so its effects may or may not be stored: the \
+             job is tried again; perhaps the database waits for a synchronous standby"
         );
         return None;
     };
     Some(reply)
 }
 
-pub(crate) const LATE: &str = "no reply to the commit, which may be stored";
+pub(crate) const LATE: &str = "no reply to the commit: its effects may or may not be stored";

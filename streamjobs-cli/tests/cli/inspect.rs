@@ -193,7 +193,7 @@ fn the_job_for_which_a_key_waits_is_named() {
     server.command(&["ZADD", "{orders}:turns:billing", "2", "alice"]);
     let ran = run(&server, "diagnose orders billing").ended(3);
     let said = format!(
-        "no more jobs run, by the limit: {limits}; 2 jobs wait for their key, 2 of them for alice, whose job of \
+        "no more jobs run, because of the limit: {limits}; 2 jobs wait for their key, 2 of them for alice, whose job of \
          entry 1-0 runs in web-1, with its place for "
     );
     assert!(ran.out.contains(&said), "{ran:?}");

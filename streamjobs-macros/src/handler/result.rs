@@ -17,11 +17,11 @@ pub(super) fn kept_for(
     let span = options.span_of("result")?;
     if options.names("batch") {
         let message =
-            "a run for several jobs returns nothing for one of them: remove `result`, or `batch`";
+            "a run for several jobs has no result for a single job: remove `result`, or `batch`";
         errors.push(Error::new(span, message));
     }
     if returns_nothing(output) {
-        let message = "`result` keeps what the handler returns, and this one returns nothing: return \
+        let message = "`result` keeps what the handler returns, but this handler returns nothing: return \
                        `Result<T, JobError>`, or remove `result`";
         errors.push(Error::new(span, message));
     }

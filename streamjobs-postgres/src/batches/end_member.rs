@@ -28,8 +28,8 @@ use crate::postgres::Postgres;
 /// dies or the attempt's time is over before the end, or if the end fails, the job runs again, and its membership
 /// ends after that run. Repeating an end changes nothing.
 ///
-/// Middleware around this one runs after the end: its error fails a job whose member has ended as done, and a batch
-/// may complete before the job has ended. If `wrap` names several middlewares, put this one first.
+/// Middleware around `EndMember` runs after the end: its error fails a job whose member has ended as done, and a batch
+/// may complete before the job has ended. If `wrap` names several middlewares, put `EndMember` first.
 #[derive(Clone, Copy, Debug)]
 pub struct EndMember;
 

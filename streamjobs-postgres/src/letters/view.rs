@@ -234,7 +234,7 @@ impl View {
     async fn begin(&self, action: &'static str) -> Result<Glance<'_>, QueryError> {
         let busy = |what| QueryError::Busy { what };
         let turn = self.postgres.views().take(WAIT_MAX).await;
-        let mut turn = turn.ok_or_else(|| busy("as many pages as may are being read"))?;
+        let mut turn = turn.ok_or_else(|| busy("the maximum number of pages is being read"))?;
         let reading = match timeout(WAIT_MAX, self.postgres.begin_bounded()).await {
             Ok(reading) => reading.map_err(failed(action))?,
             Err(_) if self.postgres.is_pool_in_use() => {

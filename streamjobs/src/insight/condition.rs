@@ -47,7 +47,7 @@ conditions! {
     OldestWaiting: "oldest_waiting",
         "add processes or raise the concurrency, and check the health of the processes";
     /// The oldest pending entry has not been renewed for a long time.
-    OldestPending: "oldest_pending", "check the health of the process that owns it";
+    OldestPending: "oldest_pending", "check the health of the process that owns the entry";
     /// This process claims many entries from processes that stopped renewing: they die or stall.
     Claims: "claims", "look for processes that crash, stall or lose their connection";
     /// Jobs were stored as dead letters.
@@ -62,7 +62,7 @@ conditions! {
         "find out who deletes consumers (XGROUP DELCONSUMER) or acknowledges for them";
     /// Entries were trimmed before they were delivered to the group.
     TrimmedUnread: "trimmed_unread",
-        "raise the stream's retention, or use one that keeps what groups need";
+        "raise the stream's retention, or use a retention that keeps what groups need";
     /// The group's cursor is beyond the end of the stream: nothing is delivered.
     CursorBeyond: "cursor_beyond", "move the group's cursor back to the last entry that it has done";
     /// No read of this process has succeeded in time.
@@ -75,7 +75,7 @@ conditions! {
     Stalled: "stalled", "start a process with the group's handlers";
     /// Jobs wait whose event type no live process of the group declares.
     Unhandled: "unhandled",
-        "start a process with a handler for them before they become dead letters, or set `unhandled`";
+        "start a process with a handler for these jobs before they become dead letters, or set `unhandled`";
     /// Some partitions of the stream do not have the group: no process of it reads them.
     PartitionsUnread: "partitions_unread",
         "restart the group's processes with the number of partitions that the stream has";
@@ -83,11 +83,11 @@ conditions! {
     Paused: "paused", "resume the group to let its jobs run";
     /// A consumer died with pending entries.
     DeadConsumer: "dead_consumer",
-        "wait: a live process claims them when their lease has expired";
+        "wait: a live process claims the entries when their lease has expired";
     /// Entries are delivered and not acknowledged: the number of pending entries grows while few
     /// entries wait.
     NotAcknowledging: "not_acknowledging",
-        "check the consumers that own them, which neither renew nor acknowledge";
+        "check the consumers that own the entries, which neither renew nor acknowledge";
     /// The oldest entry waits for too long, and nearly every slot is taken.
     TooFewConsumers: "too_few_consumers", "add processes or raise the concurrency";
     /// The oldest entry waits for too long although slots are free.
@@ -97,7 +97,7 @@ conditions! {
         "wait: the jobs start when their time comes; raise the rate if the other side allows more";
     /// Processes of the group have different rates.
     RatesDiffer: "rates_differ",
-        "run one version of the program; until then the rate of the process that started last holds for all that have one";
+        "run one version of the program; until then, all processes with a rate use the rate of the process that started last";
     /// The oldest entry waits because of the group's limit over all processes.
     LimitReached: "limit_reached",
         "make the jobs faster, or raise the limit; jobs of a key with an order run one after the other";
@@ -106,9 +106,9 @@ conditions! {
         "make the jobs faster, give the set more slots, or give this group a larger weight";
     /// A consumer that is not of this crate takes running jobs before their leases have ended.
     ClaimedEarly: "claimed_early",
-        "have it claim with a minimum idle time of at least the longest lease of the group's processes";
+        "have the consumer claim with a minimum idle time of at least the longest lease of the group's processes";
     /// A large share of the attempts fails.
-    Failing: "failing", "fix what the error says; where every job fails, look at what they share";
+    Failing: "failing", "fix what the error says; if every job fails, look at what the jobs share";
     /// Jobs that failed wait for their next attempt.
     Retrying: "retrying", "fix what the error says; the retries run when they are due";
 }

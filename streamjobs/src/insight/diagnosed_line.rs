@@ -57,7 +57,7 @@ mod tests {
         let diagnosis = Diagnosis { problems: vec![problem] };
         assert!(diagnosis.has_line() && !Diagnosis::default().has_line());
         let said = |found| diagnosis.clone().with_line_holder(found).to_string();
-        let expected = "12 of them for c-7, whose job is not among the 2000 places that were looked at; the oldest";
+        let expected = "12 of them for c-7, whose job is not among the 2000 places that were examined; the oldest";
         assert!(said(Some(of_key("c-7"))).contains(expected), "{}", said(Some(of_key("c-7"))));
         assert_eq!(said(Some(of_key("c-8"))), said(None));
     }

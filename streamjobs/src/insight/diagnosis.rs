@@ -273,7 +273,7 @@ mod tests {
         assert!(
             found(used)[0]
                 .to_string()
-                .starts_with("no job starts for 12 s, by the rate of 1/30s; ")
+                .starts_with("no job starts for 12 s, because of the rate of 1/30s; ")
         );
         assert_eq!(found(facts), [Problem::NotReading { oldest }], "it could start some");
         let lifted = RateFacts { set: Some(SetRate::Unlimited), ..used };
@@ -296,7 +296,7 @@ mod tests {
             problems(&waiting(5, 40), &with(&format!("{limit} at once for each group"), in_flight))
         };
         let text = of_group("4", 4)[0].to_string();
-        let expected = "no more jobs run, by the limit: 4 at once for each group; ";
+        let expected = "no more jobs run, because of the limit: 4 at once for each group; ";
         assert!(text.starts_with(expected), "{text}");
         assert_eq!(of_group("4", 3), [Problem::NotReading { oldest }], "it admits one more");
         let key = "1 at once for each key, kept by retries";
@@ -307,7 +307,7 @@ mod tests {
             ..waiting(5, 40)
         };
         let text = problems(&lined, &with(key, 1))[0].to_string();
-        let expected = "no more jobs run, by the limit: 1 at once for each key, kept by retries; 10000 jobs wait \
+        let expected = "no more jobs run, because of the limit: 1 at once for each key, kept by retries; 10000 jobs wait \
                         for their key, 9000 of them for c-7; ";
         assert!(text.starts_with(expected), "{text}");
     }

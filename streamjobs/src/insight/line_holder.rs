@@ -105,7 +105,7 @@ impl fmt::Display for LineHolder {
         match &self.holder {
             Some(holder) => holder.fmt(f),
             None if self.complete => f.write_str("place no job has now"),
-            None => write!(f, "job is not among the {} places that were looked at", self.looked),
+            None => write!(f, "job is not among the {} places that were examined", self.looked),
         }
     }
 }
@@ -175,6 +175,6 @@ mod tests {
         let gone = HeldPlace { consumer: None, event_id: None, ..place };
         assert!(of(gone).starts_with("job of entry 20000-0 is not pending, "));
         assert_eq!(said(None, true), "place no job has now");
-        assert_eq!(said(None, false), "job is not among the 2000 places that were looked at");
+        assert_eq!(said(None, false), "job is not among the 2000 places that were examined");
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn next_start(rate: Option<Rate>, next: Duration) -> String {
         seconds => format!("no job starts for {seconds} s"),
     };
     match rate {
-        Some(rate) => format!("{next}, by the rate of {rate}"),
+        Some(rate) => format!("{next}, because of the rate of {rate}"),
         None => format!("{next}, because the other side has asked for it"),
     }
 }
@@ -76,7 +76,7 @@ pub(super) fn limit_reached(
     parked: u64,
     longest_line: Option<(&(String, u64), Option<&LineHolder>)>,
 ) -> String {
-    let mut text = format!("no more jobs run, by the limit: {limits}");
+    let mut text = format!("no more jobs run, because of the limit: {limits}");
     if parked > 0 {
         text += &format!("; {parked} jobs wait for their key");
         if let Some(((key, jobs), holder)) = longest_line {

@@ -167,8 +167,8 @@ pub struct EntryAddress {
 /// A string that is not the address of an entry.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
-    "not an entry id: expected milliseconds-sequence, such as 1700000000000-0, and of several \
-     partitions the number, such as 1700000000000-0@5"
+    "not an entry id: expected milliseconds-sequence, such as 1700000000000-0; on a stream with \
+     partitions also the number of the partition, such as 1700000000000-0@5"
 )]
 pub struct EntryAddressError;
 

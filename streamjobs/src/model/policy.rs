@@ -176,7 +176,7 @@ pub(crate) fn before_attempt(
 ) -> Option<Verdict> {
     let dead = |reason, error| Some(Verdict::DeadLetter { reason, error: Some(error) });
     if delivery_count > u64::from(limits.max_deliveries) {
-        let error = format!("delivered {} times without an end", delivery_count - 1);
+        let error = format!("delivered {} times, and no attempt ended", delivery_count - 1);
         return dead(Reason::Crashed, error);
     }
     match (waited, limits.expires) {

@@ -22,7 +22,7 @@ pub enum RunFailure {
     #[error("the lease is lost")]
     LeaseLost,
     /// The process stops; the job is released.
-    #[error("the process stops")]
+    #[error("the process is shutting down")]
     Shutdown,
     /// The job was cancelled.
     #[error("the job was cancelled")]

@@ -91,6 +91,6 @@ impl fmt::Debug for Outgoing<'_> {
 
 /// The name of a header is not 1 to 64 small letters, digits, `-`, `_` and `.` of ASCII.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the name of a header is 1 to 64 of a-z, 0-9, \"-\", \"_\" and \".\"")]
+#[error("the name of a header has 1 to 64 characters of a-z, 0-9, \"-\", \"_\" and \".\"")]
 #[non_exhaustive]
 pub struct HeaderNameError;

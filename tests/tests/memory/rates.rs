@@ -172,7 +172,7 @@ async fn what_waits_stays_in_the_stream_and_nothing_is_counted_for_it() {
     let diagnosis = group(&store).diagnose().await.unwrap();
     let text = diagnosis.to_string();
     assert!(
-        diagnosis.problems.len() == 1 && text.contains("by the rate of 1/2m, burst 2; "),
+        diagnosis.problems.len() == 1 && text.contains("because of the rate of 1/2m, burst 2; "),
         "{text}"
     );
     starts.until(5).await;

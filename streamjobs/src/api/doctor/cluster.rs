@@ -57,7 +57,7 @@ pub(super) fn groups_unchecked(failed: &[StoreError]) -> Option<Finding> {
     Some(Finding::info(
         Check::Unchecked,
         format!("{what} could not be checked: {why}"),
-        "problems there are not in this report",
+        "this report does not say whether there are problems",
         None,
     ))
 }
@@ -76,8 +76,8 @@ fn down() -> Finding {
 fn state_unchecked(why: &str) -> Finding {
     Finding::info(
         Check::Unchecked,
-        format!("whether the node takes the cluster for usable could not be checked: {why}"),
-        "problems there are not in this report",
+        format!("whether the node considers the cluster usable could not be checked: {why}"),
+        "this report does not say whether there are problems",
         Some("allow CLUSTER|INFO, or read cluster_state by hand".to_owned()),
     )
 }
@@ -103,8 +103,8 @@ fn failover(replicas_to_write: Option<u64>) -> Option<Finding> {
         Finding::warning(
             Check::Replicas,
             "min-replicas-to-write is 0, and a replica can become the master",
-            "a failover loses confirmed events: what the replica did not have yet when the master \
-             crashed, and what clients still sent to a master that was cut off from the others",
+            "a failover loses confirmed events: events that the replica did not have yet when the master \
+             crashed, and events that clients still sent to a master that was cut off from the others",
             "set min-replicas-to-write to 1 and min-replicas-max-lag to a few seconds on every node; a \
              master then refuses to publish and to deliver jobs while it has no replica",
         )
@@ -127,8 +127,8 @@ fn reads_when_down(reads_when_down: Option<bool>) -> Option<Finding> {
         Finding::info(
             Check::Cluster,
             "cluster-allow-reads-when-down is yes",
-            "a node that was cut off answers reads with what it had then, so entries can be shown that \
-             are gone; jobs are not concerned, because delivering one is a write",
+            "a node that was cut off answers reads with what it had then, so entries that are gone can \
+             be shown; jobs are not concerned, because delivering one is a write",
             Some("set cluster-allow-reads-when-down to no".to_owned()),
         )
     })
@@ -139,8 +139,8 @@ fn slots(without_node: usize) -> Option<Finding> {
         Finding::critical(
             Check::Cluster,
             format!("{without_node} slots have no node"),
-            "streams of these slots cannot be used, nor any other unless cluster-require-full-coverage \
-             is no",
+            "streams of these slots cannot be used, and no other streams either unless \
+             cluster-require-full-coverage is no",
             "assign the slots, as redis-cli --cluster fix does",
         )
     })
@@ -183,8 +183,8 @@ fn versions(servers: &[ServerFacts]) -> Option<Finding> {
         Finding::warning(
             Check::Version,
             format!("the nodes have different versions: {releases}"),
-            "a slot cannot be moved to an older version, and a replica with one cannot follow: after a \
-             failover to a newer node, the older one is no replica any more",
+            "a slot cannot be moved to an older version, and a replica with an older version cannot \
+             follow: after a failover to a newer node, the older node is no replica any more",
             "update all nodes to one version",
         )
     })

@@ -48,7 +48,7 @@ pub enum SchedulesError {
     /// A schedule of this name is in a partition other than that of the event's key, to which jobs of the key go.
     /// Nothing was stored.
     #[error(
-        "schedule {name} of stream {stream} is in another partition than the key of its new event: remove it first"
+        "schedule {name} of stream {stream} is in another partition than the key of its new event: remove the schedule first"
     )]
     OtherPartition {
         /// The stream.

@@ -73,8 +73,8 @@ pub enum StreamError {
     },
     /// The server has more partitions than this client was told of.
     #[error(
-        "refused: stream {stream} has {stored} partitions, and this client was told of {known}; give it \
-         the number, or `partitions_as_stored`"
+        "refused: stream {stream} has {stored} partitions, and this client was told of {known}; set \
+         {stored} with `partitions`, or use `partitions_as_stored`"
     )]
     MorePartitions {
         /// The stream.

@@ -32,8 +32,8 @@ pub struct RetryId {
 /// A string that is not a retry id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "not a retry id: expected s: or l: and an entry id, such as s:1700000000000-0, and of several \
-     partitions the number, such as s:1700000000000-0@5"
+    "not a retry id: expected s: or l: and an entry id, such as s:1700000000000-0; on a stream with \
+     partitions also the number of the partition, such as s:1700000000000-0@5"
 )]
 pub struct RetryIdError;
 

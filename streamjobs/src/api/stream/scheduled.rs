@@ -82,7 +82,7 @@ pub struct ScheduledCursor {
 /// A string that is not a cursor of scheduled events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "not a cursor of scheduled events: expected a time, a partition or nothing, and an event id"
+    "not a cursor of scheduled events: expected a time, a partition (or nothing), and an event id"
 )]
 pub struct ScheduledCursorError;
 

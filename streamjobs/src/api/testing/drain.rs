@@ -288,12 +288,13 @@ fn said(left: &Left, now: u64) -> String {
             "event {event_id} (entry {id}, delivery {delivery_count}) has not ended at {consumer}"
         ),
         Work::Retry { event_id, error, due } => {
-            format!("event {event_id} is due for a retry since {} (last error: {error})", age(*due))
+            let time = age(*due);
+            format!("the retry of event {event_id} has been due for {time} (last error: {error})")
         }
         Work::Scheduled { event_id, due } => {
-            format!("scheduled event {event_id} is due since {}", age(*due))
+            format!("scheduled event {event_id} has been due for {}", age(*due))
         }
-        Work::Schedule { name, due } => format!("schedule {name} is due since {}", age(*due)),
+        Work::Schedule { name, due } => format!("schedule {name} has been due for {}", age(*due)),
     };
     let of = match &left.group {
         Some(group) => format!("group {group} on stream {}", left.stream),

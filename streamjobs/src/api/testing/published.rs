@@ -57,7 +57,7 @@ pub enum EventsError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// An entry has the event type, but its content cannot be decoded.
-    #[error("entry {entry} of stream {stream} cannot be read as its event type says")]
+    #[error("entry {entry} of stream {stream} cannot be decoded as an event of its type")]
     Decode {
         /// The stream.
         stream: StreamName,

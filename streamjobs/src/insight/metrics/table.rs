@@ -34,7 +34,7 @@ table! {
     SENT: Counter in Count, "messaging_client_sent_messages_total",
         "Events sent to the server, by outcome";
     UNIQUE_REFUSED: Counter in Count, "streamjobs_unique_refused_total",
-        "Events that were not published because another one that is the same stands";
+        "Events that were not published because an equal event still has its lock";
     REPLACED: Counter in Count, "streamjobs_debounced_replaced_total",
         "Debounced events that were replaced before they were due";
     CONSUMED: Counter in Count, "messaging_client_consumed_messages_total",
@@ -93,7 +93,7 @@ table! {
     RETRIES_RESTORED: Counter in Count, "streamjobs_retries_restored_total",
         "Jobs waiting for retry that were scheduled again because the retry set was lost";
     RETRIES_STRANDED: Counter in Count, "streamjobs_retries_stranded_total",
-        "Jobs of a lost retry set that wait for the right to run HSCAN, once a minute";
+        "Jobs of a lost retry set that wait for the right to run HSCAN; counted once a minute";
     PARKED: Counter in Count, "streamjobs_parked_total",
         "Jobs that were put into a line, because their key was at its limit";
     PLACES_FREED: Counter in Count, "streamjobs_limit_places_freed_total",
@@ -105,23 +105,23 @@ table! {
     SCHEDULED_RESTORED: Counter in Count, "streamjobs_scheduled_restored_total",
         "Scheduled events whose place was lost and restored";
     SCHEDULED_STRANDED: Counter in Count, "streamjobs_scheduled_stranded_total",
-        "Scheduled events whose place is lost until the user may run HSCAN, once a minute";
+        "Scheduled events whose place is lost until the user may run HSCAN; counted once a minute";
     SCHEDULED_LATENESS: Histogram in Seconds, "streamjobs_scheduled_lateness_seconds",
-        "From when a scheduled event is due to its entry, by the server's clock";
+        "The time from when a scheduled event is due until it enters its stream, by the server's clock";
     SCHEDULES_FIRED: Counter in Count, "streamjobs_schedules_fired_total",
         "Occurrences of schedules that this process published";
     SCHEDULES_MISSED: Counter in Count, "streamjobs_schedules_missed_total",
         "Occurrences of schedules that were missed and not published";
     SCHEDULES_SKIPPED: Counter in Count, "streamjobs_schedules_skipped_total",
-        "Occurrences of schedules that were not published because the job of the last one had not ended";
+        "Occurrences of schedules that were not published because the job of the last published occurrence had not ended";
     SCHEDULES_LOST: Counter in Count, "streamjobs_schedules_lost_total",
         "Schedules whose definitions were deleted or evicted";
     SCHEDULES_NOT_FIRED: Counter in Count, "streamjobs_schedules_not_fired_total",
-        "Schedules that this process found it does not fire, once each";
+        "Schedules that this process does not fire although it knows of them; each is counted once";
     FIRING_LATENESS: Histogram in Seconds, "streamjobs_schedules_lateness_seconds",
-        "From when an occurrence is due to its entry, by the server's clock";
+        "The time from when an occurrence is due until it enters its stream, by the server's clock";
     STARTS_AWAITED: Counter in Count, "streamjobs_starts_awaited_total",
-        "How often the process had to wait until a job of the group might start";
+        "How often the process had to wait until a job of the group could start";
     LIMITED: Counter in Count, "streamjobs_attempts_limited_total",
         "Attempts after which the whole group waits, because the other side has a limit";
     CLAIMS_REFUSED: Counter in Count, "streamjobs_claims_refused_total",
@@ -141,7 +141,7 @@ table! {
     SERVICES_ENDED: Counter in Count, "streamjobs_services_ended_total",
         "Runs of a service that ended before the shutdown, by reason";
     OBSERVATIONS_DROPPED: Counter in Count, "streamjobs_observations_dropped_total",
-        "Observations that the application's observers were too slow for";
+        "Observations that were dropped because the application's observers were too slow";
     OBSERVER_PANICS: Counter in Count, "streamjobs_observer_panics_total",
         "Calls of the application's observers that panicked";
     JOBS: Gauge in Count, "streamjobs_jobs", "Jobs of the group on the server, by state";

@@ -289,7 +289,9 @@ impl Schedule {
         }
         let Content::Event(_, fields) = &self.content else { return Ok(()) };
         if fields.is_empty() {
-            return Err(self.fault("its payload was left out where it was listed: read it alone"));
+            return Err(
+                self.fault("a list of schedules has no payloads: read this schedule by its name")
+            );
         }
         let bytes = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
         match bytes > bytes_max {

@@ -198,7 +198,10 @@ impl Executor {
             Verdict::AwaitHandler => return verdict,
             Verdict::Acknowledge => "its jobs are acknowledged without running",
             Verdict::DeadLetter { .. } => "its jobs become dead letters at once",
-            _ => "its jobs stay pending until the lease has expired, up to max_deliveries",
+            _ => {
+                "its jobs are delivered again when their lease has expired, until max_deliveries is \
+                 reached"
+            }
         };
         self.context.report.type_without_handler(event_type, fate, None);
         verdict

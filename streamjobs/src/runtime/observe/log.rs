@@ -99,13 +99,14 @@ pub(super) fn log_job(identity: &ConsumerIdentity, hold: Hold, event: &JobEvent<
             let message = "entry removed while its job runs; the job goes on";
             log_entry!(error, identity, hold, cause, "{message}");
         }
-        JobEvent::Cancelled => log_entry!(info, identity, hold, "cancelled while it runs"),
+        JobEvent::Cancelled => log_entry!(info, identity, hold, "cancelled while its handler runs"),
         JobEvent::Released => log_entry!(info, identity, hold, "released, uncounted"),
         JobEvent::Unhandled { event_type } => {
             log_entry!(debug, identity, hold, event_type, "no handler for this event type");
         }
         JobEvent::ResultLost { event_id, why } => {
-            log_entry!(warn, identity, hold, event_id, why, "done, and its result is not kept");
+            let message = "job done, but its result could not be kept";
+            log_entry!(warn, identity, hold, event_id, why, "{message}");
         }
         JobEvent::Ended(finish) => {
             log_entry!(debug, identity, hold, ?finish, "ended without a verdict");
@@ -140,7 +141,7 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             log!(error, identity, entries, "entries trimmed before they were delivered");
         }
         QueueEvent::PayloadsUnstored(jobs) => {
-            log!(error, identity, jobs, "payload trimmed, dead letters' key holds another type");
+            log!(error, identity, jobs, "{NO_LETTER}");
         }
         QueueEvent::GroupRecreated => {
             log!(error, identity, "group was lost and has been recreated at its durable floor");
@@ -192,10 +193,10 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
 fn log_retry_set(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
     match *event {
         QueueEvent::RetriesRestored(jobs) => {
-            log!(error, identity, jobs, "retry set was lost, its jobs are scheduled again");
+            log!(error, identity, jobs, "the retry set was lost: its jobs are scheduled again");
         }
         QueueEvent::RetriesStranded(jobs) => {
-            let message = "retry set was lost, its jobs wait until the user may run HSCAN";
+            let message = "the retry set was lost: its jobs wait until the user may run HSCAN";
             log!(error, identity, jobs, "{message}");
         }
         _ => {}
@@ -205,9 +206,12 @@ fn log_retry_set(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
 /// Logs what the group's limit over all processes did.
 fn log_limit(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
     match *event {
-        QueueEvent::Parked(jobs) => log!(debug, identity, jobs, "jobs wait for their key"),
+        QueueEvent::Parked(jobs) => {
+            log!(debug, identity, jobs, "jobs wait in line for other jobs of their key");
+        }
         QueueEvent::PlacesFreed(places) => {
-            log!(warn, identity, places, "freed places in the group's limit whose job was gone");
+            let message = "freed places in the group's limit, because their jobs were gone";
+            log!(warn, identity, places, "{message}");
         }
         QueueEvent::LimitsDiffer { others } => {
             log!(warn, identity, others, "a live process of the group has other limits");
@@ -220,7 +224,9 @@ fn log_limit(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
 fn log_starts(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
     match *event {
         QueueEvent::Limited { delay } => {
-            log!(warn, identity, ?delay, "the other side has a limit: no job of the group starts");
+            let message =
+                "the other side has a limit: the group starts no job until the delay is over";
+            log!(warn, identity, ?delay, "{message}");
         }
         _ => log!(debug, identity, "waits until the next job may start"),
     }
@@ -240,8 +246,8 @@ fn log_scheduled(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             log!(error, identity, events, "the set of scheduled events was lost and is restored");
         }
         QueueEvent::ScheduledStranded(events) => {
-            let message =
-                "the set of scheduled events was lost, they wait until the user may run HSCAN";
+            let message = "the set of scheduled events was lost: the events wait until the user may \
+                           run HSCAN";
             log!(error, identity, events, "{message}");
         }
         _ => {}
@@ -256,8 +262,8 @@ fn log_schedule(identity: &ConsumerIdentity, event: &ScheduleEvent<'_>) {
             log!(warn, identity, occurrences, "occurrences of a schedule were missed");
         }
         ScheduleEvent::Skipped(occurrences) => {
-            let message =
-                "occurrences of a schedule were skipped: the job of the last one has not ended";
+            let message = "occurrences of a schedule were skipped: the job of the last published \
+                           occurrence has not ended";
             log!(info, identity, occurrences, "{message}");
         }
         ScheduleEvent::Lost(schedules) => {
@@ -318,3 +324,6 @@ fn log_alert(identity: &ConsumerIdentity, alert: &Alert) {
         false => log!(info, identity, kind, text, "alert ended"),
     }
 }
+
+const NO_LETTER: &str =
+    "payload trimmed, and no dead letter stored: the key of the dead letters has another type";

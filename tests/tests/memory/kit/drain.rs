@@ -162,7 +162,7 @@ async fn a_drain_names_what_is_stuck() {
     let text = streams.drain(MINUTE * 2).await.unwrap_err().to_string();
     assert!(text.contains("(no process works on it)"), "{text}");
     assert!(text.contains("stream orders: scheduled event "), "{text}");
-    assert!(text.contains(" is due since "), "{text}");
+    assert!(text.contains(" has been due for "), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

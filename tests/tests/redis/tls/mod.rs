@@ -127,7 +127,7 @@ async fn a_server_without_tls_and_one_with_tls_only_are_told_apart_from_a_dead_o
     let Some(secured) = authority.server("127.0.0.1", false) else { return };
     let url = secured.tls_url("127.0.0.1").unwrap();
     let text = Client::connect(&url.replace("rediss:", "redis:")).await.unwrap_err().to_string();
-    assert!(text.contains("the server may speak TLS only"), "{text}");
+    assert!(text.contains("perhaps the server speaks only TLS"), "{text}");
     secured.kill();
     for url in [url.clone(), url.replace("rediss:", "redis:")] {
         let text = Client::connect(&url).await.unwrap_err().to_string();

@@ -75,9 +75,9 @@ fn eviction(state: &ServerState) -> Option<Finding> {
             Check::Eviction,
             format!("maxmemory-policy is {policy}"),
             "only keys with an expiry are evicted, and the keys of streams have none: jobs are safe \
-             as long as no other client sets one. The locks of unique events have one, and what is granted \
-             of a rate: when the memory is full, such events can be published again too early, and a burst \
-             can start too early",
+             as long as no other client sets an expiry. The locks of unique events and the granted starts of \
+             a rate have one: when the memory is full, such events can be published again too early, and a \
+             burst can start too early",
             Some(advice.to_owned()),
         ));
     }
@@ -93,9 +93,9 @@ fn eviction(state: &ServerState) -> Option<Finding> {
     Some(Finding::critical(
         Check::Eviction,
         what,
-        "when the memory is full, whole streams are evicted with every job and every group in them, with \
-         scheduled events, and with the locks of unique ones, which can be published again too early, and with what is granted \
-         of a rate",
+        "when the memory is full, whole streams are evicted with every job and every group in them; so are \
+         scheduled events, the granted starts of a rate, and the locks of unique events, which can then be \
+         published again too early",
         advice,
     ))
 }
@@ -198,8 +198,8 @@ fn failover(state: &ServerState, settings: &ServerSettings) -> Vec<Finding> {
     findings.push(Finding::warning(
         Check::Replicas,
         "min-replicas-to-write is 0, and Sentinel can make a replica the primary",
-        "a failover loses confirmed events: what the replica did not have yet when the primary \
-         crashed, and what any client still sends to a former primary that has not been told, for \
+        "a failover loses confirmed events: events that the replica did not have yet when the primary \
+         crashed, and events that any client still sends to a former primary that has not been told, for \
          about 10 s after SENTINEL FAILOVER",
         "set min-replicas-to-write to 1 and min-replicas-max-lag to a few seconds on the primary and \
          on every replica; the primary then refuses to publish and to deliver jobs while it has no \
@@ -224,8 +224,8 @@ fn nearly_used(state: &ServerState) -> Vec<Finding> {
         Finding { severity, ..Finding::warning(Check::Memory, what, meaning, advice) }
     });
     let connections = share(state.connections, state.connections_max).map(|(severity, percent)| {
-        let meaning = "when none is left, new processes cannot connect, and this one cannot \
-                       reconnect";
+        let meaning = "when no connection is left, new processes cannot connect, and this \
+                       process cannot reconnect";
         let what = format!("{percent} % of maxclients are connected");
         let advice = "raise maxclients, or find the clients that hold many connections";
         Finding { severity, ..Finding::warning(Check::Connections, what, meaning, advice) }
@@ -401,7 +401,7 @@ fn not_checked(what: &str, why: &str) -> Finding {
     Finding::info(
         Check::Unchecked,
         format!("{what} could not be checked: {why}"),
-        "problems there are not in this report",
+        "this report does not say whether there are problems",
         None,
     )
 }

@@ -316,4 +316,4 @@ fn finite(is_finite: bool, value: impl ToString) -> Result<Option<Bytes>, NotSca
     }
 }
 
-const NO_NAMES: &str = "only a value with named parts can be flat fields";
+const NO_NAMES: &str = "only a value with named parts can be written as flat fields";

@@ -185,7 +185,7 @@ fn wide(duration: Duration) -> u64 {
 }
 
 pub(super) const ELSEWHERE: &str = "a process that started later declares it differently";
-const NAME_TAKEN: &str = "one that was stored at run time has its name";
+const NAME_TAKEN: &str = "a schedule that was stored at run time has its name";
 pub(super) const UNREADABLE: &str = "its stored definition cannot be read";
 pub(super) const NO_NEXT: &str = "its next time cannot be computed";
 const FULL: &str = "the stream has too many schedules";

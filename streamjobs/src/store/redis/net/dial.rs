@@ -167,7 +167,7 @@ pub(crate) async fn within<T>(
 }
 
 const MAY_EXPECT_TLS: &str =
-    "the server may speak TLS only, and the address of such a server begins with rediss://";
+    "perhaps the server speaks only TLS; the address of such a server begins with rediss://";
 /// How many commands may wait for the connection's task. With the client crate's default of 50, publishers would queue
 /// up behind each other.
 const COMMANDS_WAITING_MAX: usize = 1024;

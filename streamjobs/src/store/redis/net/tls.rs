@@ -214,7 +214,7 @@ fn check_key(chain: &[u8], key: &[u8]) -> Result<(), String> {
 /// How long one attempt to connect with TLS may take: shorter than the deadline for all steps of
 /// connecting, so that the error names this step.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(4);
-const NO_TLS: &str = "the server may not speak TLS: ";
+const NO_TLS: &str = "perhaps the server does not speak TLS: ";
 /// The host may be out of reach, so this does not advise to send a password without TLS.
 const SILENT: &str = "the host does not answer, or the server does not speak TLS";
 const USE_PLAIN: &str = "an address without TLS begins with redis://";

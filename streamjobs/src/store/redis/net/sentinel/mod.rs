@@ -141,7 +141,8 @@ impl Sentinel {
         }
         for (index, seed, named) in older {
             if search.is_up_to_date {
-                let text = format!("{seed}: it named {named}, as before the last failover");
+                let text =
+                    format!("{seed}: it named {named}, the primary before the last failover");
                 search.said.push(text);
                 continue;
             }

@@ -225,7 +225,7 @@ async fn the_former_primary_is_not_used_while_the_new_one_cannot_be_reached() {
     let sentinel = watching(&[behind.port, ahead.port]);
     know(&sentinel, new.port, 5);
     let error = connected(&sentinel).await.map(drop).unwrap_err();
-    let expected = format!("it named 127.0.0.1:{}, as before the last failover", old.port);
+    let expected = format!("it named 127.0.0.1:{}, the primary before the last failover", old.port);
     assert!(error.contains(&expected), "{error}");
     assert_eq!(old.connections(), 0);
 }
