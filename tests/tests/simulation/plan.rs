@@ -114,7 +114,7 @@ impl Plan {
             groups: rng.usize(1..=GROUPS.len()),
             limits: Limits::of(seed),
             // Drawn apart as well.
-            shares_slots: Rng::with_seed(seed ^ 0x736c_6f74_73).u32(0..10) < 3,
+            shares_slots: Rng::with_seed(seed ^ 0x0073_6c6f_7473).u32(0..10) < 3,
             faulty: if weather == Weather::Storm { rng.u32(0..=300) } else { 0 },
             actions: Vec::new(),
         };
