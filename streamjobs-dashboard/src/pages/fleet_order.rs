@@ -104,7 +104,7 @@ impl Column {
         }
     }
 
-    /// Whether it has numbers, of which the largest come first by default.
+    /// Whether the column contains numbers. A column of numbers is sorted with the largest first by default.
     pub(crate) const fn is_number(self) -> bool {
         !matches!(self, Self::Stream | Self::Group | Self::State)
     }

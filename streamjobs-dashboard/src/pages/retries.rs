@@ -78,7 +78,7 @@ fn table(ctx: &RequestContext, stream: &str, jobs: &[ScheduledRetry]) -> Markup 
     }
 }
 
-/// The button of a row that cancels the row's job. The form of the table names the group.
+/// The button in a row of the table. It cancels the job of that row. The form of the table names the group.
 fn cancel(ctx: &RequestContext, stream: &str, job: &ScheduledRetry) -> Markup {
     html! {
         @if let Some(id) = &job.event_id {

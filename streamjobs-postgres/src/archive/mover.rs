@@ -217,7 +217,7 @@ impl LetterMover {
             let LetterQueue { stream, group, .. } = &self.queue;
             warn!(
                 %stream, %group, missing,
-                "dead letters were redriven or purged while they were archived; their rows are open"
+                "dead letters that were redriven or purged during archiving are still open in the archive"
             );
         }
         self.stored.clear();

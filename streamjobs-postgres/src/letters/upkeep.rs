@@ -95,8 +95,8 @@ const FORGET_SELECTIONS: &str = concat!(
     redrive_in_scope!("$2"),
 );
 
-/// Both times have to be long ago, so a dead letter that was archived late, for example after a
-/// long outage, stays visible for the whole time.
+/// Both `buried_at` and `archived_at` have to be longer ago than the given age. So a dead letter that was archived
+/// late, for example after a long outage, still stays visible for that whole age.
 const PRUNE: &str = "DELETE FROM streamjobs.dead_letters WHERE id IN (
          SELECT id FROM streamjobs.dead_letters
          WHERE buried_at < now() - make_interval(secs => $1)

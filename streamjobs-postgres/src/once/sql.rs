@@ -190,8 +190,8 @@ impl GuardSql {
         Ok(())
     }
 
-    /// The error of a handler, or of another resource: snoozed for about a second if it is a conflict or an outage of
-    /// the database and the handler did not decide otherwise.
+    /// Decides what the error of a handler, or of another resource, means. If it is a conflict or an outage of the
+    /// database, and the handler did not decide otherwise, the returned error snoozes the job for about a second.
     #[must_use]
     pub fn judge(&self, error: JobError) -> JobError {
         let code = self.code(error.cause());

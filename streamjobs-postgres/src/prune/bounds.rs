@@ -64,8 +64,8 @@ impl Bounds {
 }
 
 impl Bound {
-    /// If a row was written before the oldest unfinished entry was published, then its event was
-    /// published before that as well, and the group has finished all of its entries. The row's time
+    /// Suppose that a row was written before the oldest unfinished entry was published. Then the row's event was also
+    /// published before that entry, and the group has finished all entries of that event. The row's time
     /// is from the database's clock, the entry's time from the Redis server's clock.
     fn before(self, old: SystemTime) -> Option<SystemTime> {
         match self {

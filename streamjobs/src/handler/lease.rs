@@ -42,7 +42,7 @@ impl Lease {
         Self::lasting(window, fence, Instant::now(), ENDLESS)
     }
 
-    /// The lease of a delivery whose request was sent at this time.
+    /// The lease of a delivery, counted from the time at which the request for it was sent.
     pub(crate) fn since(sent: Instant, window: Duration, fence: Duration) -> Self {
         Self::lasting(window, fence, sent, milliseconds(fence))
     }

@@ -238,7 +238,7 @@ words! {
 pub struct ConsumerInfo {
     /// Its name.
     pub name: String,
-    /// Its pending entries, those of the lane included.
+    /// The number of its pending entries, including those in the lane.
     pub pending: u64,
     /// How long it has been idle, according to the server: since its last successful read on servers before 7.2,
     /// since its last attempt to read on newer servers.

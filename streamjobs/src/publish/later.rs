@@ -98,8 +98,9 @@ impl Client {
     /// # The first events of a stream
     ///
     /// When events are scheduled to a stream for the first time ever, processes learn of it with their usual
-    /// requests: within half a second, or within three seconds while all groups of the stream are idle. Until then,
-    /// events can be late by as much time. In the first five seconds, a call whose event is due within half a second
+    /// requests: within half a second, or within three seconds while all groups of the stream are idle. Until a
+    /// process has learned of them, the events can be late by the same amount of time. In the first five seconds, a
+    /// call whose event is due within half a second
     /// waits until it is due, and moves the event to its stream itself.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The streams that are spread over partitions, as a client was told.
+//! Which streams are spread over partitions, according to what the client was told.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};

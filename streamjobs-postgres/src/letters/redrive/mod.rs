@@ -102,7 +102,8 @@ impl Redriving {
     /// # Errors
     ///
     /// When the request or the selection is invalid, or the database refuses or cannot be reached.
-    /// In these cases nothing is written, unless the reply was lost.
+    /// In these cases nothing is written, except that the request may have been recorded if the database's reply was
+    /// lost.
     ///
     /// # Cancel safety
     ///

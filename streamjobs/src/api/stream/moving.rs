@@ -81,8 +81,8 @@ impl Group {
     /// A process of this framework runs them within its promote interval, half a second by default, as soon as it has
     /// free slots; until then they are released for that consumer alone. If its heartbeats end, or it does not claim
     /// them within its lease, any other process does. A consumer of other software, which sends no heartbeats, owns
-    /// them at once. A handler that is running one of the entries elsewhere loses its lease; entries that the
-    /// consumer itself is running go on.
+    /// them at once. If a handler in another consumer is running one of the entries, that handler loses its lease.
+    /// Entries that the given consumer is already running are not interrupted.
     ///
     /// A delivery that the call cuts short is not counted.
     ///

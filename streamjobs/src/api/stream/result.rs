@@ -136,8 +136,9 @@ impl Group {
     /// Waits until the group's job on an event is done or a dead letter, at most for this time; after that the answer
     /// is [`Unknown`](JobResult::Unknown). With zero, it asks once.
     ///
-    /// The server is asked again and again: first after some milliseconds, then after pauses that grow to a quarter
-    /// of a second, each drawn at random from its upper half. So a waiter costs the server about five reads of a key
+    /// The server is asked again and again, with pauses in between. The longest possible pause grows from some
+    /// milliseconds to a quarter of a second, and each pause is drawn at random between half of that time and all of
+    /// it. So a waiter costs the server about five reads of a key
     /// and one read of new dead letters a second. It learns of the end within a quarter of a second; of a dead letter
     /// that another process stored, as after a crash, within about a second. It may exceed the given time by one
     /// request, which the client ends after some seconds, and by one more for each further 16 partitions. While the

@@ -205,8 +205,8 @@ impl Group {
     /// # Errors
     ///
     /// When jobs of several partitions have the same id and the id names no partition, or there is no such partition:
-    /// in these cases nothing is changed. Also when the server cannot be reached or refuses; some jobs may then
-    /// already be due.
+    /// in these cases nothing is changed. The call also fails when the server cannot be reached or refuses. It may
+    /// then already have made some of the jobs due.
     ///
     /// # Cancel safety
     ///

@@ -202,7 +202,7 @@ impl<M: Marks> JobResource for OnceMark<M> {
                 stream = %self.job.stream(), group = %self.job.group(),
                 entry_id = %self.job.entry_id(), event_id = %self.job.event_id(),
                 error = %error.text(),
-                "cannot remove the mark of failed work; the next attempt takes it over"
+                "cannot remove the mark of failed work, so the next attempt takes over the mark"
             );
         }
     }

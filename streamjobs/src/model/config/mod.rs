@@ -396,7 +396,8 @@ const EXPIRES: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
 const UNHANDLED_AFTER_MIN: Duration = Duration::from_secs(1);
 const UNHANDLED_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// The longest time to clean up after a cancellation. A handler that needs longer has already had the grace period.
+/// The longest time to clean up after a cancellation. It can be this short, because a handler that needs longer could
+/// already use the grace period.
 const WINDOW_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

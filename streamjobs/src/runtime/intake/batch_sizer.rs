@@ -115,7 +115,7 @@ impl BatchSizer {
         self.backlog = backlog;
     }
 
-    /// There may be something to read again.
+    /// Notes that new entries may have come since the last read found nothing left.
     pub(crate) fn refill(&mut self) {
         self.is_drained = false;
     }

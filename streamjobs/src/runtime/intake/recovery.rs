@@ -69,8 +69,8 @@ impl Recovery {
         turn.unwrap_or_default()
     }
 
-    /// Delivers as many of them as there are slots. The others are claimed when their lease ends, or recovered after
-    /// the next read if the slots are those of a set.
+    /// Delivers as many of them as there are slots. If the slots are those of a set, the others are recovered after
+    /// the next read. Otherwise they are claimed when their lease ends.
     async fn deliver(
         &self,
         lost: &[Hold],

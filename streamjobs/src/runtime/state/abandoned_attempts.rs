@@ -33,8 +33,8 @@ impl AbandonedAttempts {
         self.kept = self.counts.len();
     }
 
-    /// Whether there are so many that it is time to keep only those that are still pending: other
-    /// consumers have since claimed most of their entries. The threshold is twice what was kept
+    /// Whether so many abandoned attempts are stored that those whose entries are no longer pending should now be
+    /// removed. Other consumers have since claimed most of these entries. The threshold is twice what was kept
     /// last, so that this happens rarely.
     pub(crate) fn is_crowded(&self) -> bool {
         self.counts.len() >= CROWDED.max(self.kept * 2)

@@ -92,6 +92,7 @@ pub(crate) fn heartbeat_interval(lease: Duration, janitor_interval: Duration) ->
     (lease / 3).min(janitor_interval)
 }
 
-/// While the group is idle, one heartbeat in this many is sent. If a consumer left out more, other
+/// While the group is idle, a consumer sends a heartbeat only every this many intervals. If a consumer left out more,
+/// other
 /// processes would consider it dead.
 const IDLE_HEARTBEATS: u32 = 2;
