@@ -69,6 +69,6 @@ async fn what_is_redriven_while_its_row_is_written_is_warned_of() {
     };
     let (report, ()) = tokio::join!(archive.sweep(&desk.client), redrive);
     assert_eq!((report.unwrap().stored, desk.left()), (2, 0));
-    assert_eq!(lines.with("redriven or purged while they were archived").len(), 1, "{lines:?}");
+    assert_eq!(lines.with("redriven or purged during archiving").len(), 1, "{lines:?}");
     assert_eq!(lines.with("").len(), 1, "{lines:?}");
 }
