@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use super::reader::MemoryReader;
 use super::state::{MemoryState, milliseconds};
+use super::stream::Pending;
 use crate::model::entry::EntryId;
 use crate::model::name::ConsumerName;
 use crate::store::types::{RELEASED, Result, released_for};
@@ -155,15 +156,18 @@ impl Consume for MemoryStore {
             let rows = rows.map(|(id, row)| (*id, row.clone())).collect::<Vec<_>>();
             let (mut claimed, mut trimmed, mut released) = (Vec::<Delivery>::new(), 0, 0);
             let (mut cursor, mut ended) = (EntryId::ZERO, rows.len() < ROWS_MAX);
+            let mut chosen = Vec::new();
             for (id, row) in rows {
-                if claimed.len() + trimmed >= claim.limit {
+                if chosen.len() >= claim.limit {
                     ended = false;
                     break;
                 }
                 cursor = id;
-                if row.idle(now) < lease_of(&row.consumer) || claim.skip.contains(&id) {
-                    continue;
+                if row.idle(now) >= lease_of(&row.consumer) && !claim.skip.contains(&id) {
+                    chosen.push((id, row));
                 }
+            }
+            for (id, row) in in_commands(chosen) {
                 match state.payload(queue, inlet, id)? {
                     Ok(fields) => {
                         let hold = Hold { inlet, id, delivery_count: row.delivery_count };
@@ -177,6 +181,7 @@ impl Consume for MemoryStore {
                     Err(_letter) => trimmed += 1,
                 }
             }
+            claimed.sort_by_key(|delivery| delivery.entry.id());
             let group = state.group(queue, inlet)?;
             group.consumers.retain(|name| {
                 released_for(name).is_none()
@@ -254,6 +259,15 @@ impl MemoryState {
             state.schedule_retry(queue, due, &name, job.clone());
         })
     }
+}
+
+/// Rows in the order of a server's commands: one for all entries that had the same owner and count, in the order of the
+/// first entry of each.
+fn in_commands(mut chosen: Vec<(EntryId, Pending)>) -> Vec<(EntryId, Pending)> {
+    let of = |row: &Pending| (row.consumer.clone(), row.delivery_count);
+    let firsts = chosen.iter().map(|(_, row)| of(row)).collect::<Vec<_>>();
+    chosen.sort_by_cached_key(|(_, row)| firsts.iter().position(|first| *first == of(row)));
+    chosen
 }
 
 /// How many rows of the pending list one claim scans.
