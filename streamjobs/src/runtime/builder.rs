@@ -243,9 +243,8 @@ impl RuntimeBuilder {
     /// How long a shutdown waits for running jobs: 25 s by default. Jobs that run longer are
     /// cancelled and released.
     ///
-    /// A shutdown can take longer than this. If the server answers, the shutdown takes up to 1 s longer than this,
-    /// until cancelled handlers are dropped. If a handler never yields to its executor, it takes up to 16 s longer.
-    /// While the server does not
+    /// A shutdown can take longer than this. If the server answers, cancelled handlers are dropped within 1 s more. If
+    /// a handler never yields to its executor, the shutdown ends within 16 s more. While the server does not
     /// answer, ending the reads needs up to 7 s more. Services then have 5 s to end. Whatever stops the process has a
     /// deadline, such as Kubernetes' `terminationGracePeriodSeconds`, which has to be longer than all of that. If the
     /// grace is longer than the deadline, the process is killed, and its jobs wait for their leases to end.

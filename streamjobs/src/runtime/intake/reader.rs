@@ -274,16 +274,14 @@ impl Reader {
         // plan reads what other loops may change: a change after this line ends the wait.
         let waits = acks.is_empty().then(|| self.connector.unblock.enter(reader.waker()));
         let Some(plan) = self.plan(slots.len(), &mut acks, stop) else {
-            drop(waits);
-            drop(slots);
+            drop((waits, slots));
             let backlog = if has_backlog { backlog } else { Backlog::default() };
             return self.only_acknowledge(acks, backlog).await;
         };
         let (plan, starts) = match self.started(plan).await {
             Ok((plan, starts)) if plan.count > 0 => (plan, starts),
             started => {
-                drop(waits);
-                drop(slots);
+                drop((waits, slots));
                 self.only_acknowledge(acks, Backlog::default()).await?;
                 return started.map(|_| Vec::new());
             }
@@ -307,11 +305,9 @@ impl Reader {
         let ReadReply { acknowledged, deliveries } = match reply {
             Ok(reply) => reply,
             Err(error) => {
-                self.lane.failed(plan.inlet);
                 self.acks.put_back(acks);
                 drop(slots);
-                self.admission.give_back_after(&error, starts, plan.inlet).await;
-                return Err(error);
+                return Err(self.after_failure(error, plan.inlet, starts).await);
             }
         };
         self.health.note_read(Instant::now());
@@ -327,15 +323,23 @@ impl Reader {
                 }
                 Ok(())
             }
-            Err(error) => {
-                self.lane.failed(plan.inlet);
-                self.admission.give_back_after(&error, starts, plan.inlet).await;
-                Err(error)
-            }
+            Err(error) => Err(self.after_failure(error, plan.inlet, starts).await),
         };
         // Last, because what was delivered is not renewed before it is registered.
         self.delete(&obsolete, &mut ahead).await;
         read.map(|()| ahead)
+    }
+
+    /// After a read that failed, its inlet may still have entries, and its starts may be unused.
+    async fn after_failure(
+        &self,
+        error: StoreError,
+        of: Inlet,
+        taken: Option<TakenStarts>,
+    ) -> StoreError {
+        self.lane.failed(of);
+        self.admission.give_back_after(&error, taken, of).await;
+        error
     }
 
     /// Whether the next read follows at once if there is something left to read.
