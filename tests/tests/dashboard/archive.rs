@@ -240,7 +240,7 @@ async fn letters_of_other_streams_are_neither_shown_nor_redriven_nor_deleted() {
     let dry = site.post("/jobs/archive/redrive", &[("dry_run", "1")]).await;
     dry.is(200).says("This redrives 3 letters").says_not("payments");
     untouched(&site, &database, &all).await;
-    // A redrive that somebody else requested, of letters of all streams.
+    // A redrive that another program requested, of letters of all streams.
     let letters = Postgres::open(database.pool()).await.unwrap().dead_letters();
     let request = Request::new("alice", "of all streams");
     let wide = letters.redrive(Selection::new(), request).record().await.unwrap().to_string();

@@ -204,7 +204,7 @@ async fn starts_are_in_proportion_to_the_weights_while_all_have_a_backlog() {
     stage.bulk(400, "gate").await;
     let runtime = stage.start(16).await;
     stage.runs.until_started(16).await;
-    // Until all of them have had their share of the slots, whoever had them first.
+    // Until each queue has had its share of the slots, whichever had them first.
     stage.runs.turns(48).await;
     let started = stage.runs.turns(400).await;
     for round in started.chunks_exact(8) {
