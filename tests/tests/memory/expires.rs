@@ -145,6 +145,38 @@ async fn the_time_of_a_redriven_job_begins_with_the_redrive_also_without_its_han
     assert_eq!(letters(&store).list(None, 10).await.unwrap().letters.len(), 0);
 }
 
+/// A deploy ends its run, and what it ran until then is not a wait.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_began_and_was_cut_off_by_a_stop_runs_again() {
+    #[handler(group = "long", expires = "60s")]
+    async fn long(order: Placed, State(runs): State<Runs>) {
+        runs.0.lock().unwrap().push(order.number);
+        wait(if runs.all().len() <= 2 { 300 } else { 0 }).await;
+    }
+
+    let (store, runs) = (MemoryStore::new(), Runs::default());
+    let client = streamjobs::__store::client(&store);
+    let start = async || {
+        let builder = Runtime::builder(&client).handlers(handlers![long]).state(runs.clone());
+        builder.grace(Duration::from_secs(5)).start().await.unwrap()
+    };
+    let runtime = start().await;
+    publish(&store, 1).await;
+    runs.until(&[1]).await;
+    wait(120).await;
+    let _ = runtime.shutdown().await;
+    // Cut off for the second time, which the entry of the first has to outlive.
+    let runtime = start().await;
+    runs.until(&[1, 1]).await;
+    wait(120).await;
+    let _ = runtime.shutdown().await;
+    let runtime = start().await;
+    runs.until(&[1, 1, 1]).await;
+    let _ = runtime.shutdown().await;
+    let letters = client.dead_letters("orders", "long").unwrap();
+    assert_eq!(letters.list(None, 10).await.unwrap().letters.len(), 0);
+}
+
 /// What it waited before its redrive does not count, and what it waited in a line before and after does.
 #[tokio::test(start_paused = true)]
 async fn the_time_in_a_line_counts_and_begins_anew_with_a_redrive() {

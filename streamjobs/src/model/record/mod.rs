@@ -57,10 +57,8 @@ impl Attempted<'_> {
             push(&mut fields, HELD, format!("{source}:{}", entry.id()));
         }
         let error_known = error.or_else(|| entry.text(ERROR));
-        if error_known.is_some_and(|error| error.starts_with(AWAITS_HANDLER))
-            && let Some(since) = waits_since(self.delivery, self.envelope)
-        {
-            push(&mut fields, SINCE, since.to_string());
+        if let Some(since) = self.since(error_known) {
+            push(&mut fields, SINCE, since);
         }
         if let Some(error) = error_known {
             push(&mut fields, ERROR, cut(error));
@@ -125,6 +123,21 @@ impl Attempted<'_> {
             retry_at,
             error,
         })
+    }
+
+    /// What the retry says of how long the job has waited for its first attempt; `None` if an error says that it began.
+    fn since(&self, error: Option<&str>) -> Option<String> {
+        let waits = waits_since(self.delivery, self.envelope).filter(|_| self.run.is_none());
+        let since = || waits.map_or_else(|| BEGUN.to_owned(), |since| since.to_string());
+        match error {
+            Some(error) => error.starts_with(AWAITS_HANDLER).then(since),
+            None => waits.is_none().then(since),
+        }
+    }
+
+    /// Whether the job has to say that it began before it is released: without an error, its entry does not show it.
+    pub(crate) fn began_now(&self) -> bool {
+        self.run.is_some() && waits_since(self.delivery, self.envelope).is_some()
     }
 
     fn origin(&self) -> EntryId {
@@ -298,6 +311,9 @@ fn waits_since(delivery: &Delivery, envelope: &Envelope) -> Option<u64> {
     if !delivery.inlet.is_lane() {
         return Some(entered);
     }
+    if has_begun(entry) {
+        return None;
+    }
     let awaits_handler = match entry.text(ERROR) {
         None => false,
         Some(error) if envelope.failures == 0 && error.starts_with(AWAITS_HANDLER) => true,
@@ -311,6 +327,11 @@ fn waits_since(delivery: &Delivery, envelope: &Envelope) -> Option<u64> {
     let told = entry.text(SINCE).and_then(|text| text.parse().ok());
     // A job without that time was redriven, or was stored by a release that does not write the time.
     Some(told.unwrap_or_else(|| if awaits_handler { published() } else { entered }))
+}
+
+/// Whether an earlier run of the job was recorded where it does not show as an error.
+fn has_begun(entry: &Entry) -> bool {
+    entry.text(SINCE) == Some(BEGUN)
 }
 
 fn has_event_id(entry: &Entry) -> bool {
@@ -352,6 +373,8 @@ fn cut(error: &str) -> String {
 const REWRITTEN: [&str; 8] = ["sj-id", "sj-attempt", "sj-origin", FIRST, ERROR, DUE, HELD, SINCE];
 /// Since when a job in the lane has waited for its first attempt.
 const SINCE: &str = "sj-since";
+/// The value of [`SINCE`] once the handler has run. Older releases read it as an absent value.
+const BEGUN: &str = "begun";
 const FIRST: &str = "sj-first";
 const ERROR: &str = "sj-error";
 const DUE: &str = "sj-due";

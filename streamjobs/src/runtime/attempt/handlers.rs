@@ -37,7 +37,8 @@ pub(crate) struct BoundHandler {
 impl BoundHandler {
     /// The handler, and how many attempts its jobs have.
     pub(crate) fn handled_by(&self) -> HandledBy {
-        HandledBy { handler: self.handler, attempts_max: self.limits.max_attempts }
+        let JobLimits { max_attempts, expires, .. } = &self.limits;
+        HandledBy { handler: self.handler, attempts_max: *max_attempts, expires: expires.is_some() }
     }
 
     /// Runs one job.

@@ -313,7 +313,9 @@ impl SettlingSteps {
                 Some(answer)
             }
             Verdict::Release => {
-                let steps = self.release(hold, stand_in, &attempted);
+                let expires = settlement.handled_by.is_some_and(|handled_by| handled_by.expires);
+                let begun = expires && attempted.began_now();
+                let steps = self.release(hold, stand_in, begun, &attempted);
                 Some(context.settle("release", 1, event_id, steps).await)
             }
             Verdict::Retry { .. }
@@ -327,21 +329,23 @@ impl SettlingSteps {
     }
 
     /// Releases a job for other consumers to claim at once. An entry whose payload was trimmed or that was removed
-    /// cannot be claimed, so its job goes through the retry set, due now.
+    /// cannot be claimed, so its job goes through the retry set, due now. So does a job that has `begun` and would
+    /// expire if it had not: its entry would not say that.
     async fn release(
         &self,
         hold: Hold,
         mut stand_in: Option<StandIn>,
+        begun: bool,
         attempted: &Attempted<'_>,
     ) -> Result<FenceResult, StoreError> {
         FailPoint::ReleaseBefore.reached();
-        if stand_in.is_none() {
+        let too_wide = attempted.delivery.entry.fields().len() > FIELDS_CARRIED_MAX;
+        if stand_in.is_none() && (too_wide || !begun) {
             let result = self.context.release(hold).await?;
             let FenceResult::Trimmed(dead_letter) = result else { return Ok(result) };
             stand_in = Some(StandIn::DeadLetter(dead_letter));
             self.in_flight.stand_for(hold, StandIn::DeadLetter(dead_letter));
         }
-        let too_wide = attempted.delivery.entry.fields().len() > FIELDS_CARRIED_MAX;
         match stand_in {
             Some(StandIn::DeadLetter(letter)) if too_wide => {
                 return Ok(FenceResult::Trimmed(letter));

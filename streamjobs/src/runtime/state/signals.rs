@@ -251,11 +251,13 @@ pub(crate) struct Settlement {
     pub(crate) slot: Option<Slot>,
 }
 
-/// The handler of a job and how many attempts it has, for the log.
+/// The handler of a job, for the log, and what its limits say of the end of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HandledBy {
     pub(crate) handler: HandlerDef,
     pub(crate) attempts_max: u32,
+    /// Whether its jobs expire if they do not begin in time.
+    pub(crate) expires: bool,
 }
 
 /// Settler to ack flusher: no job can end any more, so acknowledge the jobs that wait, and end.
