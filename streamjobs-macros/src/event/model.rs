@@ -3,7 +3,7 @@
 use proc_macro2::Span;
 use syn::{
     Attribute, Data, DataEnum, DeriveInput, Error, Field, Fields, Generics, Ident, LitStr, Member,
-    Variant, spanned::Spanned,
+    Variant, ext::IdentExt, spanned::Spanned,
 };
 
 use super::parse::{self, Options};
@@ -155,7 +155,9 @@ fn unique_of(names: &LitStr, fields: &Fields, errors: &mut Errors) -> Vec<Member
 
 fn member(wanted: &str, fields: &Fields) -> Option<Member> {
     let named = |(index, field): (usize, &Field)| match &field.ident {
-        Some(ident) => (*ident == wanted).then(|| Member::Named(ident.clone())),
+        Some(ident) => {
+            (*ident == wanted || ident.unraw() == wanted).then(|| Member::Named(ident.clone()))
+        }
         None => (wanted == index.to_string()).then(|| Member::Unnamed(index.into())),
     };
     fields.iter().enumerate().find_map(named)

@@ -25,6 +25,8 @@ pub enum Flow {
     Paid { id: u64 },
     #[event(type = "order.imported", unique = "doc, r#type")]
     Imported { doc: u64, r#type: String, at: u64 },
+    #[event(type = "order.sent", key = "type")]
+    Sent { r#type: String },
     #[event(type = "order.closed")]
     Closed,
 }
@@ -39,8 +41,12 @@ fn main() {
     struct Inner {}
 
     assert_eq!(<Inner as Event>::TYPES, ["inner"]);
-    assert_eq!(Flow::TYPES, ["order.placed", "order.paid", "order.imported", "order.closed"]);
+    assert_eq!(
+        Flow::TYPES,
+        ["order.placed", "order.paid", "order.imported", "order.sent", "order.closed"]
+    );
     assert_eq!(Flow::Paid { id: 7 }.key().as_deref(), Some("7"));
+    assert_eq!(Flow::Sent { r#type: "post".into() }.key().as_deref(), Some("post"));
     assert_eq!(Flow::Closed.key(), None);
     let imported = |doc, at| Flow::Imported { doc, r#type: "x".into(), at }.unique().unwrap();
     assert!(imported(1, 1).is_some() && imported(1, 1) == imported(1, 2));
