@@ -2,7 +2,7 @@
 
 use axum::extract::Path;
 use axum::response::Response;
-use streamjobs::schedule::ScheduleName;
+use streamjobs::schedule::{ScheduleName, SchedulesError};
 
 use super::{ActionRequest, act};
 use crate::access::Action;
@@ -14,10 +14,13 @@ pub(crate) async fn run_now(Path(stream): Path<String>, form: PostedForm) -> Res
     let request = request(&form, &stream, Action::RunNow, &names);
     act(&form.ctx, request, async {
         let (names, schedules) = (names?, form.ctx.state.schedules(&stream)?);
+        let mut ran = Acted::new();
         for name in &names {
-            schedules.run_now(name).await?;
+            if !ran.note(&names, schedules.run_now(name).await)? {
+                break;
+            }
         }
-        Ok(format!("Published {} events.", names.len()))
+        Ok(format!("Published {} events.{}", ran.done.len(), ran.stopped))
     })
     .await
 }
@@ -27,10 +30,13 @@ pub(crate) async fn pause(Path(stream): Path<String>, form: PostedForm) -> Respo
     let request = request(&form, &stream, Action::Pause, &names);
     act(&form.ctx, request, async {
         let (names, schedules) = (names?, form.ctx.state.schedules(&stream)?);
+        let mut paused = Acted::new();
         for name in &names {
-            schedules.pause(name).await?;
+            if !paused.note(&names, schedules.pause(name).await)? {
+                break;
+            }
         }
-        Ok(format!("Paused {} schedules.", names.len()))
+        Ok(format!("Paused {} schedules.{}", paused.done.len(), paused.stopped))
     })
     .await
 }
@@ -39,17 +45,57 @@ pub(crate) async fn resume(Path(stream): Path<String>, form: PostedForm) -> Resp
     let names = selected(&form);
     let request = request(&form, &stream, Action::Pause, &names);
     act(&form.ctx, request, async {
-        let (names, mut done) = (names?, 0);
-        let schedules = form.ctx.state.schedules(&stream)?;
+        let (names, schedules) = (names?, form.ctx.state.schedules(&stream)?);
+        let mut resumed = Acted::new();
         for name in &names {
-            done += usize::from(schedules.resume(name).await?);
+            if !resumed.note(&names, schedules.resume(name).await)? {
+                break;
+            }
         }
-        Ok(match names.len() - done {
-            0 => format!("Resumed {done} schedules."),
-            others => format!("Resumed {done} schedules. {others} were not paused."),
-        })
+        let done = resumed.done.iter().filter(|was_paused| **was_paused).count();
+        let others = match resumed.done.len() - done {
+            0 => String::new(),
+            others => format!(" {others} were not paused."),
+        };
+        Ok(format!("Resumed {done} schedules.{others}{}", resumed.stopped))
     })
     .await
+}
+
+/// What became of an action on several schedules, one after the other.
+struct Acted<T> {
+    done: Vec<T>,
+    /// Why it stopped before the last schedule, as a sentence; empty if it did not.
+    stopped: String,
+}
+
+impl<T> Acted<T> {
+    fn new() -> Self {
+        Self { done: Vec::new(), stopped: String::new() }
+    }
+
+    /// Notes what became of the next of these schedules. If that was a failure, false is returned and the action stops.
+    /// What was done before is told with the failure: who repeats the whole action would do it again.
+    ///
+    /// # Errors
+    ///
+    /// If the first schedule failed.
+    fn note(
+        &mut self,
+        names: &[ScheduleName],
+        answer: Result<T, SchedulesError>,
+    ) -> Result<bool, Fault> {
+        match (answer, names.get(self.done.len())) {
+            (Ok(answer), _) => self.done.push(answer),
+            (Err(error), Some(name)) if !self.done.is_empty() => {
+                let (why, untried) =
+                    (Fault::error_chain(&error), names.len() - self.done.len() - 1);
+                self.stopped = format!(" Stopped at {name}: {why}. {untried} were not tried.");
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
+        Ok(self.stopped.is_empty())
+    }
 }
 
 fn selected(form: &PostedForm) -> Result<Vec<ScheduleName>, Fault> {

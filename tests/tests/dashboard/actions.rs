@@ -193,6 +193,13 @@ async fn schedules_are_shown_in_words_and_run_paused_and_resumed() {
     site.post(&format!("{path}/pause"), &[("id", "missing")]).await.is(404);
     site.post(&format!("{path}/pause"), &[("id", "a/b")]).await.is(400);
     site.post(&format!("{path}/run-now"), &[]).await.is(400).says("No schedule is selected");
+    // The second is gone: what was published before is told, so that it is not published again.
+    let three = [("id", "a-year"), ("id", "missing"), ("id", "b-leap")];
+    let ran = site.post_as("run_now", &format!("{path}/run-now"), &three).await;
+    let notice = ran.is(303).notice();
+    assert!(notice.starts_with("Published 1 events. Stopped at missing: "), "{notice}");
+    assert!(notice.ends_with(". 1 were not tried."), "{notice}");
+    assert_eq!(site.server.length("orders"), 2);
     site.get("/jobs/streams/hidden/schedules").await.is(404);
     let done = site.done.lock().unwrap();
     assert!(done.iter().any(|done| done.target == "schedule a-year of orders"));
