@@ -202,6 +202,6 @@ pub trait Admin: Send + Sync {
     async fn forget_partitions(&self, stream: &StreamName) -> Result<()>;
 }
 
-/// How long after its last heartbeat a consumer counts as alive. Processes send one at least every ten
-/// seconds, jitter included.
+/// How long after its last heartbeat a consumer counts as alive at least. A consumer that announces heartbeats at
+/// longer intervals counts as alive until it has missed two of them.
 pub(crate) const ALIVE: Duration = Duration::from_secs(15);

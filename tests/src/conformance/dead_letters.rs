@@ -24,6 +24,7 @@ macro_rules! dead_letters_cases {
             a_letter_about_a_loss_waits_while_its_consumer_lives,
             a_job_comes_back_once_under_its_token,
             a_token_is_forgotten_after_its_time,
+            a_letter_stays_if_its_group_is_gone,
             dead_letters_are_paged_redriven_once_and_purged,
         }
     };
@@ -270,6 +271,22 @@ pub async fn a_token_is_forgotten_after_its_time(stage: &Stage) -> Case {
     ));
     assert!(matches!(store.redrive_archived(queue, &jobs, LEASE).await.as_slice(), [Ok(None)]));
     assert_eq!(stage.raw.length(&stage.key(Inlet::LANE)), 3);
+    Ok(())
+}
+
+/// Without the group, nothing would show the job or run it.
+pub async fn a_letter_stays_if_its_group_is_gone(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let hold = stage.deliver_one().await?;
+    store.store_dead_letter(queue, &stage.me, hold, None, &fields("dead")).await?;
+    let letter = letters_end(stage).await?;
+    stage.raw.destroy_group(&stage.key(Inlet::STREAM), "work");
+    let refused = store.redrive(queue, letter, &fields("back")).await;
+    assert!(matches!(refused, Err(StoreError::GroupMissing)), "{refused:?}");
+    assert!(store.dead_letter(queue, letter).await?.is_some());
+    assert_eq!(stage.raw.length(&stage.key(Inlet::LANE)), 0);
+    store.recreate(queue).await?;
+    assert!(store.redrive(queue, letter, &fields("back")).await?.is_some());
     Ok(())
 }
 

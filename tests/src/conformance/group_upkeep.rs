@@ -26,6 +26,7 @@ macro_rules! group_upkeep_cases {
             a_floor_stands_before_the_lowest_pending_entry,
             a_consumer_is_retired_only_with_nothing_pending,
             only_silent_consumers_are_retired,
+            a_consumer_counts_as_gone_by_its_own_interval,
             a_type_is_declared_while_a_consumer_with_it_is_alive,
             types_that_wait_without_a_handler_are_shown,
             consumers_that_say_no_types_may_have_any,
@@ -261,6 +262,23 @@ pub async fn only_silent_consumers_are_retired(stage: &Stage) -> Case {
     stage.pass(2).await?;
     assert_eq!(stage.store.retire_dead(&stage.queue, Duration::ZERO).await?, 1);
     assert_eq!(stage.raw.consumers(&stage.key(Inlet::STREAM), "work"), ["other"]);
+    Ok(())
+}
+
+/// A process with a long lease sends heartbeats rarely: processes with a short lease do not forget it meanwhile, and
+/// with it how long its entries are its own.
+pub async fn a_consumer_counts_as_gone_by_its_own_interval(stage: &Stage) -> Case {
+    let (store, queue) = (&stage.store, &stage.queue);
+    let hold = stage.deliver_one().await?;
+    store.acknowledge(queue, &[(hold.inlet, hold.id)]).await?;
+    store.heartbeat(queue, &stage.me, r#"{"beat_every":60000,"lease":180000}"#).await?;
+    stage.pass(20).await?;
+    assert_eq!(store.retire_dead(queue, Duration::from_millis(1)).await?, 0);
+    assert_eq!(stage.raw.consumers(&stage.key(Inlet::STREAM), "work"), ["me"]);
+    // A heartbeat without an interval, as other software's consumers are given one.
+    store.heartbeat(queue, &stage.me, "{}").await?;
+    stage.pass(20).await?;
+    assert_eq!(store.retire_dead(queue, Duration::from_millis(1)).await?, 1);
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod batches;
 mod blocked;
 mod cancel;
 mod conformance;
+mod destroyed;
 mod errors;
 mod event;
 mod events;

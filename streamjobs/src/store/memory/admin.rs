@@ -255,10 +255,10 @@ fn destroy_group(
 ) -> Result<Permitted> {
     let now = state.now();
     let cursor = state.group(queue, Inlet::STREAM)?.delivered;
-    let mut heartbeats = state.record(queue).heartbeats.iter();
-    let alive = heartbeats.find(|(_, at)| now.saturating_sub(**at) <= milliseconds(ALIVE));
+    let record = state.record(queue);
+    let alive = record.heartbeats.keys().find(|consumer| !record.is_gone(consumer, now, ALIVE));
     let group = queue.group.to_string();
-    if let Some((consumer, _)) = alive {
+    if let Some(consumer) = alive {
         let consumer = consumer.clone();
         return Ok(Permitted::Refused(Obstacle::Alive { group, consumer }));
     }

@@ -63,8 +63,12 @@ impl DeadLetters for MemoryStore {
 
     async fn redrive(&self, queue: &Queue, id: EntryId, job: &Fields) -> Result<Option<EntryId>> {
         self.step("redrive", |state| {
-            let removed = state.dead(queue).entries.remove(&id);
-            Ok(removed.map(|_| state.append_to_lane(queue, job)))
+            if !state.dead(queue).entries.contains_key(&id) {
+                return Ok(None);
+            }
+            state.group(queue, Inlet::STREAM)?;
+            state.dead(queue).entries.remove(&id);
+            Ok(Some(state.append_to_lane(queue, job)))
         })
         .await
     }
@@ -152,10 +156,8 @@ impl MemoryState {
 
 fn take(state: &mut MemoryState, queue: &Queue, by: &Taker, limit: usize) -> TakenLetters {
     let (now, lease) = (state.now(), milliseconds(by.lease_time()));
-    let heartbeats = state.record(queue).heartbeats.clone();
-    let is_alive = |consumer: &str| {
-        heartbeats.get(consumer).is_some_and(|at| now.saturating_sub(*at) <= milliseconds(ALIVE))
-    };
+    let record = state.record(queue).clone();
+    let is_alive = |consumer: &str| !record.is_gone(consumer, now, ALIVE);
     let is_withheld = |letter: &Entry| {
         let is_young = now.saturating_sub(letter.id().milliseconds()) <= milliseconds(WITHHELD);
         let is_loss = letter.text("sj-dead-reason") == Some("trimmed");

@@ -145,10 +145,9 @@ impl GroupUpkeep for MemoryStore {
                     retired += usize::from(retire(state, queue, &consumer));
                     continue;
                 }
-                let heartbeats = &mut state.record(queue).heartbeats;
-                let heartbeat = *heartbeats.entry(consumer.clone()).or_insert(now);
-                let is_silent = now.saturating_sub(heartbeat) > milliseconds(silence);
-                if is_silent && retire(state, queue, &consumer) {
+                let record = state.record(queue);
+                record.heartbeats.entry(consumer.clone()).or_insert(now);
+                if record.is_gone(&consumer, now, silence) && retire(state, queue, &consumer) {
                     retired += 1;
                 }
             }
@@ -209,6 +208,16 @@ impl Record {
         let sent = self.heartbeats.get(consumer).copied().unwrap_or(0);
         let age = Duration::from_millis(now.saturating_sub(sent));
         about.is_some_and(|about| about.is_alive(age))
+    }
+
+    /// Whether a consumer's last heartbeat is older than `silence`, and it has missed two of the heartbeats that it
+    /// announced. A consumer without a heartbeat is gone.
+    pub(super) fn is_gone(&self, consumer: &str, now: u64, silence: Duration) -> bool {
+        let Some(sent) = self.heartbeats.get(consumer) else { return true };
+        let about = self.about.get(consumer).and_then(|about| Heartbeat::read(about));
+        let announced = about.filter(|about| about.interval_millis > 0);
+        let valid = announced.map_or(Duration::ZERO, |about| about.valid_for());
+        now.saturating_sub(*sent) > milliseconds(silence.max(valid))
     }
 
     /// Until when at least one consumer that does not list its types counts as alive.

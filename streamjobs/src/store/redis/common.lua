@@ -436,6 +436,13 @@ local function is_alive(hash, consumer)
   return about ~= nil and now() - sent <= valid_for(about['beat_every'])
 end
 
+-- How long after its heartbeat a consumer counts as gone: after `silence`, and not before it has missed two of the
+-- heartbeats that it announced.
+local function gone_after(hash, consumer, silence)
+  local every = tonumber((about_of(hash, consumer) or {})['beat_every'] or '') or 0
+  return every > 0 and math.max(silence, valid_for(every)) or silence
+end
+
 -- Until when a live process declares an event type, or may have any.
 local function declared_until(hash, event_type)
   local until_of = function(name) return tonumber(redis.call('HGET', hash, 'type:' .. name) or '') or 0 end

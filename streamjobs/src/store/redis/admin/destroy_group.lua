@@ -2,8 +2,8 @@
 --
 -- KEYS: stream, lane, retry set, retry records, group hash, then the keys of the group's limit: holds,
 -- busy, lines, line records, turns, shares; its rate, its notes of finished jobs, and its trends. ARGV:
--- group, "keep" or "lose", how long after its last heartbeat a consumer counts as alive, in milliseconds;
--- "apply" or "check".
+-- group, "keep" or "lose", how long after its last heartbeat a consumer counts as alive at least, in
+-- milliseconds; "apply" or "check".
 -- Returns: "done", or "alive" and a consumer, or "unfinished" and what is unfinished: pending entries, 1 if
 -- there are entries that were never delivered, and jobs that wait for retry, in the lane or in lines. With
 -- "check" nothing is changed.
@@ -18,7 +18,8 @@ local summary = redis.call('XPENDING', stream, group)
 local clock = now()
 for field, heartbeat in pairs(fields_of(redis.call('HGETALL', hash))) do
   local name = string.match(field, '^beat:(.*)$')
-  if name and clock - (tonumber(heartbeat) or 0) <= alive then return {'alive', name} end
+  local age = clock - (tonumber(heartbeat) or 0)
+  if name and age <= gone_after(hash, name, alive) then return {'alive', name} end
 end
 if not lose then
   local behind = undelivered(stream, group_of(stream, group)['last-delivered-id'])

@@ -65,8 +65,8 @@ impl DeadLetters for RedisStore {
     }
 
     async fn redrive(&self, queue: &Queue, id: EntryId, job: &Fields) -> Result<Option<EntryId>> {
-        let marks = queue.stream.cancelled_key();
-        let keys = [&*queue.key(Inlet::LANE), &queue.dead_key(), &marks];
+        let (stream, lane) = (queue.key(Inlet::STREAM), queue.key(Inlet::LANE));
+        let keys = [&*stream, &lane, &queue.dead_key(), &queue.stream.cancelled_key()];
         let add = |command: &mut Cmd| {
             add_fields(command.arg(queue.group.as_str()).arg(Id(id)), job);
         };

@@ -1,7 +1,7 @@
 -- Takes dead letters for an archive.
 --
 -- KEYS: dead letters, group hash. ARGV: the archive's group, consumer, lease in milliseconds,
--- letters at most, how long after its last heartbeat a consumer counts as alive, how long a letter
+-- letters at most, how long after its last heartbeat a consumer counts as alive at least, how long a letter
 -- for a trimmed payload is left while its consumer is alive, how long an idle taker is kept, all in
 -- milliseconds.
 -- Returns: the letters as id and fields; how many were taken before, not settled, and are gone; and
@@ -33,8 +33,9 @@ local function may_be_replaced(letter)
   local fields = fields_of(letter[2])
   if fields['sj-dead-reason'] ~= 'trimmed' then return false end
   if clock - tonumber((parts(letter[1]))) > withheld then return false end
-  local heartbeat = redis.call('HGET', hash, 'beat:' .. (fields['sj-dead-consumer'] or ''))
-  return heartbeat and clock - (tonumber(heartbeat) or 0) <= alive
+  local consumer = fields['sj-dead-consumer'] or ''
+  local heartbeat = redis.call('HGET', hash, 'beat:' .. consumer)
+  return heartbeat and clock - (tonumber(heartbeat) or 0) <= gone_after(hash, consumer, alive)
 end
 
 local letters, gone, left = {}, 0, 0

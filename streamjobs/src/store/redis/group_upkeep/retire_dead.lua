@@ -5,8 +5,8 @@
 -- Returns: how many were removed.
 --
 -- Before: consumers may belong to any client, even to software that sends no heartbeats.
--- After: those whose last heartbeat is older than the timeout and that have nothing pending on
--- either stream are gone, with their heartbeats. A consumer without a heartbeat has been given one:
+-- After: those whose last heartbeat is older than the timeout, and older than three of the intervals that
+-- they announced, and that have nothing pending on either stream are gone, with their heartbeats. A consumer without a heartbeat has been given one:
 -- it is removed only after a whole timeout. Old heartbeats of consumers that are on neither stream
 -- are gone, and so are event types that were neither declared nor met without a handler for three
 -- days.
@@ -32,6 +32,12 @@ for i = 1, 2 do
 end
 local heartbeats = fields_of(redis.call('HGETALL', hash))
 
+-- A process with a longer lease sends heartbeats more rarely than the caller.
+local function is_silent(name, heartbeat)
+  local age = clock - heartbeat
+  return age > timeout and age > gone_after(hash, name, timeout)
+end
+
 local removed, steps = 0, 0
 for name, pending in pairs(consumers) do
   local heartbeat = tonumber(heartbeats['beat:' .. name] or '')
@@ -44,7 +50,7 @@ for name, pending in pairs(consumers) do
   if not heartbeat then
     redis.call('HSET', hash, 'beat:' .. name, whole(clock))
     steps = steps + 1
-  elseif pending == 0 and clock - heartbeat > timeout then
+  elseif pending == 0 and is_silent(name, heartbeat) then
     for _, key in ipairs(streams_of[name]) do
       redis.call('XGROUP', 'DELCONSUMER', key, group, name)
     end
@@ -62,7 +68,7 @@ for field, heartbeat in pairs(heartbeats) do
     redis.call('HDEL', hash, field)
     steps = steps + 1
   end
-  if name and not consumers[name] and clock - (tonumber(heartbeat) or 0) > timeout then
+  if name and not consumers[name] and is_silent(name, tonumber(heartbeat) or 0) then
     redis.call('HDEL', hash, field, 'about:' .. name)
     steps = steps + 1
   end
