@@ -35,9 +35,19 @@ pub(crate) struct Firer {
 #[derive(Debug, Default)]
 struct Memory {
     known: Known,
-    /// Schedules whose next time cannot be computed, by name and score, and until when to leave
-    /// them alone.
-    postponed: HashMap<(String, String), Instant>,
+    /// Schedules whose next time cannot be computed, or that the server refused to fire, and until when to leave them
+    /// alone.
+    postponed: HashMap<Place, Instant>,
+}
+
+/// A schedule at one of its times: its name, and its score as the server prints it.
+type Place = (String, String);
+
+impl Memory {
+    fn postpone(&mut self, place: Place, pause: Duration) {
+        self.postponed.retain(|(name, _), _| *name != place.0);
+        self.postponed.insert(place, Instant::now() + pause);
+    }
 }
 
 /// What one round has done.
@@ -47,8 +57,8 @@ struct Progress {
     moved: usize,
     /// Whether a definition differed from the one that this process has read.
     changed: bool,
-    /// The last refusal of the server.
-    failed: Option<StoreError>,
+    /// The schedules that the server refused to fire, with the reason.
+    refused: Vec<(Place, StoreError)>,
 }
 
 impl Firer {
@@ -111,8 +121,9 @@ impl Firer {
         if all.changed {
             memory.known.forget();
         }
-        if let Some(error) = all.failed {
-            return Err(error);
+        for (place, error) in all.refused {
+            report.store_failed("fire schedules", &error);
+            memory.postpone(place, REFUSED_FOR);
         }
         let look = self.beat.until_look(Instant::now());
         // This process or another one has set new times, which may be soon.
@@ -176,8 +187,7 @@ impl Firer {
             Ok(firing) => Some(firing),
             Err(_) => {
                 self.tell(name, NO_NEXT);
-                memory.postponed.retain(|(other, _), _| other != name);
-                memory.postponed.insert(place, Instant::now() + POSTPONED_FOR);
+                memory.postpone(place, POSTPONED_FOR);
                 None
             }
         }
@@ -191,13 +201,14 @@ impl Firer {
         }
         let sent = firings.iter().map(|firing| {
             let due = firing.occurrences.iter().map(|occurrence| occurrence.due);
-            (firing.missed, due.collect::<Vec<_>>())
+            let place = (firing.name.as_str().to_owned(), firing.expected.text.clone());
+            (place, firing.missed, due.collect::<Vec<_>>())
         });
         let sent = sent.collect::<Vec<_>>();
         let (store, by) = (&self.context.payload_store, self.context.consumer().as_str());
         let answers = store.fire(self.stream(), self.retention, by, firings).await;
         let mut broke = None;
-        for (answer, (missed, due)) in answers.into_iter().zip(sent) {
+        for (answer, (place, missed, due)) in answers.into_iter().zip(sent) {
             match answer {
                 Ok(Fired::Published(entries)) => {
                     all.moved += 1;
@@ -210,7 +221,7 @@ impl Firer {
                 Ok(Fired::Moved) => all.moved += 1,
                 Ok(Fired::Changed) => all.changed = true,
                 Ok(Fired::Paused | Fired::Early) => {}
-                Err(error @ StoreError::Refused { .. }) => all.failed = Some(error),
+                Err(error @ StoreError::Refused { .. }) => all.refused.push((place, error)),
                 Err(error) => broke = Some(error),
             }
         }
@@ -248,3 +259,5 @@ const AFTER_FIRING: Duration = Duration::from_millis(20);
 const BYTES_MAX: usize = 1024 * 1024;
 const FIRINGS_MAX: usize = 50;
 const POSTPONED_FOR: Duration = Duration::from_secs(3_600);
+/// How long a schedule waits that the server refused to fire. The other schedules do not wait.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
