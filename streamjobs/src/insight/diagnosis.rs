@@ -4,10 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::insight::consumer_problems::{claimed_early, rates_differ, slots_taken};
+use crate::insight::limit::in_force;
 use crate::insight::problem::Problem;
 use crate::insight::rate::RateInfo;
 use crate::insight::view::{ConsumerInfo, GroupInfo, Liveness};
-use crate::model::limit::HoldRule;
 
 /// What is wrong with a group, the most severe first. A healthy group has no problems.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,9 +114,10 @@ fn limit_reached(
     oldest: Duration,
 ) -> Option<Problem> {
     let mut alive = consumers.iter().filter(|consumer| consumer.liveness != Liveness::Silent);
-    let limits = alive.find_map(|consumer| consumer.limits.clone())?;
+    let limited = alive.find(|consumer| consumer.limits.is_some())?;
+    let (limits, total) = in_force(group, limited)?;
     let parked = group.parked.unwrap_or(0);
-    let is_reached = match HoldRule::of_group(&limits) {
+    let is_reached = match total {
         // A job whose process died also has a place.
         Some(limit) => in_flight.max(group.pending + group.released) >= limit,
         None => parked > 0,

@@ -110,6 +110,8 @@ fn both(one: GroupInfo, other: GroupInfo) -> GroupInfo {
         retry_error: one.retry_error.or(other.retry_error),
         // Only the first partition has the rate.
         rate: one.rate.or(other.rate),
+        limit: one.limit.or(other.limit),
+        limit_in: one.limit_in + other.limit_in,
         stream: one.stream,
         group: one.group,
         partitions: one.partitions + other.partitions,
@@ -164,6 +166,7 @@ fn of_both(one: ConsumerInfo, other: ConsumerInfo) -> ConsumerInfo {
         process: one.process.or(other.process),
         rate: one.rate.or(other.rate),
         limits: one.limits.or(other.limits),
+        limit: one.limit.or(other.limit),
         slot_set: one.slot_set.or(other.slot_set),
         weight: one.weight.or(other.weight),
         version: one.version.or(other.version),

@@ -4,6 +4,7 @@
 pub(crate) mod alert;
 pub(crate) mod condition;
 pub(crate) mod diagnosis;
+pub(crate) mod limit;
 pub(crate) mod line_holder;
 pub(crate) mod merge;
 pub(crate) mod metrics;

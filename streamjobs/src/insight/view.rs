@@ -7,6 +7,7 @@ use crate::insight::rate::RateInfo;
 use crate::insight::words::words;
 use crate::model::entry::EntryId;
 use crate::model::heartbeat::{Heartbeat, SharedHere};
+use crate::model::limit::{CodeLimit, SetLimit};
 use crate::model::rate::Rate;
 use crate::store::inspect::{ConsumerFacts, Consumers, GroupFacts};
 use crate::store::{Queue, Store, StoreError};
@@ -100,6 +101,10 @@ pub struct GroupInfo {
     pub dead_letter_error: Option<String>,
     /// Its rate; `None` if it has no rate, or if nothing is known of it.
     pub rate: Option<RateInfo>,
+    /// The number of its limit over all processes that an operator has set, in any partition.
+    pub limit: Option<SetLimit>,
+    /// The number of partitions in which it is set.
+    pub limit_in: u16,
     /// The last error of a job that waits for a retry after a failure, cut to 300 bytes. Only the five jobs that are
     /// due first and the five that are due last are examined; `None` if none of them has failed. An error may quote a
     /// payload.
@@ -149,6 +154,8 @@ impl GroupInfo {
             dead_letter_error: None,
             retry_error: None,
             rate: None,
+            limit: None,
+            limit_in: 0,
         }
     }
 
@@ -180,6 +187,8 @@ impl GroupInfo {
             dead_letter_error: facts.dead_letter_error.clone(),
             retry_error: facts.retry_error.clone(),
             rate: RateInfo::of(&facts.rate),
+            limit: facts.limit.clone(),
+            limit_in: u16::from(facts.limit.is_some()),
         }
     }
 }
@@ -282,6 +291,9 @@ pub struct ConsumerInfo {
     pub rate: Option<Rate>,
     /// How it limits the jobs of the group over all processes, in words; `None` without a limit.
     pub limits: Option<String>,
+    /// The same limit, if operators can change its number with [`Group::set_limit`](crate::stream::Group::set_limit).
+    /// `None` for order per key and fair shares, and for an older version, which does not follow such changes.
+    pub limit: Option<CodeLimit>,
     /// The set that it shares its slots with; `None` if they are its own, or for an older version.
     pub slot_set: Option<SlotSet>,
     /// Its weight there.
@@ -354,6 +366,7 @@ impl ConsumerInfo {
             process: heartbeat.as_ref().map(|heartbeat| heartbeat.process),
             rate: heartbeat.as_ref().and_then(Heartbeat::rate),
             limits: heartbeat.as_ref().and_then(|heartbeat| heartbeat.limits.clone()),
+            limit: heartbeat.as_ref().and_then(|about| CodeLimit::read(about.limit.as_deref()?)),
             slot_set: shared.map(|SharedHere { set, slots, in_use, .. }| SlotSet {
                 name: set.clone(),
                 slots: *slots,
@@ -406,6 +419,7 @@ mod tests {
             dead_letter_error: None,
             retry_error: None,
             rate: RateFacts::default(),
+            limit: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::limit::HoldRule;
+use crate::model::limit::{CodeLimit, HoldRule};
 use crate::model::rate::Rate;
 
 /// What a consumer writes about itself. Fields that an older or newer version does not write have
@@ -55,6 +55,10 @@ pub(crate) struct Heartbeat {
     /// versions without limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<String>,
+    /// The limit whose number operators can change, as it is in the code. `None` without such a limit, and from
+    /// versions that do not follow such changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<String>,
     /// The rate in the code, in its stored form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rate: Option<String>,
@@ -99,7 +103,8 @@ impl Heartbeat {
 
     /// The same heartbeat with the limit of the group over all processes.
     pub(crate) fn with_limit(self, limit: Option<HoldRule>) -> Self {
-        Self { limits: limit.map(HoldRule::text), ..self }
+        let changeable = limit.and_then(CodeLimit::of);
+        Self { limits: limit.map(HoldRule::text), limit: changeable.map(CodeLimit::stored), ..self }
     }
 
     /// The same heartbeat with another interval from now on.

@@ -8,6 +8,7 @@ use super::rates::SetRate;
 use super::types::{Queue, Result, ServerTime};
 use crate::model::config::Start;
 use crate::model::entry::EntryId;
+use crate::model::limit::CodeLimit;
 use crate::model::name::ConsumerName;
 pub use crate::model::policy::TypeSight;
 
@@ -51,6 +52,8 @@ pub struct Promoted {
     /// For how much longer no job of the group starts, because a job has met a limit of the service that
     /// it calls.
     pub limited: Option<Duration>,
+    /// The option and the number of the group's [limit](super::Holds) that an operator has set.
+    pub limit: Option<CodeLimit>,
     /// The server's clock.
     pub now: ServerTime,
 }

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 
 use super::types::{Delivery, Inlet, Queue, Result, ServerTime};
 use crate::model::entry::EntryId;
-pub use crate::model::limit::HoldRule;
 #[cfg(feature = "testing")]
 pub use crate::model::limit::HoldScope;
+pub use crate::model::limit::{HoldRule, SetLimit};
 use crate::model::name::ConsumerName;
 
 /// What a take has left unread.
@@ -154,6 +154,12 @@ pub trait Holds: Send + Sync {
 
     /// Ends holds whose job is gone, page by page, and moves on those lines that nothing else moves on.
     async fn sweep_holds(&self, queue: &Queue, sweep: HoldSweep) -> Result<SweptHolds>;
+
+    /// Sets the number of the group's limit for every process; with `None`, the number of the code applies again. It
+    /// applies to the next step of each process whose code has the same option. Jobs that have a place keep it, and
+    /// jobs in lines move on with the next end or sweep. The time in `set` is not used: the store notes its own.
+    /// Returns whether that changed the number.
+    async fn set_limit(&self, queue: &Queue, set: Option<&SetLimit>) -> Result<bool>;
 
     /// Returns who has the place for which the longest line waits. Examines about `places` places of the
     /// group. `None` if no job waits in a line.

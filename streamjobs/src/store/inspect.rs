@@ -8,6 +8,7 @@ use super::rates::RateFacts;
 use super::types::{Inlet, Queue, Result, ServerTime};
 use crate::model::attempts::AttemptHistory;
 use crate::model::entry::{Entry, EntryAddress, EntryId};
+use crate::model::limit::SetLimit;
 use crate::model::name::StreamName;
 use crate::model::preview::EntryPreview;
 use crate::model::progress::Progress;
@@ -106,6 +107,8 @@ pub struct GroupFacts {
     pub new_dead_letters: u64,
     /// The rate of the group, as far as the server knows it.
     pub rate: RateFacts,
+    /// The limit that an operator has set for the group.
+    pub limit: Option<SetLimit>,
     /// The error of the last dead letter that was counted, or its reason; shortened.
     pub dead_letter_error: Option<String>,
     /// The last error of a job that has failed and waits for retry, shortened; `None` if none of the ten

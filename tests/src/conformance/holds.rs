@@ -40,11 +40,11 @@ macro_rules! holds_cases {
 }
 
 pub(super) const KEY: HoldRule =
-    HoldRule { scope: HoldScope::Key, limit: NonZeroU32::MIN, blocks: true };
+    HoldRule { scope: HoldScope::Key, limit: NonZeroU32::MIN, blocks: true, is_order: true };
 
-fn rule(scope: HoldScope, limit: u32) -> Result<HoldRule, BoxError> {
+pub(super) fn rule(scope: HoldScope, limit: u32) -> Result<HoldRule, BoxError> {
     let limit = NonZeroU32::new(limit).ok_or("a limit is at least one")?;
-    Ok(HoldRule { scope, limit, blocks: false })
+    Ok(HoldRule { scope, limit, blocks: false, is_order: false })
 }
 
 fn job(key: Option<&[u8]>, name: &str) -> Fields {

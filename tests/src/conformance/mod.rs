@@ -22,6 +22,7 @@ pub mod reading;
 pub mod results;
 pub mod schedule;
 pub mod schedules;
+pub mod set_limits;
 pub mod settle;
 pub mod shares;
 pub mod trends;
@@ -202,6 +203,7 @@ macro_rules! conformance_tests {
         $crate::done_jobs_cases!($test, $stage);
         $crate::group_upkeep_cases!($test, $stage);
         $crate::hold_ends_cases!($test, $stage);
+        $crate::set_limits_cases!($test, $stage);
         $crate::holds_cases!($test, $stage);
         $crate::shares_cases!($test, $stage);
         $crate::trends_cases!($test, $stage);

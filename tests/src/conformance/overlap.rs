@@ -172,7 +172,7 @@ pub async fn an_occurrence_is_skipped_while_a_retry_waits_and_runs(stage: &Stage
 /// It waits behind another job of its key.
 pub async fn an_occurrence_is_skipped_while_the_job_waits_in_a_line(stage: &Stage) -> Case {
     let limit = std::num::NonZeroU32::MIN;
-    let rule = HoldRule { scope: HoldScope::Key, limit, blocks: true };
+    let rule = HoldRule { scope: HoldScope::Key, limit, blocks: true, is_order: true };
     let take =
         async |inlet: Inlet| stage.store.take(&stage.queue, &stage.me, inlet, 100, rule).await;
     let mut other = fields("other");

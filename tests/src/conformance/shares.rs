@@ -30,7 +30,8 @@ macro_rules! shares_cases {
     };
 }
 
-const SHARE: HoldRule = HoldRule { scope: HoldScope::Share, limit: NonZeroU32::MAX, blocks: false };
+const SHARE: HoldRule =
+    HoldRule { scope: HoldScope::Share, limit: NonZeroU32::MAX, blocks: false, is_order: false };
 
 async fn take(stage: &Stage, slots: usize) -> Result<Taken, BoxError> {
     Ok(stage.store.take(&stage.queue, &stage.me, Inlet::STREAM, slots, SHARE).await?)
@@ -165,7 +166,8 @@ pub async fn an_entry_delivered_again_beyond_the_free_slots_gives_its_place_back
 
 /// They are from a time when the group had an order.
 pub async fn lines_from_before_the_shares_get_theirs(stage: &Stage) -> Case {
-    let key = HoldRule { scope: HoldScope::Key, limit: NonZeroU32::MIN, blocks: true };
+    let key =
+        HoldRule { scope: HoldScope::Key, limit: NonZeroU32::MIN, blocks: true, is_order: true };
     let jobs = ["a:1", "a:2", "a:3"].map(|name| {
         let mut job = fields(name);
         job.push((Bytes::from_static(b"sj-key"), Bytes::from_static(b"a")));

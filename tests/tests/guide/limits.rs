@@ -1,5 +1,6 @@
 //! `docs/limits.md`.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,6 +52,17 @@ async fn print(payment: Payment, State(printer): State<Printer>) -> Result<(), J
 }
 // page: end
 
+async fn change(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
+    // page: begin
+    let group = client.stream("payments")?.group("statements")?;
+    let two = NonZeroU32::new(2).ok_or("zero")?;
+    group.set_limit(two, "alice", "one printer is in repair").await?;
+    // The limit of the code again.
+    group.reset_limit().await?;
+    // page: end
+    Ok(())
+}
+
 #[tokio::test]
 async fn payments_of_an_account_are_booked_in_order() {
     let (server, ledger) = (RedisServer::start().unwrap(), Ledger::default());
@@ -65,6 +77,7 @@ async fn payments_of_an_account_are_booked_in_order() {
     }
     let done = async || (ledger.0.lock().unwrap().len(), *printer.0.lock().unwrap()) == (40, 40);
     eventually_async(Duration::from_secs(20), "all are booked and printed", done).await;
+    change(&client).await.unwrap();
     let booked = ledger.0.lock().unwrap().clone();
     for account in ["a-0", "a-1"] {
         let of_it = booked.iter().filter(|(of, _)| of == account).map(|(_, cents)| *cents);

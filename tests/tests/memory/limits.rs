@@ -241,6 +241,38 @@ async fn limits_hold_over_all_processes_and_are_used_to_the_full() {
     }
 }
 
+/// The jobs last for a minute, so that none goes on because another one ends.
+#[tokio::test(start_paused = true)]
+async fn a_raised_limit_starts_waiting_jobs_at_once_and_a_lower_one_stops_none() {
+    let seconds = Duration::from_secs;
+    for options in [
+        GroupOptions::new().concurrency_per_key(at_most(1)),
+        GroupOptions::new().concurrency_total(at_most(1)),
+    ] {
+        let stage = Stage::new();
+        let processes = [stage.with(options).await, stage.with(options).await];
+        stage.publish("a", 0..10, LASTS).await;
+        let at_once = |stage: &Stage| stage.runs.0.lock().unwrap().at_once.values().sum::<usize>();
+        eventually_async(seconds(5), "one runs", async || at_once(&stage) == 1).await;
+        let group = stage.client.stream("orders").unwrap().group("plain").unwrap();
+        assert!(group.set_limit(at_most(5), "alice", "faster").await.unwrap());
+        let raised = Instant::now();
+        eventually_async(seconds(5), "five run", async || at_once(&stage) == 5).await;
+        assert!(raised.elapsed() < seconds(5), "{:?}", raised.elapsed());
+        let late = stage.with(options).await;
+        assert!(group.set_limit(at_most(2), "bob", "slower").await.unwrap());
+        stage.runs.until(5).await;
+        let before = std::mem::take(&mut stage.runs.0.lock().unwrap().most);
+        assert_eq!(before, 5);
+        stage.runs.until(10).await;
+        assert_eq!(stage.runs.most().1, 2, "the other jobs run two at a time");
+        for process in processes.into_iter().chain([late]) {
+            let _ = process.shutdown().await;
+        }
+        stage.is_empty("plain").await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn errors_between_any_two_requests_break_no_order_and_leave_nothing_behind() {
     let stage = Stage::new();

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
-use streamjobs::__store::holds::{HoldRule, HoldScope};
+use streamjobs::__store::holds::{HoldRule, HoldScope, SetLimit};
 use streamjobs::__store::memory::MemoryStore;
 use streamjobs::__store::raw_access::RawAccess;
 use streamjobs::__store::{
@@ -45,6 +45,8 @@ enum Action {
     Crash(usize),
     Claim(usize),
     Sweep,
+    /// An operator raises the limit to this number, and then resets it.
+    SetLimit(Option<u32>),
     FreeByTime,
 }
 
@@ -64,6 +66,8 @@ struct World {
     has_failed: bool,
     has_crashed: bool,
     has_freed: bool,
+    has_raised: bool,
+    has_reset: bool,
     /// The numbers of jobs that were done, by key.
     done: BTreeMap<String, Vec<u8>>,
     /// Those that have started, by key.
@@ -72,6 +76,8 @@ struct World {
 
 struct Search {
     rule: HoldRule,
+    /// To what an operator raises the limit, in place of the failure of a job.
+    raised: Option<u32>,
     bug: Bug,
     queue: Queue,
     names: [ConsumerName; 2],
@@ -104,7 +110,8 @@ impl Search {
         let limit = NonZeroU32::new(limit).unwrap();
         let (stream, group) = (StreamName::new("orders"), GroupName::new("work"));
         Self {
-            rule: HoldRule { scope: HoldScope::Key, limit, blocks },
+            rule: HoldRule { scope: HoldScope::Key, limit, blocks, is_order: true },
+            raised: None,
             bug,
             queue: Queue { stream: stream.unwrap(), group: group.unwrap() },
             names: ["p0", "p1"].map(|name| ConsumerName::new(name).unwrap()),
@@ -121,9 +128,11 @@ impl Search {
         World {
             store,
             processes: Default::default(),
-            has_failed: false,
+            has_failed: self.raised.is_some(),
             has_crashed: false,
             has_freed: false,
+            has_raised: self.raised.is_none(),
+            has_reset: self.raised.is_none(),
             done: BTreeMap::new(),
             started: BTreeMap::new(),
         }
@@ -172,6 +181,11 @@ impl Search {
                 false => actions.push(Action::Crash(number)),
                 true => actions.push(Action::Claim(number)),
             }
+        }
+        match self.raised {
+            Some(to) if !world.has_raised => actions.push(Action::SetLimit(Some(to))),
+            Some(_) if !world.has_reset => actions.push(Action::SetLimit(None)),
+            _ => {}
         }
         if self.bug == Bug::FreedByTime && !world.has_freed {
             actions.push(Action::FreeByTime);
@@ -233,6 +247,10 @@ impl Search {
                 }
             }
             Action::Sweep => self.sweep(&store).await,
+            Action::SetLimit(to) => {
+                (world.has_raised, world.has_reset) = (true, to.is_none());
+                self.set_limit(&store, to).await;
+            }
             Action::FreeByTime => {
                 world.has_freed = true;
                 for process in &world.processes {
@@ -250,7 +268,9 @@ impl Search {
         let (key, number) = (key_of(&delivery), number_of(&delivery));
         let living = world.processes.iter().flat_map(|process| &process.running);
         let running = living.filter(|other| key_of(other) == key).count();
-        if running >= self.rule.limit.get() as usize {
+        let raised = self.raised.filter(|_| world.has_raised);
+        let most = raised.unwrap_or_default().max(self.rule.limit.get());
+        if running >= most as usize {
             return Err(format!("{key} runs more often than the limit says"));
         }
         let done = world.done.get(&key).cloned().unwrap_or_default();
@@ -258,7 +278,7 @@ impl Search {
         let is_first = !started.contains(&number);
         let before = JOBS.iter().filter(|(of, before)| *of == key && *before < number);
         // Of two that may run beside each other, either may start first.
-        for (_, before) in before.filter(|_| self.rule.limit.get() == 1) {
+        for (_, before) in before.filter(|_| most == 1) {
             if self.rule.blocks && !done.contains(before) {
                 return Err(format!("{number} of {key} runs before {before} is done"));
             }
@@ -315,6 +335,12 @@ impl Search {
     async fn sweep(&self, store: &MemoryStore) {
         let sweep = HoldSweep { rule: Some(self.rule), cursors: SweepCursors::default() };
         store.sweep_holds(&self.queue, sweep).await.unwrap();
+    }
+
+    async fn set_limit(&self, store: &MemoryStore, to: Option<u32>) {
+        let text = |to| format!("key {to} 0 {{\"from\":1,\"by\":\"alice\",\"why\":\"x\"}}");
+        let set = to.map(|to| SetLimit::stored(&text(to)).unwrap());
+        store.set_limit(&self.queue, set.as_ref()).await.unwrap();
     }
 
     /// With the bug: the first request.
@@ -392,11 +418,13 @@ impl Search {
         });
         let _ = write!(
             text,
-            "{:?}{}{}{}{:?}{:?}",
+            "{:?}{}{}{}{}{}{:?}{:?}",
             world.processes,
             world.has_failed,
             world.has_crashed,
             world.has_freed,
+            world.has_raised,
+            world.has_reset,
             world.done,
             world.started
         );
@@ -414,6 +442,16 @@ async fn no_interleaving_breaks_order_or_limit_or_leaves_anything_behind() {
         println!("limit {limit}, blocks {blocks}: {states} states");
         assert!(states > 1_000, "{states}");
     }
+}
+
+/// While no more than the code allows are seen to run before it is raised.
+#[tokio::test(start_paused = true)]
+async fn no_interleaving_with_a_limit_that_is_raised_and_reset_leaves_anything_behind() {
+    let mut search = Search::new(1, false, Bug::None);
+    (search.raised, search.rule.is_order) = (Some(2), false);
+    let states = search.run().await.unwrap();
+    println!("raised and reset: {states} states");
+    assert!(states > 1_000, "{states}");
 }
 
 #[tokio::test(start_paused = true)]

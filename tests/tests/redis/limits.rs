@@ -147,6 +147,56 @@ async fn a_limit_of_the_group_holds_over_processes() {
     empty(&app.server).await;
 }
 
+/// It is set in each partition, for processes that start later, too.
+#[tokio::test]
+async fn an_operator_changes_a_limit_of_running_processes_in_each_partition() {
+    let server = RedisServer::start().unwrap();
+    let builder = Client::builder(&server.url()).partitions("orders", 4);
+    let client = builder.connect().await.unwrap();
+    let (runs, gate) = (Runs::default(), Gate::default());
+    let blocked = |runs: &Runs, gate: &Gate| {
+        let (runs, gate) = (runs.clone(), gate.clone());
+        Work::new(move |order: Order, _| {
+            let (runs, gate) = (runs.clone(), gate.clone());
+            async move {
+                runs.begin(&order.customer);
+                gate.passed().await;
+                runs.end(&order.customer, Some(0));
+                Ok(())
+            }
+        })
+    };
+    let limit = options().concurrency_per_key(NonZeroU32::MIN);
+    let start = async || {
+        let builder = quick(Runtime::builder(&client).handlers(handlers![work]));
+        builder.state(blocked(&runs, &gate)).group("work", limit).start().await.unwrap()
+    };
+    let one = start().await;
+    publish(&client, 8, 0..6).await;
+    let running = || runs.0.lock().unwrap().running.values().sum::<usize>();
+    until(DEADLINE, "one of each key runs", || running() == 8).await;
+    let group = client.stream("orders").unwrap().group("work").unwrap();
+    let number = |limit| NonZeroU32::new(limit).unwrap();
+    assert!(group.set_limit(number(2), "alice", "a second printer").await.unwrap());
+    until(DEADLINE, "two of each key run", || running() == 16).await;
+    let info = group.info().await.unwrap();
+    let told = info.limit.unwrap().to_string();
+    assert_eq!(told, "concurrency_per_key is changed from 1 to 2 by alice: a second printer");
+    assert_eq!((info.limit_in, info.partitions), (4, 4));
+    let other = start().await;
+    assert!(group.set_limit(number(3), "bob", "a third").await.unwrap());
+    until(DEADLINE, "three of each key run", || running() == 24).await;
+    assert!(group.reset_limit().await.unwrap());
+    let (most, jobs) = (runs.most().0, 48);
+    runs.0.lock().unwrap().most_of_key = 0;
+    gate.open();
+    runs.until(jobs).await;
+    assert_eq!((most, runs.most().0), (3, 1), "as the code says again");
+    for runtime in [one, other] {
+        let _ = runtime.shutdown().await;
+    }
+}
+
 /// Sweeps look for places without a job meanwhile.
 #[tokio::test]
 async fn a_job_that_retention_trims_while_it_runs_keeps_its_place() {

@@ -11,7 +11,8 @@ use streamjobs::{Client, ConsumerName, Fields, GroupName, StreamName};
 use streamjobs_tests::conformance::append;
 use streamjobs_tests::server::RedisServer;
 
-const SHARE: HoldRule = HoldRule { scope: HoldScope::Share, limit: NonZeroU32::MAX, blocks: false };
+const SHARE: HoldRule =
+    HoldRule { scope: HoldScope::Share, limit: NonZeroU32::MAX, blocks: false, is_order: false };
 
 struct Stage {
     server: RedisServer,
@@ -151,7 +152,7 @@ async fn a_line_whose_first_job_can_go_nowhere_holds_no_other_key_of_a_limit_up(
     let stage = Stage::with_line(0).await;
     let rule = |limit| {
         let limit = NonZeroU32::new(limit).unwrap();
-        HoldRule { scope: HoldScope::Key, limit, blocks: false }
+        HoldRule { scope: HoldScope::Key, limit, blocks: false, is_order: false }
     };
     stage.publish(&["b", "b", "c", "c", "c"]).await;
     let (store, queue, inlet) = (&stage.store, &stage.queue, Inlet::STREAM);

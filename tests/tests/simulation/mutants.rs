@@ -282,7 +282,7 @@ async fn more_runs_of_a_key_than_the_limit_are_found_and_so_are_more_places() {
         answer.unwrap();
     }
     let limit = std::num::NonZeroU32::new(2).unwrap();
-    let rule = HoldRule { scope: HoldScope::Key, limit, blocks: false };
+    let rule = HoldRule { scope: HoldScope::Key, limit, blocks: false, is_order: false };
     bench.store.take(&queue(0), &bench.me, Inlet::STREAM, 2, rule).await.unwrap();
     bench.expect(Some("I16"));
 }

@@ -117,6 +117,28 @@ pub enum StreamError {
         /// The stream of the partition.
         stream: String,
     },
+    /// No live process of the group has a limit whose number can be changed. Nothing was changed.
+    #[error(
+        "cannot set the limit of group {group} on stream {stream}: no live process says that its code has \
+         concurrency_per_key or concurrency_total, and that it follows changes"
+    )]
+    NoLimit {
+        /// The stream.
+        stream: String,
+        /// The group.
+        group: String,
+    },
+    /// Who changes a limit, and why, is missing or too long. Nothing was changed.
+    #[error(
+        "cannot set the limit of group {group} on stream {stream}: it needs a name of 1 to 200 bytes and a reason of 1 to \
+         1,000 bytes"
+    )]
+    LimitReason {
+        /// The stream.
+        stream: String,
+        /// The group.
+        group: String,
+    },
     /// An entry cannot be decoded as the requested event.
     #[error("cannot decode entry {entry_id} of stream {stream}")]
     Decode {

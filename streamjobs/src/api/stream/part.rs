@@ -7,6 +7,7 @@ use crate::api::parts::Part;
 use crate::insight::line_holder::LineHolder;
 use crate::insight::view::{ConsumerInfo, GroupInfo};
 use crate::model::entry::{EntryId, Inlet};
+use crate::model::limit::SetLimit;
 use crate::model::name::{EventId, GroupName};
 use crate::store::admin::{Permitted, Unfinished};
 use crate::store::inspect::OldestUnfinished;
@@ -113,6 +114,13 @@ impl GroupPart {
         self.info().await?;
         let changed = self.store.set_rate(&self.queue, rate).await;
         changed.map_err(|error| self.failed("set the rate of a group of", error))
+    }
+
+    pub(super) async fn set_limit(&self, set: Option<&SetLimit>) -> Result<bool, StreamError> {
+        // As a rate, a limit outlives its group.
+        self.info().await?;
+        let changed = self.store.set_limit(&self.queue, set).await;
+        changed.map_err(|error| self.failed("set the limit of a group of", error))
     }
 
     pub(super) async fn reap_now(&self) -> Result<(), StreamError> {

@@ -33,7 +33,8 @@ impl GroupOptions {
     /// Jobs of one key that may run at once in all processes; by default there is no limit.
     ///
     /// A job that waits for its retry does not count. Jobs without a key are not limited. It costs as much as
-    /// [`order`](Self::order), with which it cannot be combined.
+    /// [`order`](Self::order), with which it cannot be combined. [`Group::set_limit`](crate::stream::Group::set_limit)
+    /// changes the number in all processes while they run.
     pub fn concurrency_per_key(mut self, limit: NonZeroU32) -> Self {
         self.options.concurrency_per_key = Some(limit);
         self
@@ -43,7 +44,8 @@ impl GroupOptions {
     ///
     /// A job that waits for its retry does not count. Jobs that the limit does not admit stay in the stream. It costs
     /// as much as [`order`](Self::order), with which it cannot be combined, and it is refused for a stream with
-    /// several partitions.
+    /// several partitions. [`Group::set_limit`](crate::stream::Group::set_limit) changes the number in all processes
+    /// while they run.
     pub fn concurrency_total(mut self, limit: NonZeroU32) -> Self {
         self.options.concurrency_total = Some(limit);
         self
@@ -81,12 +83,16 @@ pub(crate) fn limit(
 ) -> Result<Option<HoldRule>, String> {
     let (over, one) = (&group.options, NonZeroU32::MIN);
     let options = if over.has_limit() { over } else { attribute };
-    let rule = |scope, limit, blocks| HoldRule { scope, limit, blocks };
-    let order = options.order.map(|order| rule(HoldScope::Key, one, order == KeyOrder::Block));
-    let per_key = options.concurrency_per_key.map(|limit| rule(HoldScope::Key, limit, false));
-    let total = options.concurrency_total.map(|limit| rule(HoldScope::Group, limit, false));
+    let rule = |scope, limit| HoldRule { scope, limit, blocks: false, is_order: false };
+    let order = options.order.map(|order| HoldRule {
+        blocks: order == KeyOrder::Block,
+        is_order: true,
+        ..rule(HoldScope::Key, one)
+    });
+    let per_key = options.concurrency_per_key.map(|limit| rule(HoldScope::Key, limit));
+    let total = options.concurrency_total.map(|limit| rule(HoldScope::Group, limit));
     let fair = options.fair.filter(|fair| *fair);
-    let fair = fair.map(|_| rule(HoldScope::Share, NonZeroU32::MAX, false));
+    let fair = fair.map(|_| rule(HoldScope::Share, NonZeroU32::MAX));
     let asked = [
         ("order", order),
         ("concurrency_per_key", per_key),

@@ -162,8 +162,9 @@ pub(crate) fn limit_places(
     QueueState { context, .. }: QueueState,
     QueueSignals { lane, unblock, freed, .. }: QueueSignals,
 ) -> LimitPlaces {
-    let (next_sweep, reported) = (Mutex::new(Instant::now()), Mutex::default());
-    LimitPlaces { context, lane, unblock, freed, next_sweep, reported }
+    let (reported, set) = (Mutex::default(), Mutex::default());
+    let next_sweep = Mutex::new(Instant::now());
+    LimitPlaces { context, lane, unblock, freed, next_sweep, reported, set }
 }
 
 /// The lease keeper.

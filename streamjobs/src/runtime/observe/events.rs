@@ -3,6 +3,7 @@
 //! Each event is a variant here, and a line in each sink that takes it: `tally` for the counters,
 //! `metrics`, `queue_monitor` for alerts, and `log`.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::insight::alert::Alert;
@@ -134,6 +135,11 @@ pub(crate) enum QueueEvent<'a> {
     /// A live process of the group has other limits.
     LimitsDiffer {
         others: &'a str,
+    },
+    /// An operator has changed or reset the number of the group's limit.
+    LimitChanged {
+        limit: NonZeroU32,
+        in_code: NonZeroU32,
     },
     /// Scheduled events were due and entered their stream.
     ScheduledEntered(usize),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::entry::{EntryId, Inlet};
-use crate::model::limit::{HoldRule, HoldScope};
+use crate::model::limit::{CodeLimit, HoldRule, HoldScope};
 use crate::runtime::observe::{QueueContext, QueueEvent};
 use crate::runtime::state::{LaneSignal, PlaceSignal, ReaderUnblock, jittered, lock};
 use crate::store::{HoldSweep, StoreError, SweepCursors};
@@ -23,6 +23,8 @@ pub(crate) struct LimitPlaces {
     pub(crate) next_sweep: Mutex<Instant>,
     /// The limits of another process that were reported last.
     pub(crate) reported: Mutex<Option<String>>,
+    /// The limit that an operator has set for the option of this process, by the last answer.
+    pub(crate) set: Mutex<Option<CodeLimit>>,
 }
 
 impl LimitPlaces {
@@ -54,10 +56,16 @@ impl LimitPlaces {
     }
 
     /// Frees places whose job is gone, once a lease. `parked` is how many jobs wait for a place: a group
-    /// without a limit may still have some from an earlier limit.
-    pub(crate) async fn sweep(&self, parked: u64) -> Result<(), StoreError> {
+    /// without a limit may still have some from an earlier limit. `set` is the limit that an operator has set: if it
+    /// has changed, jobs of lines may go on now.
+    pub(crate) async fn sweep(
+        &self,
+        parked: u64,
+        set: Option<CodeLimit>,
+    ) -> Result<(), StoreError> {
         let (now, rule) = (Instant::now(), self.rule());
-        if *lock(&self.next_sweep) > now || rule.is_none() && parked == 0 {
+        let is_changed = self.has_changed(set);
+        if *lock(&self.next_sweep) > now && !is_changed || rule.is_none() && parked == 0 {
             return Ok(());
         }
         *lock(&self.next_sweep) = now + jittered(self.context.config.lease.max(SWEEP_MIN));
@@ -74,6 +82,19 @@ impl LimitPlaces {
         self.compare(others.filter(|_| rule.is_some()));
         self.went_on(fed).await;
         Ok(())
+    }
+
+    /// Notes and reports the limit that an operator has set for the option of this process. Returns whether it has
+    /// changed.
+    fn has_changed(&self, set: Option<CodeLimit>) -> bool {
+        let Some(code) = self.rule().and_then(CodeLimit::of) else { return false };
+        let set = set.filter(|set| set.option == code.option);
+        let before = std::mem::replace(&mut *lock(&self.set), set);
+        if before != set {
+            let (limit, in_code) = (set.unwrap_or(code).limit, code.limit);
+            self.context.report.queue(QueueEvent::LimitChanged { limit, in_code });
+        }
+        before != set
     }
 
     /// Whether jobs wait in lines from which the reader takes: another process may have put them there.

@@ -140,9 +140,7 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         QueueEvent::TrimmedUnread(entries) => {
             log!(error, identity, entries, "entries trimmed before they were delivered");
         }
-        QueueEvent::PayloadsUnstored(jobs) => {
-            log!(error, identity, jobs, "{NO_LETTER}");
-        }
+        QueueEvent::PayloadsUnstored(jobs) => log!(error, identity, jobs, "{NO_LETTER}"),
         QueueEvent::GroupRecreated => {
             log!(error, identity, "group was lost and has been recreated at its durable floor");
         }
@@ -150,9 +148,10 @@ pub(super) fn log_queue(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         QueueEvent::RetriesRestored(_) | QueueEvent::RetriesStranded(_) => {
             log_retry_set(identity, event);
         }
-        QueueEvent::Parked(_) | QueueEvent::PlacesFreed(_) | QueueEvent::LimitsDiffer { .. } => {
-            log_limit(identity, event);
-        }
+        QueueEvent::Parked(_)
+        | QueueEvent::PlacesFreed(_)
+        | QueueEvent::LimitsDiffer { .. }
+        | QueueEvent::LimitChanged { .. } => log_limit(identity, event),
         QueueEvent::ScheduledEntered(_)
         | QueueEvent::ScheduledLost(_)
         | QueueEvent::ScheduledRestored(_)
@@ -215,6 +214,10 @@ fn log_limit(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
         }
         QueueEvent::LimitsDiffer { others } => {
             log!(warn, identity, others, "a live process of the group has other limits");
+        }
+        QueueEvent::LimitChanged { limit, in_code } => {
+            let message = "an operator has changed the limit of the group over all processes";
+            log!(info, identity, limit, in_code, "{message}");
         }
         _ => {}
     }

@@ -72,6 +72,7 @@ pub(super) fn record_queue(metrics: &QueueMetrics, event: &QueueEvent<'_>, by: u
         | QueueEvent::LoopEnded { .. }
         | QueueEvent::ClaimedEarly { .. }
         | QueueEvent::LimitsDiffer { .. }
+        | QueueEvent::LimitChanged { .. }
         | QueueEvent::OldEntries { .. }
         | QueueEvent::Alerted(_) => {}
     }

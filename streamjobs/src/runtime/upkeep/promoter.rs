@@ -122,7 +122,7 @@ impl Promoter {
         if let Err(error) = self.follows.cancels.heard(promoted.cancels, sent).await {
             self.context.report.store_failed("read which jobs are cancelled", &error);
         }
-        if let Err(error) = self.follows.places.sweep(promoted.parked).await {
+        if let Err(error) = self.follows.places.sweep(promoted.parked, promoted.limit).await {
             self.context.report.store_failed("look for places in the limit to free", &error);
         }
         if promoted.waiting > 0 || self.follows.places.lines_wait(promoted.parked) {

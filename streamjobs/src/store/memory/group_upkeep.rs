@@ -11,6 +11,7 @@ use super::stream::Stream;
 use crate::model::config::Start;
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
+use crate::model::limit::SetLimit;
 use crate::model::name::ConsumerName;
 use crate::model::record;
 use crate::store::types::{Result, released_for};
@@ -95,6 +96,7 @@ impl GroupUpkeep for MemoryStore {
                 parked: state.parked(queue),
                 rate: state.record(queue).rate,
                 limited: state.limited(queue),
+                limit: state.record(queue).limit.as_ref().map(SetLimit::number),
                 now: ServerTime(now),
             })
         })

@@ -11,7 +11,7 @@ use super::state::MemoryState;
 use super::stream::count;
 use crate::model::entry::{Delivery, Entry, EntryId, Fields, Hold};
 use crate::model::heartbeat::Heartbeat;
-use crate::model::limit::{HoldRule, HoldScope};
+use crate::model::limit::{HoldRule, HoldScope, SetLimit};
 use crate::model::name::ConsumerName;
 use crate::store::types::{Result, released_for};
 use crate::store::{
@@ -22,6 +22,11 @@ use crate::store::{
 impl MemoryState {
     pub(super) fn limit(&mut self, queue: &Queue) -> &mut Limit {
         self.limits.entry(queue.group_key()).or_default()
+    }
+
+    /// The rule with the number that an operator has set.
+    fn in_force(&mut self, queue: &Queue, rule: HoldRule) -> HoldRule {
+        rule.with(self.record(queue).limit.as_ref())
     }
 
     /// How many jobs wait for a place.
@@ -192,6 +197,7 @@ impl Holds for MemoryStore {
             if rule.scope == HoldScope::Share {
                 return state.take_share(queue, consumer, count, rule);
             }
+            let rule = state.in_force(queue, rule);
             state.group(queue, inlet)?;
             let want = state.room(queue, rule, inlet, count);
             let (mut deliveries, mut parked) = (Vec::new(), 0);
@@ -226,6 +232,7 @@ impl Holds for MemoryStore {
         places: &[(Inlet, EntryId)],
     ) -> Result<Finished> {
         self.step("finish", |state| {
+            let rule = state.in_force(queue, rule);
             let to_end = places.iter().filter(|(inlet, id)| !state.is_repeated(queue, *inlet, *id));
             let to_end = to_end.copied().collect::<Vec<_>>();
             let acknowledged = state.acknowledge_all(queue, &to_end);
@@ -270,7 +277,8 @@ impl Holds for MemoryStore {
             let shares = sweep.rule.is_some_and(|rule| rule.scope == HoldScope::Share);
             if !shares && (sweep.rule.is_some() || others.is_none()) {
                 let keys = state.limit(queue).lines.keys().cloned().collect::<Vec<_>>();
-                swept.fed = keys.iter().map(|key| state.feed(queue, key, sweep.rule)).sum();
+                let rule = sweep.rule.map(|rule| state.in_force(queue, rule));
+                swept.fed = keys.iter().map(|key| state.feed(queue, key, rule)).sum();
             }
             if sweep.rule.is_none() && others.is_none() {
                 state.limit(queue).holds.clear();
@@ -279,6 +287,19 @@ impl Holds for MemoryStore {
             swept.others =
                 others.map(|said| if said.is_empty() { "none".to_owned() } else { said });
             Ok(swept)
+        })
+        .await
+    }
+
+    async fn set_limit(&self, queue: &Queue, set: Option<&SetLimit>) -> Result<bool> {
+        self.step("set_limit", |state| {
+            let at = state.now();
+            let set = set.map(|set| SetLimit { at, ..set.clone() });
+            let number = |set: &Option<SetLimit>| set.as_ref().map(SetLimit::number);
+            let record = state.record(queue);
+            let is_changed = number(&record.limit) != number(&set);
+            record.limit = set;
+            Ok(is_changed)
         })
         .await
     }

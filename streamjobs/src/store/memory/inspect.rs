@@ -275,7 +275,7 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
     let new_from = EntryId::new(now.saturating_sub(milliseconds(NEW_FOR)), 0);
     let new = state.dead(queue).entries.range(new_from..).take(COUNTED_MAX);
     let new = new.map(|(_, fields)| letter_error(fields)).collect::<Vec<_>>();
-    let rate = state.rate_facts(queue);
+    let (rate, limit) = (state.rate_facts(queue), state.record(queue).limit.clone());
     let record = state.record(queue);
     let (paused, resumed, trimmed_unread) = (record.paused, record.resumed, record.trimmed_unread);
     let valid = |name: &str| record.types.get(name).is_some_and(|valid| *valid > now);
@@ -316,6 +316,7 @@ fn group_facts(state: &mut MemoryState, queue: &Queue) -> Result<GroupFacts> {
         parked: Some(parked),
         longest_line,
         rate,
+        limit,
     })
 }
 

@@ -14,6 +14,7 @@ use super::stream::{Group, Pending, Stream};
 use super::timetable::Timetable;
 use crate::model::entry::{Entry, EntryId, Fields};
 use crate::model::heartbeat::Heartbeat;
+use crate::model::limit::SetLimit;
 use crate::model::name::{ConsumerName, EventId, StreamName};
 use crate::store::trends::TrendStep;
 use crate::store::types::{Result, released_for};
@@ -86,6 +87,8 @@ pub(super) struct Record {
     pub(super) resumed: Option<u64>,
     /// The rate that an operator has set.
     pub(super) rate: Option<SetRate>,
+    /// The limit that an operator has set.
+    pub(super) limit: Option<SetLimit>,
     /// From when until when no job starts, by the server's clock in milliseconds.
     pub(super) limited: Option<(u64, u64)>,
     /// When the attempt at a trimmed entry with a place was last renewed, and by which consumer.

@@ -10,6 +10,7 @@ use super::script::scripts;
 use super::{RedisStore, milliseconds, reply};
 use crate::model::config::Start;
 use crate::model::entry::EntryId;
+use crate::model::limit::CodeLimit;
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
 use crate::store::{
@@ -80,10 +81,10 @@ impl GroupUpkeep for RedisStore {
             0 => self.run_in_batch(&PROMOTE, &keys, arguments).await?,
             _ => self.run(&PROMOTE, &keys, arguments).await?,
         };
-        let facts: [Value; 17] = reply::tuple(value, name)?;
+        let facts: [Value; 18] = reply::tuple(value, name)?;
         let [promoted, waiting, pending, next_due, released, rest @ ..] = facts;
         let [left, paused, now, restored, stranded, misplaced, scheduled, rest @ ..] = rest;
-        let [cancels, has_schedules, parked, rate, limited] = rest;
+        let [cancels, has_schedules, parked, rate, limited, limit] = rest;
         let limited = Duration::from_millis(reply::number(limited, name)?);
         let next_due = u64::try_from(reply::integer(&next_due, name)?).ok();
         Ok(Promoted {
@@ -104,6 +105,7 @@ impl GroupUpkeep for RedisStore {
             // Another client can have written anything; such a text sets no rate.
             rate: SetRate::read(&reply::lossy(rate, name)?),
             limited: (!limited.is_zero()).then_some(limited),
+            limit: CodeLimit::read(&reply::lossy(limit, name)?),
             now: ServerTime(reply::number(now, name)?),
         })
     }

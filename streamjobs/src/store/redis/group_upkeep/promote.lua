@@ -9,8 +9,8 @@
 -- got their members back, at least how many records lack a member and were not searched for because the user has
 -- no right to scan them, at least how many lack one now, 1 if events are scheduled to the stream or else 0, the
 -- number of the last mark that cancels a job, 1 if the stream has schedules or else 0, jobs that wait in lines,
--- the rate that an operator has set or nothing, and for how many more milliseconds the group waits because of a
--- limit of the service that its jobs call.
+-- the rate that an operator has set or nothing, for how many more milliseconds the group waits because of a
+-- limit of the service that its jobs call, and what the limit that an operator has set counts together and its number, or nothing.
 --
 -- Before: each member of the retry set has a record of the same name.
 -- After: the due jobs are in the lane, in order of their due time, and their members and records
@@ -152,4 +152,5 @@ local has_schedules = type(schedules) == 'number' and schedules > 0 or type(spec
 return {promoted, waiting, pending, next_due, released, left, paused, now(), restored,
   stranded, lacking, is_scheduled_to(field, type(later) == 'number' and later or 0),
   last_number(KEYS[9]), has_schedules and 1 or 0, type(parked) == 'number' and parked or 0,
-  redis.call('HGET', hash, 'rate') or '', limited and limited_for(hash, limited, clock) or 0}
+  redis.call('HGET', hash, 'rate') or '', limited and limited_for(hash, limited, clock) or 0,
+  string.match(redis.call('HGET', hash, 'limit') or '', '^%a+ %d+') or ''}

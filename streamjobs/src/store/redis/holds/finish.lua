@@ -1,7 +1,8 @@
 -- Ends jobs with their holds, and lets those that waited for them go on.
 --
--- KEYS: stream, lane, dead letters, holds, busy, lines, line records, turns, shares. ARGV: group, the limit or
--- nothing where keys have fair shares, how many of the jobs are on the stream, and the entry of each: first these, then those in the lane.
+-- KEYS: stream, lane, dead letters, holds, busy, lines, line records, turns, shares, group hash. ARGV: group, the limit
+-- or nothing where keys have fair shares, what it counts together if an operator can change it or else nothing, how
+-- many of the jobs are on the stream, and the entry of each: first these, then those in the lane.
 -- Returns: how many of the entries were pending, and how many jobs went from a line to the lane.
 --
 -- Before: each job is done, a dead letter, or gives its place to others while it waits for its retry. Its
@@ -16,11 +17,11 @@
 local stream, lane = KEYS[1], KEYS[2]
 local keys = {lane = lane, dead = KEYS[3], holds = KEYS[4], busy = KEYS[5], lines = KEYS[6],
   records = KEYS[7], turns = KEYS[8], shares = KEYS[9]}
-local group, limit = ARGV[1], tonumber(ARGV[2])
+local group, limit = ARGV[1], limit_in_force(KEYS[10], ARGV[3], tonumber(ARGV[2]))
 local waiting = check_types(keys)
-local FED_MAX, FIRST = 100, 4
+local FED_MAX, FIRST = 100, 5
 
-local last = FIRST - 1 + tonumber(ARGV[3])
+local last = FIRST - 1 + tonumber(ARGV[4])
 local places = {}
 for i = FIRST, #ARGV do places[i - FIRST + 1] = (i <= last and 's:' or 'l:') .. ARGV[i] end
 local freed, counts = free_holds(keys, places)

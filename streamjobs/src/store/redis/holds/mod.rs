@@ -9,7 +9,7 @@ use super::consume::Id;
 use super::script::scripts;
 use super::{RedisStore, packed, reply};
 use crate::model::entry::EntryId;
-use crate::model::limit::{HoldRule, HoldScope};
+use crate::model::limit::{HoldRule, HoldScope, LimitOption, SetLimit};
 use crate::model::name::ConsumerName;
 use crate::store::types::Result;
 use crate::store::{
@@ -20,6 +20,7 @@ use crate::store::{
 scripts! {
     FINISH = "finish" after "shared";
     LINE_HOLDER = "line_holder";
+    SET_LIMIT = "set_limit";
     SWEEP_HOLDS = "sweep_holds" after "shared";
     TAKE = "take" after "shared";
     TAKE_SHARE = "take_share" after "shared";
@@ -40,11 +41,13 @@ impl Holds for RedisStore {
         }
         let name = TAKE.name;
         let ([stream, lane], dead, holds) = (queue.keys(), queue.dead_key(), queue.hold_keys());
-        let [holds @ .., _] = &holds;
+        let ([holds @ .., _], hash) = (&holds, queue.group_key());
         let keys = [&*stream, &*lane, &*dead].into_iter().chain(holds.iter().map(String::as_str));
+        let keys = keys.chain([&*hash]);
         let add = |command: &mut Cmd| {
             command.arg(queue.group.as_str()).arg(consumer.as_str()).arg(inlet.as_str());
             command.arg(count).arg(rule.scope.as_str()).arg(rule.limit.get());
+            command.arg(counted(rule));
         };
         let route = self.at(queue.stream.as_str());
         let keys = keys.collect::<Vec<_>>();
@@ -61,12 +64,13 @@ impl Holds for RedisStore {
         places: &[(Inlet, EntryId)],
     ) -> Result<Finished> {
         let ([stream, lane], dead, holds) = (queue.keys(), queue.dead_key(), queue.hold_keys());
-        let keys = [&*stream, &*lane, &*dead].into_iter();
-        let keys = keys.chain(holds.iter().map(String::as_str)).collect::<Vec<_>>();
+        let (keys, hash) = ([&*stream, &*lane, &*dead].into_iter(), queue.group_key());
+        let keys = keys.chain(holds.iter().map(String::as_str)).chain([&*hash]);
+        let keys = keys.collect::<Vec<_>>();
         let mut finished = Finished::default();
         for chunk in places.chunks(PLACES_MAX) {
             let add = |command: &mut Cmd| {
-                command.arg(queue.group.as_str()).arg(limit(rule));
+                command.arg(queue.group.as_str()).arg(limit(rule)).arg(counted(rule));
                 let of = |lane| chunk.iter().filter(move |(inlet, _)| inlet.is_lane() == lane);
                 command.arg(of(false).count());
                 for (_, id) in of(false).chain(of(true)) {
@@ -97,6 +101,7 @@ impl Holds for RedisStore {
             command.arg(rule.map_or_else(String::new, HoldRule::text));
             command.arg(i32::from(rule.is_some_and(|rule| rule.blocks)));
             command.arg(cursor(cursors.holds)).arg(cursor(cursors.lines));
+            command.arg(rule.map_or("", counted));
         };
         let value = self.script(&SWEEP_HOLDS, &keys, add).await?;
         let [holds, lines, ended, fed, parked, others] = reply::tuple(value, name)?;
@@ -108,6 +113,14 @@ impl Holds for RedisStore {
             parked: reply::number(parked, name)?,
             others: Some(others).filter(|others| !others.is_empty()),
         })
+    }
+
+    async fn set_limit(&self, queue: &Queue, set: Option<&SetLimit>) -> Result<bool> {
+        let scope = set.map_or("", |set| set.option.scope());
+        let limit = set.map_or_else(String::new, |set| set.limit.to_string());
+        let note = set.map_or_else(String::new, SetLimit::note);
+        let value = self.run(&SET_LIMIT, &[&queue.group_key()], (scope, limit, note)).await?;
+        reply::flag(&value, SET_LIMIT.name)
     }
 
     async fn line_holder(&self, queue: &Queue, places: usize) -> Result<Option<LineFacts>> {
@@ -177,6 +190,11 @@ fn limit(rule: HoldRule) -> String {
         HoldScope::Key | HoldScope::Group => rule.limit.to_string(),
         HoldScope::Share => String::new(),
     }
+}
+
+/// What a limit counts together, if an operator can change it; otherwise an empty text.
+fn counted(rule: HoldRule) -> &'static str {
+    rule.changeable().map_or("", LimitOption::scope)
 }
 
 fn left_of(value: Value, name: &'static str) -> Result<Left> {

@@ -18,6 +18,15 @@ local PARKED_MAX, PARKED_BYTES_MAX = 10000, 64 * 1024 * 1024
 -- Jobs that one call moves from lines at most, to the lane or, where they cannot be read, to the dead letters.
 local LEFT_MAX = 500
 
+-- The limit in force: the number that an operator has set for what the limit counts together ("key" or "group"), or
+-- else the caller's. `counted` is nothing for a limit whose number cannot be changed.
+local function limit_in_force(hash, counted, limit)
+  if counted == '' then return limit end
+  local of, set = string.match(redis.call('HGET', hash, 'limit') or '', '^(%a+) (%d+) %d+ {')
+  local number = of == counted and tonumber(set) or 0
+  return number >= 1 and number <= 4294967295 and number or limit
+end
+
 -- What decides about an entry: the key that a limit counts, nil if none does; where the job was before its
 -- retry, or nil; and the bytes of its fields.
 local function look_at(scope, fields)

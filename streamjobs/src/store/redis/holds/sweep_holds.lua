@@ -2,8 +2,9 @@
 --
 -- KEYS: stream, lane, retry records, dead letters, group hash, holds, busy, lines, line records, turns,
 -- shares. ARGV: group, the limit, "share" where keys have fair shares, or nothing if this process has none; what it says of its limits, 1 if a job keeps its
--- place while it waits for its retry, and the cursors that the last call returned for holds and for lines: 0
--- to begin, or nothing to leave them out.
+-- place while it waits for its retry, the cursors that the last call returned for holds and for lines: 0
+-- to begin, or nothing to leave them out; and what the limit counts together if an operator can change it, or else
+-- nothing.
 -- Returns: the cursors, 0 at the end; how many holds were ended, how many jobs went from lines to the lane,
 -- how many jobs are in lines, and what a live process says of other limits, or nothing.
 --
@@ -17,7 +18,8 @@
 local stream, lane, retries, dead, hash = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local keys = {lane = lane, dead = dead, holds = KEYS[6], busy = KEYS[7], lines = KEYS[8],
   records = KEYS[9], turns = KEYS[10], shares = KEYS[11]}
-local group, limit, said, blocks = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
+local group, said, blocks = ARGV[1], ARGV[3], ARGV[4] == '1'
+local limit = limit_in_force(hash, ARGV[7], tonumber(ARGV[2]))
 local shares = ARGV[2] == 'share'
 local holds_at, lines_at = ARGV[5], ARGV[6]
 local UNREAD_MAX, PAGE, BYTES_MAX, FED_MAX = 500, 20, 1024 * 1024, 100

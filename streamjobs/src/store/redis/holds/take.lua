@@ -1,7 +1,8 @@
 -- Reads entries that a limit admits.
 --
--- KEYS: stream, lane, dead letters, holds, busy, lines, line records, turns. ARGV: group, consumer, source ("stream" or
--- "lane"), entries at most, what the limit counts together ("key" or "group"), and the limit.
+-- KEYS: stream, lane, dead letters, holds, busy, lines, line records, turns, group hash. ARGV: group, consumer, source
+-- ("stream" or "lane"), entries at most, what the limit counts together ("key" or "group"), the limit, and again what
+-- it counts if an operator can change it, or else nothing.
 -- Returns: "drained" if nothing is left to read, "more" if something may be, or "full" if something is left
 -- that the limit does not admit now; how many jobs were put into lines; and the admitted entries.
 --
@@ -20,7 +21,7 @@
 local stream, lane = KEYS[1], KEYS[2]
 local keys = {lane = lane, holds = KEYS[4], busy = KEYS[5], lines = KEYS[6], records = KEYS[7], turns = KEYS[8]}
 local group, me, source, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local scope, limit = ARGV[5], tonumber(ARGV[6])
+local scope, limit = ARGV[5], limit_in_force(KEYS[9], ARGV[7], tonumber(ARGV[6]))
 local LOOKED_MAX, BYTES_MAX = 200, 1024 * 1024
 local key = source == 'lane' and lane or stream
 local prefix = source == 'lane' and 'l:' or 's:'

@@ -14,7 +14,7 @@
 -- many jobs are in lines or nil, the key with the longest line and how many it has, or nil; and the rate: the one
 -- of the code or nothing, the one that an operator has set or nothing, microseconds until the next start, how many
 -- microseconds into the future granted starts reach, and for how many more milliseconds the group waits because of
--- a limit of the service that its jobs call.
+-- a limit of the service that its jobs call; and the limit that an operator has set or nothing.
 --
 -- Before: the group exists, else the script is refused.
 -- May race with: anything; it changes nothing.
@@ -172,4 +172,4 @@ return {redis.REDIS_VERSION_NUM, clock, length, ends, cursor, read,
   type(letters) == 'number' and letters or false, paused,
   redis.call('HGET', hash, 'resumed'), redis.call('HGET', hash, 'trimmed-unread') or '0', unhandled,
   new, letter_error, retry_error, released, type(parked) == 'number' and parked or false, longest,
-  rate_facts()}
+  rate_facts(), redis.call('HGET', hash, 'limit') or ''}

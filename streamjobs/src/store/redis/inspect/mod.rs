@@ -13,6 +13,7 @@ use super::script::scripts;
 use super::{RedisStore, milliseconds, reply};
 use crate::model::attempts::AttemptHistory;
 use crate::model::entry::{Entry, EntryId};
+use crate::model::limit::SetLimit;
 use crate::model::name::StreamName;
 use crate::model::preview::{EntryPreview, FieldPreview, OWN_VALUE_BYTES_MAX};
 use crate::store::inspect::{
@@ -256,11 +257,11 @@ impl Inspect for RedisStore {
 }
 
 fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
-    let facts: [Value; 25] = reply::tuple(value, name)?;
+    let facts: [Value; 26] = reply::tuple(value, name)?;
     let [version, now, length, ends, cursor, read, lag, next, rest @ ..] = facts;
     let [pending, lane_pending, lane_waiting, oldest, retrying, dead, paused, rest @ ..] = rest;
     let [resumed, trimmed, types, new_dead_letters, letter_error, rest @ ..] = rest;
-    let [retry_error, released, parked, longest, rate] = rest;
+    let [retry_error, released, parked, longest, rate, limit] = rest;
     Ok(GroupFacts {
         now: ServerTime(reply::number(now, name)?),
         counts_lag_right: counts_lag_right(reply::number(version, name)?),
@@ -293,6 +294,7 @@ fn group_facts(value: Value, name: &'static str) -> Result<GroupFacts> {
             Ok((reply::lossy(key, name)?, reply::number(jobs, name)?))
         })?,
         rate: rate_facts(rate, name)?,
+        limit: SetLimit::read(&reply::lossy(limit, name)?),
     })
 }
 
