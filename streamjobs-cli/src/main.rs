@@ -19,6 +19,7 @@ mod finished;
 mod group;
 mod history;
 mod inspect;
+mod limit;
 mod output;
 mod publish;
 mod rate;
@@ -122,6 +123,7 @@ async fn run_once(client: &Client, command: Command, output: &mut Output) -> Res
         Command::Schedule(command) => schedule::run(client, command, output).await,
         Command::Unique(command) => unique::run(client, command, output).await,
         Command::Rate(command) => rate::run(client, command, output).await,
+        Command::Limit(command) => limit::run(client, command, output).await,
     }
 }
 

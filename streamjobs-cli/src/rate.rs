@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use streamjobs::Client;
 use streamjobs::stream::{Group, RateInfo, SetRate};
 
-use crate::arguments::{RateOf, Rates};
+use crate::arguments::{Rates, WholeGroup};
 use crate::output::{Output, milliseconds, span};
 use crate::{Exit, Failure};
 
@@ -20,11 +20,11 @@ pub(crate) async fn run(
     }
 }
 
-fn group(client: &Client, of: &RateOf) -> Result<Group, Failure> {
+fn group(client: &Client, of: &WholeGroup) -> Result<Group, Failure> {
     Ok(client.stream(of.stream.as_str())?.group(of.group.as_str())?)
 }
 
-async fn show(client: &Client, of: &RateOf, output: &mut Output) -> Result<Exit, Failure> {
+async fn show(client: &Client, of: &WholeGroup, output: &mut Output) -> Result<Exit, Failure> {
     let group = group(client, of)?;
     let (rate, consumers) = (group.info().await?.rate, group.consumers().await?);
     // The server forgets the rate of the code when no process asks for a start for a while; the processes' heartbeats
@@ -51,7 +51,7 @@ async fn show(client: &Client, of: &RateOf, output: &mut Output) -> Result<Exit,
 
 async fn set(
     client: &Client,
-    of: &RateOf,
+    of: &WholeGroup,
     rate: Option<SetRate>,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
@@ -75,7 +75,7 @@ async fn set(
     Ok(if nothing { Exit::Findings } else { Exit::Ok })
 }
 
-fn document(of: &RateOf, rate: Option<&RateInfo>, declared: Option<String>) -> Value {
+fn document(of: &WholeGroup, rate: Option<&RateInfo>, declared: Option<String>) -> Value {
     json!({
         "stream": of.stream.as_str(),
         "group": of.group.as_str(),

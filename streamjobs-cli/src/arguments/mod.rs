@@ -10,6 +10,7 @@ mod event;
 mod group;
 mod history;
 mod inspect;
+mod limit;
 mod rate;
 mod schedule;
 mod scheduled;
@@ -35,7 +36,8 @@ pub(crate) use self::event::{EventShow, Events, Publish};
 pub(crate) use self::group::{GroupCreate, GroupDestroy, GroupMove, Groups};
 pub(crate) use self::history::{Find, History, Replay, Tail, Trim};
 pub(crate) use self::inspect::{Finished, Inspect, Pending, Retries, Trend};
-pub(crate) use self::rate::{RateOf, Rates};
+pub(crate) use self::limit::{LimitSet, Limits};
+pub(crate) use self::rate::{Rates, WholeGroup};
 pub(crate) use self::schedule::{OneSchedule, Schedule, ScheduleHistory, ScheduleList};
 pub(crate) use self::scheduled::{Scheduled, ScheduledIds, ScheduledList, ScheduledMove};
 pub(crate) use self::tls::Tls;
@@ -106,6 +108,7 @@ impl Command {
             Self::Schedule(command) => return Some(command.stream()),
             Self::Unique(command) => return Some(command.stream()),
             Self::Rate(command) => return Some(&command.of().stream),
+            Self::Limit(command) => return Some(&command.of().stream),
             Self::Inspect(command) => command.queue()?,
             Self::Entries(command) => command.queue(),
             Self::Group(command) => command.queue(),
@@ -131,6 +134,7 @@ impl Command {
             }
             Self::Unique(command) => matches!(command, Unique::Show(_)),
             Self::Rate(command) => matches!(command, Rates::Show(_)),
+            Self::Limit(command) => matches!(command, Limits::Show(_)),
             Self::Publish(_)
             | Self::History(_)
             | Self::Entries(_)
@@ -171,6 +175,8 @@ pub(crate) enum Command {
     Unique(Unique),
     #[command(subcommand)]
     Rate(Rates),
+    #[command(subcommand)]
+    Limit(Limits),
     #[command(flatten)]
     About(About),
 }

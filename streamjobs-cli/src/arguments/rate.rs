@@ -15,7 +15,7 @@ pub(crate) enum Rates {
     #[command(after_help = "\
 Example:
   streamjobs rate show orders billing")]
-    Show(RateOf),
+    Show(WholeGroup),
     Set(RateSet),
     /// Set a group back to the rate in its code, and end a wait that the other side asked for.
     #[command(after_help = "\
@@ -23,12 +23,12 @@ Exits with 3 if nothing was set.
 
 Example:
   streamjobs rate reset orders billing")]
-    Reset(RateOf),
+    Reset(WholeGroup),
 }
 
 impl Rates {
     /// The group that the command is about.
-    pub(super) fn of(&self) -> &RateOf {
+    pub(super) fn of(&self) -> &WholeGroup {
         match self {
             Self::Show(of) | Self::Reset(of) => of,
             Self::Set(command) => &command.of,
@@ -48,7 +48,7 @@ Example:
   streamjobs rate set orders billing off")]
 pub(crate) struct RateSet {
     #[command(flatten)]
-    pub(crate) of: RateOf,
+    pub(crate) of: WholeGroup,
     /// How many jobs may start in which time, such as 100/1m; or off, for no limit.
     #[arg(value_parser = rate)]
     rate: SetRate,
@@ -69,7 +69,7 @@ impl RateSet {
 
 /// A group, on all partitions of its stream.
 #[derive(Args, Debug)]
-pub(crate) struct RateOf {
+pub(crate) struct WholeGroup {
     /// The stream.
     #[arg(value_parser = stream)]
     pub(crate) stream: StreamName,

@@ -30,7 +30,7 @@ fn prepared(access: &str) -> (RedisServer, String) {
     }
     orders::schedule(&server, &[("later", 1), ("other", 2)]);
     orders::put_schedules(&server, &[("nightly", "30 2 * * *")]);
-    orders::heartbeat(&server, "web-1");
+    orders::heartbeat_with(&server, "web-1", ",\"limit\":\"group 4\"");
     let user = format!("streamjobs-{access}");
     server.command(&["ACL", "SETUSER", &user, "on", ">canary"]);
     let rule = rule(access);
@@ -53,7 +53,7 @@ fn runs(url: &str, line: &str) -> Ran {
     ran
 }
 
-const READING: [&str; 25] = [
+const READING: [&str; 26] = [
     "doctor",
     "doctor --stream orders --group billing",
     "info orders",
@@ -78,10 +78,11 @@ const READING: [&str; 25] = [
     "schedule history orders",
     "unique show orders a --type t",
     "rate show orders billing",
+    "limit show orders billing",
     "cancelled orders",
 ];
 
-const CHANGING: [&str; 30] = [
+const CHANGING: [&str; 32] = [
     "publish orders order.placed {}",
     "publish orders order.placed {} --delay 2h",
     "claim orders billing web-2 1-0 --yes",
@@ -94,6 +95,8 @@ const CHANGING: [&str; 30] = [
     "resume orders billing",
     "rate set orders billing 100/1m",
     "rate reset orders billing",
+    "limit set orders billing 8 --by a --why x",
+    "limit reset orders billing",
     "dead redrive orders billing 1-0 --yes",
     "dead purge orders billing --all --yes",
     "scheduled reschedule orders later 2h",

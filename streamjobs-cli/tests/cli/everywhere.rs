@@ -8,7 +8,7 @@ use streamjobs_tests::server::RedisServer;
 use crate::program::{program, run, run_at};
 
 /// One line for each command, with all its required arguments.
-const COMMANDS: [&str; 50] = [
+const COMMANDS: [&str; 53] = [
     "doctor",
     "info orders",
     "groups orders",
@@ -59,6 +59,9 @@ const COMMANDS: [&str; 50] = [
     "rate show orders billing",
     "rate set orders billing 100/1m",
     "rate reset orders billing",
+    "limit show orders billing",
+    "limit set orders billing 8 --by a --why x",
+    "limit reset orders billing",
 ];
 
 /// Those of the feature `postgres`, which come after the dead letters in Redis. They have a database of

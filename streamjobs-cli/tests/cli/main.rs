@@ -22,6 +22,7 @@ mod everywhere;
 mod group;
 mod history;
 mod inspect;
+mod limit;
 mod orders;
 mod partitions;
 mod program;
