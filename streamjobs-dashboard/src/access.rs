@@ -47,7 +47,8 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
-    /// Pause and resume a group in every process, or a schedule; lift and reset the rate of a group.
+    /// Pause and resume a group in every process, or a schedule; set, lift and reset the rate of a group; set and reset
+    /// its limit over all processes.
     Pause,
     /// Ask every process of a group to claim idle entries now.
     Reap,

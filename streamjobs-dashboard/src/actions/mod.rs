@@ -6,6 +6,7 @@ pub(crate) mod dead;
 pub(crate) mod entries;
 pub(crate) mod event;
 pub(crate) mod group;
+pub(crate) mod limit;
 pub(crate) mod scheduled;
 pub(crate) mod schedules;
 

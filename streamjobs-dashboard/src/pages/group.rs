@@ -15,7 +15,7 @@ use crate::form::GroupQuery;
 use crate::format::{self, Untrusted};
 use crate::layout::{Button, View, button, empty, fault_box};
 use crate::live;
-use crate::pages::{chart, group_parts, overview, trend_charts};
+use crate::pages::{chart, group_limit, group_parts, overview, trend_charts};
 use crate::request::RequestContext;
 use crate::snapshot::Snapshot;
 
@@ -41,7 +41,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
     let body = html! {
         h1 { "Group " (Untrusted(name)) " on " (Untrusted(stream)) }
         (banner(ctx, &diagnosis))
-        (actions(ctx, &info))
+        (actions(ctx, &info)) (group_limit::actions(ctx, &info, &consumers))
         dl.tiles {
             div { dt { "Waiting" } dd #waiting {
                 @if !info.backlog.exact { "≥ " } (format::count(info.backlog.entries))
@@ -80,7 +80,7 @@ async fn view(ctx: &RequestContext, asked: &GroupQuery) -> Result<View, Fault> {
                 }
             }
             dt { "Trimmed before delivery" } dd { (format::count(info.trimmed_unread)) }
-            (rate(&info))
+            (rate(&info)) (group_limit::row(&info, &consumers))
             (partitions(&info))
         }
         (trend_charts::tabs(&RANGES, range, |range| ctx.base.with_query(&["streams", stream, "groups", name], &[("range", range)])))

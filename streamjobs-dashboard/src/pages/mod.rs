@@ -14,6 +14,7 @@ pub(crate) mod finished;
 pub(crate) mod fleet;
 pub(crate) mod fleet_order;
 pub(crate) mod group;
+pub(crate) mod group_limit;
 pub(crate) mod group_parts;
 pub(crate) mod overview;
 pub(crate) mod partitions;

@@ -58,6 +58,20 @@ async fn the_rate_of_a_group_is_shown_lifted_and_reset() {
     let page = site.get(GROUP).await;
     page.says("<dd id=\"rate\">1/1h, set by an operator</dd>").says("Lift the rate");
     site.get_as("guest", GROUP).await.says("1/1h").says_not("Lift the rate");
+    let fields = [("rate", "100/1m"), ("burst", "20"), ("why", "<b>more</b>")];
+    let path = format!("{GROUP}/rate/set");
+    for wrong in ["", "0/1m", "100", "100/31d", "1/30d"] {
+        site.post(&path, &[("rate", wrong), ("burst", "20")]).await.is(400).says("such as 100/1m");
+    }
+    site.post(&path, &[("rate", "1/1s"), ("burst", "0")]).await.is(400).says("at least 1");
+    site.post_as("reap", &path, &fields).await.is(403);
+    let set = site.post_as("pause", &path, &fields).await;
+    assert_eq!(set.is(303).notice(), "Set the rate in all processes.");
+    let done = site.done.lock().unwrap().last().unwrap().target.clone();
+    assert_eq!(done, "set_rate 100/1m, burst 20, reason: <b>more</b>");
+    let page = site.get(GROUP).await;
+    page.says("100/1m, burst 20, set by an operator").says("name=\"burst\" min=\"1\" value=\"20\"");
+    crate::accessible::check(GROUP, &page.text);
     let lifted = site.post_as("pause", &format!("{GROUP}/rate/lift"), &[]).await;
     assert_eq!(lifted.is(303).notice(), "Lifted the rate in all processes.");
     site.get(GROUP).await.says("unlimited, set by an operator").says("Reset the rate");
@@ -66,6 +80,42 @@ async fn the_rate_of_a_group_is_shown_lifted_and_reset() {
     site.get(GROUP).await.says_not("id=\"rate\"").says_not("Reset the rate");
     let again = site.post(&format!("{GROUP}/rate/reset"), &[]).await;
     assert_eq!(again.notice(), "No rate was set.");
+}
+
+#[tokio::test]
+async fn the_limit_of_a_group_is_shown_set_with_a_reason_and_reset() {
+    let site = Site::start().await;
+    let path = format!("{GROUP}/limit/set");
+    site.get(GROUP).await.says_not("id=\"limit\"").says_not("Set the limit");
+    let fields = [("limit", "8"), ("why", "a <b>second</b> bank")];
+    site.post(&path, &fields).await.says("no live process says");
+    let now = site.server.query::<Vec<String>>(&["TIME"])[0].clone() + "000";
+    let about = "{\"started\":1,\"beat_every\":60000,\"limits\":\"4 at once for each group\",\"limit\":\"group 4\"}";
+    let hash = ["HSET", "{orders}:group:work", "beat:web-1", &now, "about:web-1", about];
+    site.server.command(&hash);
+    let page = site.get(GROUP).await;
+    page.says("<dd id=\"limit\">4 at once for each group in the code</dd>");
+    page.says("name=\"limit\" min=\"1\" max=\"4294967295\" value=\"4\"");
+    crate::accessible::check(GROUP, &page.text);
+    site.get_as("guest", GROUP).await.says("id=\"limit\"").says_not("Set the limit");
+    for wrong in ["", "0", "-1", "4294967296", "x"] {
+        site.post(&path, &[("limit", wrong)]).await.is(400).says("at least 1");
+    }
+    site.post_as("reap", &path, &fields).await.is(403);
+    let set = site.post_as("pause", &path, &fields).await;
+    assert_eq!(set.is(303).notice(), "Set the limit in all processes.");
+    let done = site.done.lock().unwrap().last().unwrap().clone();
+    let target = "set_limit 8, reason: a <b>second</b> bank";
+    assert_eq!((done.who.as_str(), done.target.as_str()), ("pause", target));
+    let page = site.get(GROUP).await;
+    let changed =
+        "concurrency_total is changed from 4 to 8 by pause: a &lt;b&gt;second&lt;/b&gt; bank";
+    page.says(changed).says("value=\"8\"").says("Reset the limit");
+    let reset = site.post(&format!("{GROUP}/limit/reset"), &[]).await;
+    assert_eq!(reset.is(303).notice(), "The limit in the code applies again.");
+    site.get(GROUP).await.says_not("is changed from").says_not("Reset the limit");
+    let again = site.post(&format!("{GROUP}/limit/reset"), &[]).await;
+    assert_eq!(again.notice(), "No limit was set.");
 }
 
 #[tokio::test]
