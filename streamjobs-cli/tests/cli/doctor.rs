@@ -61,7 +61,7 @@ fn missing_permissions_are_found_on_the_given_keys() {
         "doctor --stream orders --group billing --group mail",
     )
     .ended(3);
-    assert!(ran.out.contains("user bob may not run XCLAIM on orders"), "{ran:?}");
-    assert!(ran.out.contains("may not run XCLAIM on {orders}:lane:mail"), "{ran:?}");
+    assert!(ran.out.contains("user bob has no right to run XCLAIM on orders"), "{ran:?}");
+    assert!(ran.out.contains("no right to run XCLAIM on {orders}:lane:mail"), "{ran:?}");
     assert!(!ran.out.contains("canary") && !ran.err.contains("canary"), "{ran:?}");
 }

@@ -194,7 +194,7 @@ fn the_job_for_which_a_key_waits_is_named() {
     let ran = run(&server, "diagnose orders billing").ended(3);
     let said = format!(
         "no more jobs run, because of the limit: {limits}; 2 jobs wait for their key, 2 of them for alice, whose job of \
-         entry 1-0 runs in web-1, with its place for "
+         entry 1-0 runs in web-1 and has had its place for "
     );
     assert!(ran.out.contains(&said), "{ran:?}");
     let document = run(&server, "diagnose orders billing --json").ended(3).json();

@@ -140,7 +140,7 @@ fn rate(info: &GroupInfo) -> Markup {
             (in_force)
             @if rate.set.is_some() { ", set by an operator" }
             @if !rate.next.is_zero() { "; next start in " (format::span(rate.next)) }
-            @if let Some(rest) = rate.limited { "; waits for the other side for " (format::span(rest)) }
+            @if let Some(rest) = rate.limited { "; waits because a job asked for it, for another " (format::span(rest)) }
         }
     }
 }

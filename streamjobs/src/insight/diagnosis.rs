@@ -281,7 +281,10 @@ mod tests {
         assert_eq!(found(lifted), [Problem::NotReading { oldest }]);
         let asked = RateFacts { limited: Some(seconds(50)), ..RateFacts::default() };
         let text = found(asked)[0].to_string();
-        assert!(text.starts_with("no job starts for 50 s, because the other side has"), "{text}");
+        assert!(
+            text.starts_with("no job starts for 50 s, because a job of the group has"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -383,7 +386,7 @@ mod tests {
         let consumers = [named("a", "peer-7"), named("b", "peer-7"), named("c", "a"), other];
         let found = problems(&group(), &consumers);
         assert!(matches!(&found[..], [Problem::ClaimedEarly { consumer }] if consumer == "peer-7"));
-        assert!(found[0].to_string().starts_with("peer-7, a consumer that is not of streamjobs, "));
+        assert!(found[0].to_string().starts_with("peer-7, a consumer of other software, "));
         assert!(problems(&group(), &consumers[..3]).is_empty(), "a gone or own one is not named");
     }
 

@@ -118,13 +118,13 @@ impl fmt::Display for Holder {
         }
         match &self.state {
             HolderState::Pending { consumer, .. } => write!(f, " runs in {consumer}")?,
-            HolderState::Released => f.write_str(" is released, to be claimed")?,
+            HolderState::Released => f.write_str(" is released, to be claimed,")?,
             HolderState::Retrying { due_in } => {
-                write!(f, " waits for its retry, due in {} s", due_in.as_secs())?;
+                write!(f, " waits for its retry, due in {} s,", due_in.as_secs())?;
             }
             HolderState::Moving => f.write_str(" is not pending")?,
         }
-        write!(f, ", with its place for {} s at most", self.since.as_secs())?;
+        write!(f, " and has had its place for {} s at most", self.since.as_secs())?;
         match &self.state {
             HolderState::Pending { idle: Some(idle), .. } if *idle >= IDLE_MIN => {
                 write!(f, ", not renewed for {} s", idle.as_secs())
@@ -165,15 +165,15 @@ mod tests {
             due: None,
         };
         let of = |place: HeldPlace| said(Some(place), true);
-        assert_eq!(of(place.clone()), "job e-1 runs in a, with its place for 180 s at most");
+        assert_eq!(of(place.clone()), "job e-1 runs in a and has had its place for 180 s at most");
         let silent = HeldPlace { idle: Some(Duration::from_secs(90)), ..place.clone() };
         assert!(of(silent).ends_with(" at most, not renewed for 90 s"));
         let released = HeldPlace { consumer: Some(String::new()), ..place.clone() };
-        assert!(of(released).starts_with("job e-1 is released, to be claimed, "));
+        assert!(of(released).starts_with("job e-1 is released, to be claimed, and has "));
         let retrying = HeldPlace { consumer: None, due: Some(208_000), ..place.clone() };
-        assert!(of(retrying).starts_with("job e-1 waits for its retry, due in 8 s, "));
+        assert!(of(retrying).starts_with("job e-1 waits for its retry, due in 8 s, and has "));
         let gone = HeldPlace { consumer: None, event_id: None, ..place };
-        assert!(of(gone).starts_with("job of entry 20000-0 is not pending, "));
+        assert!(of(gone).starts_with("job of entry 20000-0 is not pending and has "));
         assert_eq!(said(None, true), "place no job has now");
         assert_eq!(said(None, false), "job is not among the 2000 places that were examined");
     }

@@ -26,7 +26,7 @@ pub(super) fn next_start(rate: Option<Rate>, next: Duration) -> String {
     };
     match rate {
         Some(rate) => format!("{next}, because of the rate of {rate}"),
-        None => format!("{next}, because the other side has asked for it"),
+        None => format!("{next}, because a job of the group has asked for this wait"),
     }
 }
 
@@ -67,7 +67,7 @@ pub(super) fn last_error(error: Option<&str>) -> String {
 }
 
 pub(super) fn claimed_early(consumer: &str) -> String {
-    let other = "a consumer that is not of streamjobs";
+    let other = "a consumer of other software";
     format!("{consumer}, {other}, takes running jobs before their leases have ended")
 }
 

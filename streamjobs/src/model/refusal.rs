@@ -81,7 +81,7 @@ pub(crate) fn explained(cause: &BoxError) -> String {
 pub(crate) enum Lacking {
     /// The server's access list does not allow it.
     #[error(
-        "user {user} may not run {command}{place}, and without it no job is ever done; grant it \
+        "user {user} has no right to run {command}{place}, and without it no job is ever done; grant it \
          with ACL SETUSER {user} {grant}"
     )]
     Right {

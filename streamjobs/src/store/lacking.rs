@@ -73,19 +73,19 @@ mod tests {
             (
                 rights(&[], &["XLEN", "XACK"]),
                 format!(
-                    "user bob may not run XACK on orders, {consequence} grant it with ACL SETUSER bob +xack"
+                    "user bob has no right to run XACK on orders, {consequence} grant it with ACL SETUSER bob +xack"
                 ),
             ),
             (
                 rights(&["CLIENT|ID"], &["XACK"]),
                 format!(
-                    "user bob may not run CLIENT|ID, {consequence} grant it with ACL SETUSER bob +client|id"
+                    "user bob has no right to run CLIENT|ID, {consequence} grant it with ACL SETUSER bob +client|id"
                 ),
             ),
             (
                 rights(&[], &["XADD", "XREADGROUP", "XACK", "XLEN"]),
                 format!(
-                    "user bob may not run XREADGROUP on orders, {consequence} grant it with ACL SETUSER bob ~orders +xreadgroup"
+                    "user bob has no right to run XREADGROUP on orders, {consequence} grant it with ACL SETUSER bob ~orders +xreadgroup"
                 ),
             ),
             (

@@ -360,7 +360,8 @@ async fn a_group_names_the_job_for_which_a_key_waits() {
     let page = site.get(GROUP).await;
     let tile = page.is(200).text.split("id=\"parked\">2").nth(1).unwrap();
     let tile = tile.split("</dd>").next().unwrap();
-    let named = "most for alice: 2, whose job &lt;b&gt;e-1 runs in web-1, with its place for ";
+    let named =
+        "most for alice: 2, whose job &lt;b&gt;e-1 runs in web-1 and has had its place for ";
     assert!(tile.contains(named), "{tile}");
     page.says("data-problem=\"limit_reached\"").says_not("<b>e-1");
     page.says("2 of them for alice, whose job &lt;b&gt;e-1 runs in web-1");

@@ -363,7 +363,7 @@ async fn a_reader_reads_everything_and_changes_nothing() {
     let mut replay = stream.replay(..);
     replay.next().await.unwrap().unwrap();
     let checkup = client.doctor_for([("orders", "work")]).await.unwrap();
-    assert!(checkup.to_string().contains("may not run CONFIG GET"), "{checkup}");
+    assert!(checkup.to_string().contains("no right to run CONFIG GET"), "{checkup}");
     // That one is for more retries than are read at once.
     assert_eq!(unused(&server, Access::Read), ["hlen"]);
     assert_eq!(refused(&server), Vec::<String>::new());

@@ -235,7 +235,7 @@ async fn every_right_that_is_missing_is_named() {
         let rights = rights.iter().map(String::as_str).collect::<Vec<_>>();
         let checkup = examined(&user(&server, &rights)).await;
         let found = of(&checkup, Check::Rights);
-        let named = format!("user bob may not run {}", left_out.to_uppercase());
+        let named = format!("user bob has no right to run {}", left_out.to_uppercase());
         assert!(!found.is_empty(), "{left_out}: {checkup}");
         for (severity, what) in found {
             assert!(severity == Severity::Critical && what.starts_with(&named), "{what}");

@@ -398,7 +398,9 @@ async fn the_job_for_which_a_key_waits_is_named_with_its_consumer() {
     let name = group.consumers().await.unwrap()[0].name.clone();
     let HolderState::Pending { consumer, .. } = &holder.state else { panic!("{holder:?}") };
     assert_eq!(*consumer, name);
-    assert!(line.to_string().starts_with(&format!("job e-0 runs in {name}, with its place for ")));
+    assert!(
+        line.to_string().starts_with(&format!("job e-0 runs in {name} and has had its place for "))
+    );
     gate.open();
     empty(&app.server).await;
     assert_eq!(group.line_holder().await.unwrap(), None);

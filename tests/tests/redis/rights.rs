@@ -39,7 +39,7 @@ async fn a_right_without_which_nothing_is_done_refuses_the_start_by_name() {
         let lower = right.to_lowercase();
         let error = refusal(&user(&server, &[&format!("-{lower}")])).await;
         let expected = format!(
-            "cannot prepare group work on stream orders: the user lacks a right: user bob may not run {right}{place}, and \
+            "cannot prepare group work on stream orders: the user lacks a right: user bob has no right to run {right}{place}, and \
              without it no job is ever done; grant it with ACL SETUSER bob +{lower}"
         );
         assert_eq!(error.as_ref(), Some(&expected));

@@ -61,7 +61,7 @@ fn on_no_key(user: &str, key: &KeyRights) -> Option<Finding> {
     }
     let mut finding = Finding::warning(
         Check::Rights,
-        format!("user {user} may not run {}", key.missing.join(", ")),
+        format!("user {user} has no right to run {}", key.missing.join(", ")),
         "a runtime needs all of them; a process that only publishes needs the right to append",
         grant(user, &key.missing),
     );
@@ -84,7 +84,7 @@ fn unknown(commands: &[&'static str]) -> Finding {
 fn missing(user: &str, commands: &[&'static str], place: &str) -> Finding {
     Finding::critical(
         Check::Rights,
-        format!("user {user} may not run {}{place}", commands.join(", ")),
+        format!("user {user} has no right to run {}{place}", commands.join(", ")),
         "the runtime needs them: without them jobs do not run, or run again",
         grant(user, commands),
     )
@@ -121,7 +121,7 @@ mod tests {
         let rights =
             Rights { named: true, keys: vec![key(&["XCLAIM", "XGROUP|CREATE"], 9)], ..no_rights() };
         let finding = examine("bob", &rights).remove(0);
-        assert_eq!(finding.what, "user bob may not run XCLAIM, XGROUP|CREATE on orders");
+        assert_eq!(finding.what, "user bob has no right to run XCLAIM, XGROUP|CREATE on orders");
         let advice = finding.advice.unwrap();
         assert_eq!(advice, "allow them: ACL SETUSER bob +xclaim +xgroup|create");
         assert_eq!(finding.severity, Severity::Critical);
@@ -161,7 +161,8 @@ mod tests {
     #[test]
     fn commands_without_a_key_are_always_needed() {
         let rights = Rights { missing: vec!["CLIENT|UNBLOCK"], ..no_rights() };
-        let expected = (Severity::Critical, "user bob may not run CLIENT|UNBLOCK".to_owned());
+        let expected =
+            (Severity::Critical, "user bob has no right to run CLIENT|UNBLOCK".to_owned());
         assert_eq!(found(&rights), [expected]);
     }
 

@@ -105,7 +105,7 @@ table! {
     SCHEDULED_RESTORED: Counter in Count, "streamjobs_scheduled_restored_total",
         "Scheduled events whose place was lost and restored";
     SCHEDULED_STRANDED: Counter in Count, "streamjobs_scheduled_stranded_total",
-        "Scheduled events whose place is lost until the user may run HSCAN; counted once a minute";
+        "Scheduled events whose place is lost until the user has the right to run HSCAN; counted once a minute";
     SCHEDULED_LATENESS: Histogram in Seconds, "streamjobs_scheduled_lateness_seconds",
         "The time from when a scheduled event is due until it enters its stream, by the server's clock";
     SCHEDULES_FIRED: Counter in Count, "streamjobs_schedules_fired_total",
@@ -123,7 +123,7 @@ table! {
     STARTS_AWAITED: Counter in Count, "streamjobs_starts_awaited_total",
         "How often the process had to wait until a job of the group could start";
     LIMITED: Counter in Count, "streamjobs_attempts_limited_total",
-        "Attempts after which the whole group waits, because the other side has a limit";
+        "Attempts after which the whole group waits, because another system has a limit";
     CLAIMS_REFUSED: Counter in Count, "streamjobs_claims_refused_total",
         "Claims refused because of the server's clock or a gap in its answers";
     SERVER_ERRORS: Counter in Count, "streamjobs_redis_errors_total",

@@ -100,7 +100,7 @@ pub(super) fn log_job(identity: &ConsumerIdentity, hold: Hold, event: &JobEvent<
             log_entry!(error, identity, hold, cause, "{message}");
         }
         JobEvent::Cancelled => log_entry!(info, identity, hold, "cancelled while its handler runs"),
-        JobEvent::Released => log_entry!(info, identity, hold, "released, uncounted"),
+        JobEvent::Released => log_entry!(info, identity, hold, "released, no failure counted"),
         JobEvent::Unhandled { event_type } => {
             log_entry!(debug, identity, hold, event_type, "no handler for this event type");
         }
@@ -195,7 +195,8 @@ fn log_retry_set(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
             log!(error, identity, jobs, "the retry set was lost: its jobs are scheduled again");
         }
         QueueEvent::RetriesStranded(jobs) => {
-            let message = "the retry set was lost: its jobs wait until the user may run HSCAN";
+            let message =
+                "the retry set was lost: its jobs wait until the user has the right to run HSCAN";
             log!(error, identity, jobs, "{message}");
         }
         _ => {}
@@ -228,10 +229,10 @@ fn log_starts(identity: &ConsumerIdentity, event: &QueueEvent<'_>) {
     match *event {
         QueueEvent::Limited { delay } => {
             let message =
-                "the other side has a limit: the group starts no job until the delay is over";
+                "another system limits the group: it starts no job until the delay is over";
             log!(warn, identity, ?delay, "{message}");
         }
-        _ => log!(debug, identity, "waits until the next job may start"),
+        _ => log!(debug, identity, "waits until the next job can start"),
     }
 }
 

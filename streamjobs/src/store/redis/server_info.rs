@@ -130,7 +130,7 @@ async fn allowed(link: &Link, name: &str, words: &[&str]) -> Result<()> {
     if rights::may_run(link, words).await? {
         return Ok(());
     }
-    let text = format!("user {} may not run {name}", link.endpoint().user());
+    let text = format!("user {} has no right to run {name}", link.endpoint().user());
     Err(StoreError::Refused { code: "NOPERM".to_owned(), text })
 }
 
