@@ -13,7 +13,7 @@ pub enum BatchError {
         id: String,
     },
     /// Members were to be added to a closed batch, but not by one of its unfinished or dead members.
-    #[error("batch {id} is closed: only its own unfinished or dead members may add to it")]
+    #[error("batch {id} is closed: only its own unfinished or dead members can add to it")]
     Closed {
         /// The batch.
         id: String,

@@ -94,7 +94,7 @@ conditions! {
     NotReading: "not_reading", "check the health of the processes, which do not read";
     /// Jobs wait for their start because of the group's rate, or because a job has asked for a wait.
     RateLimited: "rate_limited",
-        "wait: the jobs start when their time comes; raise the rate if the other system allows more";
+        "wait: the jobs start when their time comes; raise the rate if the system that the jobs use allows more";
     /// Processes of the group have different rates.
     RatesDiffer: "rates_differ",
         "run one version of the program; until then, all processes with a rate use the rate of the process that started last";

@@ -263,7 +263,7 @@ async fn keys_that_the_user_may_not_touch_are_named() {
     let client = Client::connect(&url).await.unwrap();
     let checkup = client.doctor_for([("payments", "work")]).await.unwrap();
     let found = of(&checkup, Check::Rights);
-    assert_eq!(found[0], (Severity::Critical, "user bob may do nothing on payments"));
+    assert_eq!(found[0], (Severity::Critical, "user bob has no rights on payments"));
     assert_eq!(found.len(), 6, "the stream and the keys beside it: {checkup}");
     let unnamed = client.doctor_for([]).await.unwrap();
     assert_eq!(of(&unnamed, Check::Rights), []);

@@ -39,7 +39,7 @@ fn on_a_key(user: &str, key: &KeyRights) -> Option<Finding> {
     }
     Some(Finding::critical(
         Check::Rights,
-        format!("user {user} may do nothing on {}", key.key),
+        format!("user {user} has no rights on {}", key.key),
         "the runtime stores a group's jobs there and cannot run without it",
         format!("add a pattern for the key: ACL SETUSER {user} ~{}", key.key),
     ))
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_key_where_nothing_is_allowed_is_one_finding() {
         let rights = Rights { named: true, keys: vec![key(&["XLEN", "XTRIM"], 2)], ..no_rights() };
-        let expected = (Severity::Critical, "user bob may do nothing on orders".to_owned());
+        let expected = (Severity::Critical, "user bob has no rights on orders".to_owned());
         assert_eq!(found(&rights), [expected]);
     }
 
