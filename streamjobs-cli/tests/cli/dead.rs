@@ -10,6 +10,7 @@ const LANE: &str = "{orders}:lane:billing";
 /// A server with three dead letters: two that can be run again, and one without its payload.
 fn server() -> RedisServer {
     let server = RedisServer::start().unwrap();
+    server.command(&["XGROUP", "CREATE", "orders", "billing", "0", "MKSTREAM"]);
     for (id, reason, payload) in
         [("1-0", "exhausted", true), ("2-0", "rejected", true), ("3-0", "trimmed", false)]
     {
@@ -163,6 +164,17 @@ fn letters_are_redriven_and_those_that_cannot_be_are_reported() {
     let again = run(&server, "dead redrive orders billing 1-0 --yes").ended(3);
     assert!(again.err.contains("has no dead letter 1-0"), "{again:?}");
     assert_eq!(server.length(LANE), 2, "never twice");
+}
+
+#[test]
+fn letters_of_a_group_that_is_gone_are_not_redriven() {
+    let server = server();
+    server.command(&["XGROUP", "DESTROY", "orders", "billing"]);
+    for line in ["dead redrive orders billing --all", "dead redrive orders billing --all --yes"] {
+        let ran = run(&server, line);
+        assert!(ran.code != 0 && ran.err.contains("its group does not exist"), "{ran:?}");
+    }
+    assert_eq!((server.length(DEAD), server.length(LANE)), (3, 0));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::api::merge::Order;
 use crate::api::parts::{Found, Part, Parts, read_all, together};
@@ -12,7 +13,8 @@ use crate::model::error::DeadLetterError;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::record::DeadLetter;
 use crate::publish::client::Client;
-use crate::store::{Queue, Store, StoreError};
+use crate::store::inspect::PendingFilter;
+use crate::store::{Inlet, Queue, Store, StoreError};
 
 impl Client {
     /// The dead letters of one group on one stream: of all of its partitions, if this client was told of
@@ -149,8 +151,8 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// When there is no such dead letter, when it cannot be redriven, or when the server cannot be
-    /// reached or refuses. After a lost answer, the dead letter is either still there or redriven.
+    /// When there is no such dead letter, when it cannot be redriven, when its group does not exist, or when the server
+    /// cannot be reached or refuses. After a lost answer, the dead letter is either still there or redriven.
     ///
     /// # Cancel safety
     ///
@@ -178,7 +180,12 @@ impl DeadLetters {
         &self,
         letter: impl Into<EntryAddress>,
     ) -> Result<(), DeadLetterError> {
-        self.runnable(letter.into()).await.map(drop)
+        let (queue, ..) = self.runnable(letter.into()).await?;
+        // A redrive is refused if the group does not exist, and so is this.
+        let (inlet, after, idle) = (Inlet::STREAM, EntryId::ZERO, Duration::ZERO);
+        let any = PendingFilter { inlet, after, idle, consumer: None, limit: 1 };
+        let pending = self.store.pending(&queue, any).await.map(drop);
+        pending.map_err(|error| self.failed(&queue.stream, "redrive", error))
     }
 
     /// Redrives many dead letters one after another, with one result for each in order.
