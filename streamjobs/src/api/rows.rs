@@ -53,7 +53,11 @@ impl Rest {
 
 /// Whole entries of one partition.
 #[derive(Debug)]
-pub(super) struct EntryRows(Rest);
+pub(super) struct EntryRows {
+    rest: Rest,
+    /// The most entries to ask for: fewer after the answer to a larger request was lost.
+    most: usize,
+}
 
 impl EntryRows {
     /// A part of one partition; `key` is the key of its stream or of its dead letters.
@@ -65,7 +69,7 @@ impl EntryRows {
         order: Order,
     ) -> Self {
         let (store, span) = (Arc::clone(store), span.of(part.number));
-        Self(Rest { store, part: part.clone(), key, span, order })
+        Self { rest: Rest { store, part: part.clone(), key, span, order }, most: usize::MAX }
     }
 }
 
@@ -75,16 +79,23 @@ impl Rows for EntryRows {
     type Error = PartError;
 
     async fn read(&mut self, limit: usize) -> Result<Chunk<Entry>, PartError> {
-        let rest = &mut self.0;
+        let rest = &mut self.rest;
         if rest.is_empty() {
             return Ok(Chunk { rows: Vec::new(), has_more: false });
         }
         let newest_first = rest.order == Order::NewestFirst;
-        let rows = rest.store.range(&rest.key, rest.span, newest_first, limit).await;
-        let rows = rows.map_err(|error| rest.failed(error))?;
+        let (rows, asked) = loop {
+            let asked = limit.min(self.most);
+            match rest.store.range(&rest.key, rest.span, newest_first, asked).await {
+                Ok(rows) => break (rows, asked),
+                // The answer may have been too large for the link, or for a limit of the server.
+                Err(StoreError::AnswerLost(_)) if asked > 1 => self.most = asked / 2,
+                Err(error) => return Err(rest.failed(error)),
+            }
+        };
         // A short answer is the end. If something was appended since then, it does not matter that
         // it is missing.
-        let is_full = rows.len() >= limit;
+        let is_full = rows.len() >= asked;
         rest.advance(rows.last().map(Entry::id));
         let number = rest.part.number;
         let rows = rows.into_iter().map(|entry| entry.in_partition(number)).collect();
@@ -110,7 +121,7 @@ pub(super) struct PreviewRows {
 impl PreviewRows {
     /// As [`EntryRows::new`].
     pub(super) fn new(entries: EntryRows, of: PreviewOf) -> Self {
-        Self { rest: entries.0, of }
+        Self { rest: entries.rest, of }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use streamjobs::{Backoff, Client, JobError, Runtime, handlers};
+use futures_util::TryStreamExt;
+use streamjobs::{Backoff, Client, EntryId, JobError, Runtime, handlers};
 use streamjobs_tests::proxy::{FaultProxy, Mode};
 use tokio::time::{Instant, sleep_until};
 
@@ -81,4 +82,21 @@ async fn a_small_event_behind_large_ones_on_a_slow_link_is_stored_and_the_connec
     other.unwrap();
     assert_eq!(ours(), connected, "no connection was opened");
     assert_eq!(app.server.length("orders"), 3);
+}
+
+#[tokio::test]
+async fn a_tail_and_a_replay_read_less_at_once_where_the_server_limits_answers() {
+    let app = App::start().await;
+    for id in 0..60 {
+        app.client.publish(&large(id, 200_000)).await.unwrap();
+    }
+    app.server.command(&["CONFIG", "SET", "client-output-buffer-limit", "normal 4mb 4mb 1"]);
+    let stream = app.client.stream("orders").unwrap();
+    let all = stream.replay(..).map_ok(|entry| entry.address()).try_collect::<Vec<_>>().await;
+    let all = all.unwrap();
+    assert_eq!(all.len(), 60);
+    let mut tail = stream.tail_after(EntryId::ZERO).await.unwrap();
+    for expected in all {
+        assert_eq!(tail.next().await.unwrap().address(), expected);
+    }
 }

@@ -62,6 +62,37 @@ pub struct Tail {
     after: Vec<EntryId>,
     source: Source,
     ready: std::vec::IntoIter<Entry>,
+    size: ReadSize,
+}
+
+/// How many entries a read asks for.
+#[derive(Debug)]
+struct ReadSize {
+    most: usize,
+    /// Whether the answer to a read of a single entry was lost since the last answer.
+    lost_alone: bool,
+}
+
+impl ReadSize {
+    const FIRST: Self = Self { most: 100, lost_alone: false };
+
+    /// Sizes the next read so that its answer has about 1 MiB, if its entries are as large as these.
+    fn answered(&mut self, entries: &[Entry]) {
+        self.lost_alone = false;
+        let bytes = entries.iter().map(Entry::bytes).sum::<usize>().max(1);
+        if !entries.is_empty() {
+            self.most = (READ_BYTES.saturating_mul(entries.len()) / bytes).clamp(1, PAGE_MAX);
+        }
+    }
+
+    /// An answer was lost. It may have been too large for the link, or for a limit of the server, so the next read asks
+    /// for half as many. Returns false if two answers with a single entry were lost.
+    fn lost(&mut self) -> bool {
+        let goes_on = self.most > 1 || !self.lost_alone;
+        self.lost_alone = self.most == 1;
+        self.most = (self.most / 2).max(1);
+        goes_on
+    }
 }
 
 /// Where entries come from.
@@ -79,7 +110,13 @@ impl Tail {
             (Some(part), None) => Source::Reader(stream.tail_reader(part).await?),
             _ => Source::Rounds { pause: Duration::ZERO, has_failed: false },
         };
-        Ok(Self { stream: stream.clone(), after, source, ready: Vec::new().into_iter() })
+        Ok(Self {
+            stream: stream.clone(),
+            after,
+            source,
+            ready: Vec::new().into_iter(),
+            size: ReadSize::FIRST,
+        })
     }
 
     /// Waits for the next entry, without a time limit.
@@ -89,7 +126,8 @@ impl Tail {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached or refuses. The next call tries again.
+    /// When the server cannot be reached or refuses, or when twice no answer came to a read of a single entry. The next
+    /// call tries again.
     ///
     /// # Cancel safety
     ///
@@ -104,16 +142,20 @@ impl Tail {
                 Source::Reader(reader) => {
                     let after = self.after.first().copied().unwrap_or_default();
                     let Some(part) = self.stream.parts.iter().next() else { continue };
-                    match reader.read(after, PAGE_MAX, TAIL_BLOCK).await {
+                    match reader.read(after, self.size.most, TAIL_BLOCK).await {
                         Ok(entries) => {
+                            self.size.answered(&entries);
                             let entries = entries.into_iter();
                             let entries = entries.map(|entry| entry.in_partition(part.number));
                             self.ready = entries.collect::<Vec<_>>().into_iter();
                         }
-                        Err(StoreError::Unreachable(_) | StoreError::AnswerLost(_)) => {
+                        Err(StoreError::Unreachable(_) | StoreError::AnswerLost(_))
+                            if self.size.lost() =>
+                        {
                             *reader = self.stream.tail_reader(part).await?;
                         }
                         Err(error) => {
+                            *reader = self.stream.tail_reader(part).await?;
                             return Err(StreamError::server(&part.stream, "follow", error));
                         }
                     }
@@ -121,20 +163,21 @@ impl Tail {
                 Source::Rounds { pause, has_failed } => {
                     sleep(*pause).await;
                     *pause = (*pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
-                    let round = self.stream.round(&self.after).await;
+                    let round = self.stream.round(&self.after, self.size.most.min(ROUND_MAX)).await;
                     let was_failed = std::mem::replace(has_failed, round.is_err());
                     match round {
                         Ok((entries, more)) => {
+                            self.size.answered(&entries);
                             if !entries.is_empty() {
                                 *pause = if more { Duration::ZERO } else { PAUSE_MIN };
                             }
                             self.ready = entries.into_iter();
                         }
+                        Err(PartError { source: StoreError::AnswerLost(_), .. })
+                            if self.size.lost() => {}
                         // The client opens its connection again.
-                        Err(PartError {
-                            source: StoreError::Unreachable(_) | StoreError::AnswerLost(_),
-                            ..
-                        }) if !was_failed => {}
+                        Err(PartError { source: StoreError::Unreachable(_), .. })
+                            if !was_failed => {}
                         Err(error) => return Err(StreamError::of_part(error, "follow")),
                     }
                 }
@@ -158,19 +201,19 @@ impl Stream {
         reader.map_err(|error| StreamError::server(&part.stream, "follow", error))
     }
 
-    /// The entries that all partitions have after these, in one order, and whether any partition
-    /// has more.
-    async fn round(&self, after: &[EntryId]) -> Result<(Vec<Entry>, bool), PartError> {
+    /// The entries that all partitions have after these, at most so many of each, in one order, and whether any
+    /// partition has more.
+    async fn round(&self, after: &[EntryId], most: usize) -> Result<(Vec<Entry>, bool), PartError> {
         let read = async |(part, after): (&Part, &EntryId)| {
             let Some(from) = after.next() else { return Ok(Vec::new()) };
             let span = Span { from, to: EntryId::MAX };
-            let entries = self.store.range(&part.stream, span, false, ROUND_MAX).await;
+            let entries = self.store.range(&part.stream, span, false, most).await;
             let failed = |source| PartError { stream: part.stream.clone(), source };
             let entries = entries.map_err(failed)?.into_iter();
             Ok(entries.map(|entry| entry.in_partition(part.number)).collect::<Vec<_>>())
         };
         let rounds = read_all(self.parts.iter().zip(after).map(read).collect()).await?;
-        let more = rounds.iter().any(|entries| entries.len() >= ROUND_MAX);
+        let more = rounds.iter().any(|entries| entries.len() >= most);
         let mut entries = rounds.into_iter().flatten().collect::<Vec<_>>();
         entries.sort_by_key(Entry::address);
         Ok((entries, more))
@@ -186,6 +229,8 @@ impl fmt::Debug for Tail {
     }
 }
 
+/// About how many bytes a read asks for.
+const READ_BYTES: usize = 1024 * 1024;
 const TAIL_BLOCK: Duration = Duration::from_secs(2);
 /// The most entries of one partition that a round reads.
 const ROUND_MAX: usize = 100;
