@@ -1,4 +1,4 @@
-//! `streamjobs schedule ...`: what publishes again and again.
+//! `streamjobs schedule ...`: schedules, which publish again and again.
 
 use serde_json::{Value, json};
 use streamjobs::schedule::{FiringInfo, Overlap, ScheduleInfo, Schedules, SchedulesError};

@@ -20,7 +20,7 @@ pub(crate) struct Options {
     pub(crate) root: Option<Path>,
     /// Every named option, valid or not.
     named: Vec<String>,
-    /// What misspelt options were probably meant to be, so that they are not reported as missing.
+    /// The options that misspelt ones were probably meant to be. These are not reported as missing.
     meant: Vec<String>,
     /// Whether some of it could not be parsed as a list of options.
     unreadable: bool,

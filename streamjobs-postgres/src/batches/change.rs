@@ -195,7 +195,7 @@ const LOCK_SHARED: &str =
 const LOCK_ALONE: &str =
     "SELECT closed_at IS NOT NULL FROM streamjobs.batches WHERE id = $1 FOR UPDATE";
 
-/// In the order of the ids, so that two transactions that add the same members do not wait for each other.
+/// Adds members in the order of their ids, so that two transactions that add the same members cannot deadlock.
 const ADD: &str = "INSERT INTO streamjobs.batch_members (batch_id, group_name, event_id)
     SELECT $1, $2, event_id FROM unnest($3::text[]) AS event (event_id) ORDER BY event_id
     ON CONFLICT DO NOTHING";

@@ -13,7 +13,7 @@ impl Scope {
         Self::default()
     }
 
-    /// Those of these streams that are in this scope.
+    /// The given streams that are also in this scope.
     pub(super) fn and(&self, streams: impl IntoIterator<Item = String>) -> Self {
         Self(Some(streams.into_iter().filter(|stream| self.includes(stream)).collect()))
     }
@@ -40,7 +40,7 @@ impl Scope {
     }
 }
 
-/// Whether a redrive selected from the streams of the parameter alone, by its stored selection.
+/// The condition that a redrive's stored selection is limited to the streams of the parameter.
 macro_rules! redrive_in_scope {
     ($streams:literal) => {
         concat!(

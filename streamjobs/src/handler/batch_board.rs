@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// The batches of one queue that are being filled, by the type of their members: no two handlers of a queue take
-/// the same event.
+/// The batches of one queue that are being filled, by the type of their members. The type is enough, because no two
+/// handlers of a queue take the same event.
 #[derive(Default)]
 pub(crate) struct BatchBoard {
     /// Each is a `Weak<SharedRun<M>>`, so that a run is kept only while a job waits for it.

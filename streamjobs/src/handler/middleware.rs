@@ -315,7 +315,7 @@ impl Progress {
         self.state().outcome.take()
     }
 
-    /// The outcome that remains when the middleware that has not returned yet is dropped.
+    /// Takes the outcome that still counts if some middleware is dropped before it has returned.
     fn take_standing(&self) -> Option<Outcome> {
         let mut state = self.state();
         let stands = state.stands;

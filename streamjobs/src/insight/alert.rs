@@ -97,7 +97,7 @@ impl AlertState {
         }
     }
 
-    /// Takes a sample, and returns the conditions that begin with it and those that are over.
+    /// Takes a sample, and returns an alert for each condition that starts or ends with this sample.
     pub(crate) fn update(&mut self, now: Instant, sample: &QueueSample<'_>) -> Vec<Alert> {
         let mut alerts = Vec::new();
         for (condition, level) in self.levels(now, sample) {

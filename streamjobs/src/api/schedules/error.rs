@@ -73,7 +73,7 @@ pub enum SchedulesError {
         name: String,
     },
     /// The stream has no room for another schedule: each of its partitions may have 5,000.
-    #[error("stream {stream} has too many schedules to store {name}")]
+    #[error("cannot store schedule {name}: stream {stream} has too many schedules already")]
     TooMany {
         /// The stream.
         stream: String,

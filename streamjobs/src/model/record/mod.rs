@@ -329,7 +329,7 @@ fn waits_since(delivery: &Delivery, envelope: &Envelope) -> Option<u64> {
     Some(told.unwrap_or_else(|| if awaits_handler { published() } else { entered }))
 }
 
-/// Whether an earlier run of the job was recorded where it does not show as an error.
+/// Whether the entry says in its own field that the job began, and not by an error.
 fn has_begun(entry: &Entry) -> bool {
     entry.text(SINCE) == Some(BEGUN)
 }

@@ -79,7 +79,7 @@ impl RuntimeSpec {
         self.around.all.iter().chain(own).cloned().collect()
     }
 
-    /// The streams that are read for the handlers of a stream.
+    /// The streams that the handlers of `stream` read: by default, only `stream` itself.
     pub(crate) fn keys_of(&self, stream: &str) -> Vec<String> {
         self.keys.get(stream).cloned().unwrap_or_else(|| vec![stream.to_owned()])
     }

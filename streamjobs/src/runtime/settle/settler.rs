@@ -329,8 +329,8 @@ impl SettlingSteps {
     }
 
     /// Releases a job for other consumers to claim at once. An entry whose payload was trimmed or that was removed
-    /// cannot be claimed, so its job goes through the retry set, due now. So does a job that has `begun` and would
-    /// expire if it had not: its entry would not say that.
+    /// cannot be claimed, so its job goes through the retry set, due now. A job that has
+    /// `begun` goes through it as well if it could expire as a job that never began: its entry would not say that.
     async fn release(
         &self,
         hold: Hold,

@@ -52,7 +52,7 @@ pub(super) struct MemoryState {
     pub(super) ledger: Ledger,
     /// The limits of groups, by the key of what the group remembers.
     pub(super) limits: HashMap<String, Limit>,
-    /// The turns of their keys, where these have fair shares.
+    /// The turns of the keys of groups that have fair shares, by the key of what the group remembers.
     pub(super) turns: HashMap<String, Turns>,
     /// Up to when starts of jobs are granted, by the key of the rate.
     pub(super) rates: HashMap<String, GrantedUpTo>,

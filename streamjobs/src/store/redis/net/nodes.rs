@@ -113,7 +113,7 @@ impl Nodes {
 
 /// A node of a cluster that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("node {address}, as the cluster announces it")]
+#[error("cannot use node {address}, an address that the cluster announces")]
 struct NodeFailed {
     address: String,
     #[source]
