@@ -40,7 +40,8 @@ async fn show(client: &Client, of: &WholeGroup, output: &mut Output) -> Result<E
         }
         _ => String::new(),
     };
-    let text = format!("in the code        {in_code}\nset                {set}{part}");
+    let lines =
+        [format!("in the code        {in_code}"), format!("set                {set}{part}")];
     let document = json!({
         "stream": of.stream.as_str(),
         "group": of.group.as_str(),
@@ -49,7 +50,7 @@ async fn show(client: &Client, of: &WholeGroup, output: &mut Output) -> Result<E
         "set_in": info.limit_in,
         "partitions": info.partitions,
     });
-    output.answer(&text, &document)?;
+    output.answer_lines(&lines, &document)?;
     Ok(Exit::Ok)
 }
 

@@ -66,6 +66,14 @@ impl Output {
         }
     }
 
+    /// Prints these lines, or the document if the output is JSON.
+    pub(crate) fn answer_lines(&mut self, lines: &[String], document: &Value) -> io::Result<()> {
+        match self.json {
+            true => self.document(document),
+            false => lines.iter().try_for_each(|line| self.line(line)),
+        }
+    }
+
     /// Prints one line for each name and its value.
     pub(crate) fn pairs<const N: usize>(&mut self, pairs: [(&str, String); N]) -> io::Result<()> {
         let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

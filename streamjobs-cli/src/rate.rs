@@ -35,7 +35,7 @@ async fn show(client: &Client, of: &WholeGroup, output: &mut Output) -> Result<E
     let none = || "none".to_owned();
     let waits = rate.map(|rate| rate.next).filter(|next| !next.is_zero());
     let limited = rate.and_then(|rate| rate.limited);
-    let text = [
+    let lines = [
         format!("in the code        {}", declared.map_or_else(none, |rate| rate.to_string())),
         format!("set                {}", set.map_or_else(none, |rate| rate.to_string())),
         format!(
@@ -45,7 +45,7 @@ async fn show(client: &Client, of: &WholeGroup, output: &mut Output) -> Result<E
         format!("wait asked for     {}", span(limited)),
     ];
     let document = document(of, rate.as_ref(), declared.map(|rate| rate.to_string()));
-    output.answer(&text.join("\n"), &document)?;
+    output.answer_lines(&lines, &document)?;
     Ok(Exit::Ok)
 }
 

@@ -84,7 +84,11 @@ impl From<StreamError> for Fault {
             | StreamError::NoPartition { .. } => Self::not_found(text),
             StreamError::Unfinished { .. }
             | StreamError::Alive { .. }
-            | StreamError::Ambiguous { .. } => Self::conflict(text),
+            | StreamError::Ambiguous { .. }
+            | StreamError::NoLimit { .. } => Self::conflict(text),
+            StreamError::LimitReason { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, "Bad request", text)
+            }
             StreamError::Name(name) => name.into(),
             _ if !is_unanswered => Self::incomplete(text),
             _ => Self::redis(text),

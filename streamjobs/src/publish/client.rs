@@ -420,7 +420,7 @@ impl ClientBuilder {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: nothing is left behind.
+    /// Cancel safe, except for the numbers of partitions: larger numbers than the server had may be stored or not.
     pub async fn connect(mut self) -> Result<Client, ConnectError> {
         let store = RedisStore::new(&self.url, self.connection.clone())?;
         let stored = std::mem::take(&mut self.stored_partitions);

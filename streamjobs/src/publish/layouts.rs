@@ -35,17 +35,16 @@ impl Layouts {
     }
 
     /// Stores the numbers of partitions on the server, and fails where the server has more for a
-    /// stream than this client was told.
+    /// stream than this client was told. All numbers are read first, because a number that was stored never falls: if one
+    /// of them does not fit, none is stored.
     pub(crate) async fn agree(&self, store: &impl Publish) -> Result<(), ConnectError> {
+        for (stream, partitions) in &self.by_stream {
+            fit(stream, present(store, stream, 0).await?, partitions.count())?;
+        }
         for (stream, partitions) in &self.by_stream {
             let wanted = partitions.count();
             let present = present(store, stream, wanted).await?;
-            if present != wanted {
-                return Err(ConnectError::Setting(format!(
-                    "stream {stream} has {present} partitions, and this client was told {wanted}; the \
-                     number can only grow, and has to be the same in each process"
-                )));
-            }
+            fit(stream, present, wanted)?;
         }
         Ok(())
     }
@@ -105,6 +104,17 @@ impl Layouts {
         let (whole, number) = self.whole.get(stream)?;
         self.is_spread(whole).then_some(*number)
     }
+}
+
+/// Fails if a stream has more partitions than a client was told.
+fn fit(stream: &StreamName, present: u16, wanted: u16) -> Result<(), ConnectError> {
+    if present <= wanted {
+        return Ok(());
+    }
+    Err(ConnectError::Setting(format!(
+        "stream {stream} has {present} partitions, and this client was told {wanted}; the number can only grow, and \
+         has to be the same in each process"
+    )))
 }
 
 /// The key that keeps an event together with related ones.

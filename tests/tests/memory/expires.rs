@@ -1,12 +1,13 @@
 //! Jobs that begin too late, on streams in memory under a paused clock: they become dead letters without
 //! running, and those that began in time go on.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use streamjobs::__store::memory::MemoryStore;
-use streamjobs::config::GroupOptions;
+use streamjobs::config::{GroupOptions, KeyOrder};
 use streamjobs::dead_letter::{DeadLetters, Reason};
 use streamjobs::{Event, JobError, Runtime, State, handler, handlers};
 use streamjobs_tests::eventually::eventually_async;
@@ -175,6 +176,57 @@ async fn a_job_that_began_and_was_cut_off_by_a_stop_runs_again() {
     let _ = runtime.shutdown().await;
     let letters = client.dead_letters("orders", "long").unwrap();
     assert_eq!(letters.list(None, 10).await.unwrap().letters.len(), 0);
+}
+
+/// A job that is cut off has not failed: it waits for no sweep, and with order it runs before the jobs behind it.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_cut_off_keeps_its_place_in_a_limit() {
+    #[derive(Debug, Event, Serialize, Deserialize)]
+    #[event(stream = "orders", type = "order.placed", key = "customer")]
+    struct Keyed {
+        customer: String,
+        number: usize,
+    }
+
+    #[handler(group = "limited", expires = "60s")]
+    async fn limited(order: Keyed, State(runs): State<Runs>) {
+        runs.0.lock().unwrap().push(order.number);
+        wait(if runs.all().len() == 1 { 300 } else { 0 }).await;
+    }
+
+    let options = GroupOptions::new;
+    let one = NonZeroU32::new(1).unwrap();
+    for (options, keeps_order) in [
+        (options().concurrency_total(one), false),
+        (options().concurrency_per_key(one), false),
+        (options().order(KeyOrder::Skip), true),
+        (options().order(KeyOrder::Block), true),
+        (options().fair(), false),
+    ] {
+        let (store, runs) = (MemoryStore::new(), Runs::default());
+        let client = streamjobs::__store::client(&store);
+        let start = async || {
+            let builder = Runtime::builder(&client).handlers(handlers![limited]);
+            let builder = builder.group("limited", options.clone()).state(runs.clone());
+            builder.grace(Duration::from_secs(5)).start().await.unwrap()
+        };
+        let runtime = start().await;
+        for number in 1..=3 {
+            let event = Keyed { customer: "alice".to_owned(), number };
+            client.publish(&event).await.unwrap();
+        }
+        wait(5).await;
+        assert_eq!(runs.all()[0], 1);
+        let _ = runtime.shutdown().await;
+        let runtime = start().await;
+        let (began, all) = (Instant::now(), async || runs.all().len() == 4);
+        eventually_async(Duration::from_secs(300), "all have run", all).await;
+        assert!(began.elapsed() < Duration::from_secs(5), "{options:?}: {:?}", began.elapsed());
+        if keeps_order {
+            assert_eq!(runs.all(), [1, 1, 2, 3], "{options:?}");
+        }
+        let _ = runtime.shutdown().await;
+    }
 }
 
 /// What it waited before its redrive does not count, and what it waited in a line before and after does.

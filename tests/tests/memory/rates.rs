@@ -279,6 +279,25 @@ async fn a_limit_of_the_other_side_lets_the_whole_group_wait_and_counts_nothing(
     }
 }
 
+/// Its promoter has ended by then.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_a_job_meets_during_a_stop_reaches_the_group() {
+    #[handler(group = "outside")]
+    async fn slow(_due: Due) -> Result<(), JobError> {
+        wait(Duration::from_secs(10)).await;
+        Err(JobError::limited(hours(1), "429"))
+    }
+
+    let store = MemoryStore::new();
+    let client = streamjobs::__store::client(&store);
+    let runtime = Runtime::builder(&client).handlers(handlers![slow]).start().await.unwrap();
+    publish(&store, 1).await;
+    wait(Duration::from_secs(5)).await;
+    stop([runtime]).await;
+    let limited = group(&store).info().await.unwrap().rate.and_then(|rate| rate.limited);
+    assert!(limited.is_some_and(|rest| rest > Duration::from_secs(3_000)), "{limited:?}");
+}
+
 /// Two processes learn of the wait from the answer to a request for a start, before a promotion reports it.
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_was_learned_by_asking_for_a_start_ends_when_the_server_says_so() {

@@ -185,6 +185,22 @@ async fn partitions_are_added_while_a_process_with_fewer_goes_on() {
     let _ = new_runtime.shutdown().await;
 }
 
+/// The numbers of partitions never fall, so a client that fails must not have made one larger.
+#[tokio::test]
+async fn a_client_that_was_told_one_number_wrong_changes_no_other() {
+    let server = RedisServer::start().unwrap();
+    let told = |many: &str, few: &str, count| {
+        Client::builder(&server.url()).partitions(many, count).partitions(few, 2)
+    };
+    Client::builder(&server.url()).partitions("a", 4).partitions("b", 4).connect().await.unwrap();
+    for (many, few) in [("a", "b"), ("b", "a")] {
+        let error = told(many, few, 48).connect().await.unwrap_err().to_string();
+        assert!(error.contains(&format!("stream {few} has 4 partitions")), "{error}");
+        let count = server.query::<String>(&["HGET", &format!("{{{many}}}:partitions"), "count"]);
+        assert_eq!(count, "4", "{many}");
+    }
+}
+
 #[tokio::test]
 async fn one_partition_is_the_stream_itself_and_leaves_no_trace() {
     let server = RedisServer::start().unwrap();

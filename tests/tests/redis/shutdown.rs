@@ -84,6 +84,25 @@ async fn jobs_cut_off_by_the_end_of_grace_are_released_and_reported() {
     let _ = next.shutdown().await;
 }
 
+/// Without room, it cannot be stored that the job began. It is released all the same.
+#[tokio::test]
+async fn a_job_that_can_expire_is_released_by_a_server_without_room() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    let stuck = Work::gated(&gate);
+    let expiring = options().expires(Duration::from_secs(3600));
+    let builder = app.bare(&stuck).group("work", expiring).grace(Duration::from_millis(50));
+    let runtime = builder.start().await.unwrap();
+    app.publish(1).await;
+    stuck.wait_for(1).await;
+    app.server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let report = runtime.shutdown().await;
+    assert_eq!((report.released, report.abandoned.len()), (1, 0), "{report:?}");
+    let pending = app.server.pending("orders", "work");
+    let released = |row: &PendingRow| row.deliveries == 0 && row.consumer == "streamjobs-released";
+    assert!(pending.len() == 1 && pending.iter().all(released), "{pending:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_blocks_its_thread_is_reported_as_abandoned() {
     let app = App::start().await;

@@ -43,6 +43,12 @@ impl QueueHandle {
         }
     }
 
+    /// Tells the server if a job has asked the whole group to wait.
+    pub(crate) async fn tell_limit(&self) {
+        let told = self.pause.starts.tell_limit().await.map(drop);
+        let _logged = self.context.report.ok_or_report("let the group wait", told);
+    }
+
     /// Removes the consumer from the group, if nothing is pending for it. Otherwise a heartbeat loop
     /// of this process removes it later.
     pub(crate) async fn remove_consumer(&self) {

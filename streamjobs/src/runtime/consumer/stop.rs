@@ -31,6 +31,7 @@ impl RunningConsumer {
         if timeout(grace, self.tasks.jobs.wait()).await.is_err() {
             self.cancel_running().await;
         }
+        self.tell_limits().await;
         self.end_settling().await;
         self.tokens.settled.cancel();
         self.tasks.keeping.close();
@@ -77,6 +78,16 @@ impl RunningConsumer {
         let window = self.queues.iter().map(|queue| queue.context.config.window()).max();
         let limit = window.unwrap_or_default() + STEP_MAX;
         let _blocked = timeout(limit, self.tasks.jobs.wait()).await.is_err();
+    }
+
+    /// Tells the server if a job that ended after the promoters has asked the whole group to wait.
+    async fn tell_limits(&self) {
+        let tell = self.queues.iter().map(|queue| {
+            let queue = Arc::clone(queue);
+            let tell = async move { queue.tell_limit().await };
+            self.tasks.keeping.spawn_on(tell, &self.handles.io)
+        });
+        let _late = timeout(STEP_MAX, join_all(tell)).await.is_err();
     }
 
     /// Waits until every verdict is carried out, up to a limit.

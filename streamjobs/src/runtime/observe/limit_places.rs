@@ -72,7 +72,9 @@ impl LimitPlaces {
         let (mut cursors, mut ended, mut fed) = (SweepCursors::default(), 0, 0);
         let others = loop {
             let sweep = HoldSweep { rule, cursors };
-            let swept = self.context.store.sweep_holds(self.context.queue(), sweep).await?;
+            let swept = self.context.store.sweep_holds(self.context.queue(), sweep).await;
+            // Otherwise jobs that a changed limit lets go on would wait for the next sweep.
+            let swept = swept.inspect_err(|_| *lock(&self.next_sweep) = now + SWEEP_MIN)?;
             (cursors, ended, fed) = (swept.cursors, ended + swept.ended, fed + swept.fed);
             if cursors == SweepCursors::END {
                 break swept.others;

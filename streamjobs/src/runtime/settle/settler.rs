@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::insight::metrics::Finish;
 use crate::model::entry::Hold;
 use crate::model::fail_point::FailPoint;
+use crate::model::limit::HoldScope;
 use crate::model::name::EventId;
 use crate::model::policy::{Reason, TypeSight, Verdict, left};
 use crate::model::record::{Attempted, FIELDS_CARRIED_MAX, Run};
@@ -314,7 +315,9 @@ impl SettlingSteps {
             }
             Verdict::Release => {
                 let expires = settlement.handled_by.is_some_and(|handled_by| handled_by.expires);
-                let begun = expires && attempted.began_now();
+                // There, a job in the retry set would be passed by the jobs behind it.
+                let skips = self.places.rule().is_some_and(|rule| rule.is_order && !rule.blocks);
+                let begun = expires && !skips && attempted.began_now();
                 let steps = self.release(hold, stand_in, begun, &attempted);
                 Some(context.settle("release", 1, event_id, steps).await)
             }
@@ -360,9 +363,24 @@ impl SettlingSteps {
             _ => {}
         }
         let (queue, consumer) = (self.context.queue(), self.context.consumer());
-        let job = attempted.retry(None, None, self.keeps_place());
+        // The job has not failed, so it lets no other jobs pass. In a group with shares, jobs of the retry set have no
+        // place: there, the place is given back.
+        let shares = self.places.rule().map(|rule| rule.scope == HoldScope::Share);
+        let job = attempted.retry(None, None, shares == Some(false));
         let store = &self.context.payload_store;
-        store.schedule_retry(queue, consumer, hold, stand_in, Duration::ZERO, &job).await
+        let scheduled =
+            store.schedule_retry(queue, consumer, hold, stand_in, Duration::ZERO, &job).await;
+        match scheduled {
+            // A server out of memory stores no job, but releases the entry.
+            Err(StoreError::Refused { .. }) if stand_in.is_none() => {
+                self.context.release(hold).await
+            }
+            Ok(result @ (FenceResult::Owned | FenceResult::Trimmed(_))) if shares == Some(true) => {
+                self.places.give_back(&[(hold.inlet, hold.id)]).await;
+                Ok(result)
+            }
+            scheduled => scheduled,
+        }
     }
 
     /// Whether a job keeps its place in the group's limit while it waits for its retry.
