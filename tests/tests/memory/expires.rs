@@ -207,7 +207,7 @@ async fn a_job_that_was_cut_off_keeps_its_place_in_a_limit() {
         let client = streamjobs::__store::client(&store);
         let start = async || {
             let builder = Runtime::builder(&client).handlers(handlers![limited]);
-            let builder = builder.group("limited", options.clone()).state(runs.clone());
+            let builder = builder.group("limited", options).state(runs.clone());
             builder.grace(Duration::from_secs(5)).start().await.unwrap()
         };
         let runtime = start().await;
