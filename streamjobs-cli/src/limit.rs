@@ -40,8 +40,14 @@ async fn show(client: &Client, of: &WholeGroup, output: &mut Output) -> Result<E
         }
         _ => String::new(),
     };
-    let lines =
-        [format!("in the code        {in_code}"), format!("set                {set}{part}")];
+    let followed = match &info.limit {
+        Some(_) if !info.limit_is_followed(&consumers) => ", which no live process follows",
+        _ => "",
+    };
+    let lines = [
+        format!("in the code        {in_code}"),
+        format!("set                {set}{part}{followed}"),
+    ];
     let document = json!({
         "stream": of.stream.as_str(),
         "group": of.group.as_str(),
@@ -49,6 +55,7 @@ async fn show(client: &Client, of: &WholeGroup, output: &mut Output) -> Result<E
         "set": info.limit.as_ref().map(limit_document),
         "set_in": info.limit_in,
         "partitions": info.partitions,
+        "followed": info.limit_is_followed(&consumers),
     });
     output.answer_lines(&lines, &document)?;
     Ok(Exit::Ok)

@@ -15,6 +15,7 @@ fn a_limit_is_set_shown_and_reset_for_every_process() {
     let shown = run(&server, "limit show orders billing").ended(0);
     let rows = ["in the code        4 at once for each group", "set                none"];
     assert!(rows.iter().all(|row| shown.out.contains(row)), "{shown:?}");
+    assert_eq!(shown.out.lines().collect::<Vec<_>>(), rows);
     let ran = run(&server, "limit set orders billing 8 --by alice --why faster").ended(0);
     assert_eq!(ran.out, "set the limit of group billing on stream orders to 8\n");
     let kept = stored().unwrap();
@@ -27,6 +28,12 @@ fn a_limit_is_set_shown_and_reset_for_every_process() {
     let shown = run(&server, "limit show orders billing --json").ended(0).json();
     assert_eq!((&shown["set"]["limit"], &shown["set"]["from"]), (&json!(8), &json!(4)));
     assert!(shown["set"]["at_ms"].as_u64() > Some(1_600_000_000_000), "{shown}");
+    assert_eq!(shown["followed"], true);
+    // The code has an order now.
+    let ordered = ",\"limits\":\"1 at once for each key, kept by retries\"";
+    orders::heartbeat_with(&server, "web-1", ordered);
+    let shown = run(&server, "limit show orders billing").ended(0);
+    assert!(shown.out.ends_with("by bob: again, which no live process follows\n"), "{shown:?}");
     let ran = run(&server, "limit reset orders billing").ended(0);
     assert_eq!(ran.out, "group billing on stream orders has the limit of its code again\n");
     assert_eq!(stored(), None);

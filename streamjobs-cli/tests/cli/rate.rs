@@ -17,6 +17,7 @@ fn a_rate_is_set_shown_and_reset_for_every_process() {
     let shown = run(&server, "rate show orders billing").ended(0);
     let rows = ["in the code        none", "set                100/1m, burst 20"];
     assert!(rows.iter().all(|row| shown.out.contains(row)), "{shown:?}");
+    assert_eq!(shown.out.lines().count(), 4, "{shown:?}");
     server.command(&["HSET", "{orders}:group:billing", "limited", "0 253402300799999"]);
     let shown = run(&server, "rate show orders billing --json").ended(0).json();
     assert_eq!(shown["set"], json!("100/1m, burst 20"));

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use axum::extract::Path;
 use axum::response::Response;
 use streamjobs::Rate;
+use streamjobs::stream::{ConsumerInfo, Group};
 
 use super::{ActionRequest, QueuePath, act};
 use crate::access::Action;
@@ -21,11 +22,24 @@ pub(crate) async fn set(Path(queue): QueuePath, form: PostedForm) -> Response {
         let limit = asked.parse::<NonZeroU32>();
         let limit = limit.map_err(|_| Fault::bad_request("A limit is a number of at least 1."))?;
         let group = form.ctx.state.group(&queue.0, &queue.1)?;
+        check_option(&group, form.get("option")).await?;
         let set = group.set_limit(limit, form.ctx.access.who(), why).await?;
         Ok(if set { "Set the limit in all processes." } else { "The limit was set already." }
             .to_owned())
     })
     .await
+}
+
+/// Refuses a form that was made for another option than the group has now, because it means another number.
+async fn check_option(group: &Group, asked: Option<&str>) -> Result<(), Fault> {
+    let consumers = group.consumers().await?;
+    let code = ConsumerInfo::latest_with_limit(&consumers).and_then(|latest| latest.limit);
+    match (asked, code) {
+        (Some(asked), Some(code)) if asked != code.option.as_str() => {
+            Err(Fault::conflict(format!("The limit of the group is {} now.", code.option)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Sets the rate. The audit has it with the reason.

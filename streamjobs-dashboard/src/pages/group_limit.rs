@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use maud::{Markup, html};
 use streamjobs::Rate;
-use streamjobs::stream::{CodeLimit, ConsumerInfo, GroupInfo, Liveness};
+use streamjobs::stream::{CodeLimit, ConsumerInfo, GroupInfo};
 
 use crate::access::Action;
 use crate::format::Untrusted;
@@ -13,8 +13,8 @@ use crate::request::RequestContext;
 
 /// What limits the jobs of the group over all processes.
 pub(crate) fn row(info: &GroupInfo, consumers: &[ConsumerInfo]) -> Markup {
-    let alive = consumers.iter().filter(|consumer| consumer.liveness == Liveness::Alive);
-    let said = alive.filter_map(|consumer| consumer.limits.as_deref()).next_back();
+    let said =
+        ConsumerInfo::latest_with_limit(consumers).and_then(|latest| latest.limits.as_deref());
     html! {
         @if said.is_some() || info.limit.is_some() {
             dt { "Limit over all processes" }
@@ -24,6 +24,7 @@ pub(crate) fn row(info: &GroupInfo, consumers: &[ConsumerInfo]) -> Markup {
                     @if said.is_some() { "; " }
                     (Untrusted(&set.to_string()))
                     @if info.limit_in < info.partitions { ", in " (info.limit_in) " of " (info.partitions) " partitions" }
+                    @if !info.limit_is_followed(consumers) { ", which no live process follows" }
                 }
             }
         }
@@ -36,8 +37,7 @@ pub(crate) fn actions(
     info: &GroupInfo,
     consumers: &[ConsumerInfo],
 ) -> Markup {
-    let alive = consumers.iter().filter(|consumer| consumer.liveness == Liveness::Alive);
-    let code = alive.filter_map(|consumer| consumer.limit).next_back();
+    let code = ConsumerInfo::latest_with_limit(consumers).and_then(|latest| latest.limit);
     let reset = Button { text: "Reset the limit", ..Button::default() };
     html! {
         @if let Some(code) = code.filter(|_| ctx.access.may(Action::Pause)) { (form(ctx, info, code)) }
@@ -54,6 +54,7 @@ fn form(ctx: &RequestContext, info: &GroupInfo, code: CodeLimit) -> Markup {
     html! {
         form.actions method="post" action=(to(ctx, info, "set")) {
             (token(ctx))
+            input type="hidden" name="option" value=(code.option.as_str());
             label { (code.option.as_str()) " " input type="number" name="limit" min="1" max=(u32::MAX) value=(limit) required; }
             label { "Reason " input name="why" maxlength="200" placeholder="bank API is back, ticket 4711"; }
             button type="submit" { "Set the limit in all processes" }

@@ -88,8 +88,9 @@ impl Rows for EntryRows {
             let asked = limit.min(self.most);
             match rest.store.range(&rest.key, rest.span, newest_first, asked).await {
                 Ok(rows) => break (rows, asked),
-                // The answer may have been too large for the link, or for a limit of the server.
-                Err(StoreError::AnswerLost(_)) if asked > 1 => self.most = asked / 2,
+                // The answer may have been too large for the link, or for a limit of the server. Few tries, because a
+                // server that hangs loses answers too, and each takes three seconds.
+                Err(StoreError::AnswerLost(_)) if asked > 1 => self.most = (asked / 16).max(1),
                 Err(error) => return Err(rest.failed(error)),
             }
         };

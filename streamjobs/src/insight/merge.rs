@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::insight::limit;
 use crate::insight::view::{Backlog, ConsumerInfo, GroupInfo, Liveness};
 use crate::model::name::StreamName;
 use crate::store::admin::Trimmed;
@@ -83,6 +84,8 @@ fn both(one: GroupInfo, other: GroupInfo) -> GroupInfo {
     unhandled.sort_unstable();
     unhandled.dedup();
     unhandled.truncate(TYPES_MAX);
+    let set = |info: &GroupInfo| (info.limit.clone(), info.limit_in);
+    let (limit, limit_in) = limit::of_both(set(&one), set(&other));
     GroupInfo {
         cursor: first.cursor,
         // A cursor beyond the server's clock is beyond every other cursor.
@@ -110,8 +113,8 @@ fn both(one: GroupInfo, other: GroupInfo) -> GroupInfo {
         retry_error: one.retry_error.or(other.retry_error),
         // Only the first partition has the rate.
         rate: one.rate.or(other.rate),
-        limit: one.limit.or(other.limit),
-        limit_in: one.limit_in + other.limit_in,
+        limit,
+        limit_in,
         stream: one.stream,
         group: one.group,
         partitions: one.partitions + other.partitions,

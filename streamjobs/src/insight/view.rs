@@ -101,9 +101,10 @@ pub struct GroupInfo {
     pub dead_letter_error: Option<String>,
     /// Its rate; `None` if it has no rate, or if nothing is known of it.
     pub rate: Option<RateInfo>,
-    /// The number of its limit over all processes that an operator has set, in any partition.
+    /// The number of its limit over all processes that an operator has set. If partitions have different ones, the one
+    /// that was set last.
     pub limit: Option<SetLimit>,
-    /// The number of partitions in which it is set.
+    /// The number of partitions that have it.
     pub limit_in: u16,
     /// The last error of a job that waits for a retry after a failure, cut to 300 bytes. Only the five jobs that are
     /// due first and the five that are due last are examined; `None` if none of them has failed. An error may quote a

@@ -1,8 +1,11 @@
 //! What goes on when jobs with a limit end.
 
+use streamjobs::__store::holds::HoldRule;
 use streamjobs::__store::{Finished, Inlet, Left};
 
-use super::holds::{KEY, finish, only, publish, take};
+use super::holds::{
+    KEY, drained, fail, finish, is_empty, only, promote, publish, retry_of, sweep, take,
+};
 use super::{Case, Stage};
 
 /// Makes a test of every case in this file.
@@ -11,6 +14,7 @@ macro_rules! hold_ends_cases {
     ($test:meta, $stage:expr) => {
         $crate::conformance_tests! { @each $test, $stage, hold_ends:
             an_end_that_is_told_twice_lets_one_job_go_on,
+            a_retry_that_says_so_keeps_its_place_where_others_give_it_back,
             the_end_of_many_jobs_lets_a_job_of_each_key_go_on,
         }
     };
@@ -24,6 +28,21 @@ pub async fn an_end_that_is_told_twice_lets_one_job_go_on(stage: &Stage) -> Case
     assert_eq!(finish(stage, KEY, &first).await?, Finished { acknowledged: 0, fed: 0 });
     let second = only(take(stage, Inlet::LANE, KEY).await?)?;
     assert_eq!(second.entry.text("name"), Some("a:2"));
+    Ok(())
+}
+
+/// As the retry of a job that a stop cut off: it has not failed.
+pub async fn a_retry_that_says_so_keeps_its_place_where_others_give_it_back(stage: &Stage) -> Case {
+    let skip = HoldRule { blocks: false, ..KEY };
+    publish(stage, &["a:1", "a:2"]).await?;
+    let first = only(take(stage, Inlet::STREAM, skip).await?)?;
+    fail(stage, &first, &retry_of(&first)).await?;
+    assert_eq!(sweep(stage, Some(skip)).await?.ended, 0, "it is in the retry set");
+    assert!(take(stage, Inlet::LANE, skip).await?.deliveries.is_empty());
+    assert_eq!(promote(stage).await?, 1);
+    assert_eq!(sweep(stage, Some(skip)).await?.ended, 0, "it is in the lane");
+    assert_eq!(drained(stage, skip).await?, ["a:1", "a:2"]);
+    assert!(is_empty(stage, skip).await?);
     Ok(())
 }
 

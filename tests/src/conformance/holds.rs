@@ -93,8 +93,19 @@ pub(super) async fn sweep(stage: &Stage, rule: Option<HoldRule>) -> Result<Swept
     Ok(stage.store.sweep_holds(&stage.queue, HoldSweep { rule, cursors }).await?)
 }
 
+/// Sweeps until everything has been examined. Returns how many jobs went on.
+pub(super) async fn sweep_all(stage: &Stage, rule: HoldRule) -> Result<usize, BoxError> {
+    let (mut cursors, mut fed) = (SweepCursors::default(), 0);
+    while cursors != SweepCursors::END {
+        let sweep = HoldSweep { rule: Some(rule), cursors };
+        let swept = stage.store.sweep_holds(&stage.queue, sweep).await?;
+        (cursors, fed) = (swept.cursors, fed + swept.fed);
+    }
+    Ok(fed)
+}
+
 /// Runs all jobs from the lane to their end. Returns their names in order.
-async fn drained(stage: &Stage, rule: HoldRule) -> Result<Vec<String>, BoxError> {
+pub(super) async fn drained(stage: &Stage, rule: HoldRule) -> Result<Vec<String>, BoxError> {
     let mut ran = Vec::new();
     loop {
         let taken = take(stage, Inlet::LANE, rule).await?;
@@ -109,7 +120,7 @@ async fn drained(stage: &Stage, rule: HoldRule) -> Result<Vec<String>, BoxError>
 }
 
 /// Whether nothing is left of any limit.
-async fn is_empty(stage: &Stage, rule: HoldRule) -> Result<bool, BoxError> {
+pub(super) async fn is_empty(stage: &Stage, rule: HoldRule) -> Result<bool, BoxError> {
     let swept = sweep(stage, Some(rule)).await?;
     Ok((swept.ended, swept.fed, swept.parked) == (0, 0, 0)
         && stage.pending(Inlet::STREAM).is_empty()
@@ -189,7 +200,7 @@ pub async fn keys_may_be_long_and_have_any_byte(stage: &Stage) -> Case {
 }
 
 /// The retry of a job, with the field that says which entry has its place.
-fn retry_of(delivery: &Delivery) -> Fields {
+pub(super) fn retry_of(delivery: &Delivery) -> Fields {
     let source = if delivery.inlet.is_lane() { 'l' } else { 's' };
     let mut job = delivery.entry.fields().to_vec();
     job.retain(|(name, _)| name != "sj-held");
@@ -198,14 +209,14 @@ fn retry_of(delivery: &Delivery) -> Fields {
     job
 }
 
-async fn fail(stage: &Stage, of: &Delivery, job: &Fields) -> Case {
+pub(super) async fn fail(stage: &Stage, of: &Delivery, job: &Fields) -> Case {
     let (queue, me, delay) = (&stage.queue, &stage.me, Duration::ZERO);
     let scheduled = stage.store.schedule_retry(queue, me, of.hold(), None, delay, job).await?;
     assert_eq!(scheduled, FenceResult::Owned);
     Ok(())
 }
 
-async fn promote(stage: &Stage) -> Result<usize, BoxError> {
+pub(super) async fn promote(stage: &Stage) -> Result<usize, BoxError> {
     stage.pass(1).await?;
     Ok(stage.store.promote(&stage.queue, &stage.me, 100).await?.promoted)
 }

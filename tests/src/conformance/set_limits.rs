@@ -3,7 +3,7 @@
 use streamjobs::__store::holds::{HoldScope, SetLimit};
 use streamjobs::__store::{Delivery, Finished, Inlet, Left};
 
-use super::holds::{KEY, finish, names, publish, rule, sweep, take};
+use super::holds::{KEY, finish, names, publish, rule, sweep, sweep_all, take};
 use super::{BoxError, Case, Stage};
 
 /// Makes a test of every case in this file.
@@ -14,6 +14,7 @@ macro_rules! set_limits_cases {
             a_number_that_an_operator_sets_applies_to_the_next_step,
             a_lower_number_stops_no_job_and_lets_none_go_on_until_enough_have_ended,
             a_raised_number_lets_lines_go_on_with_the_next_sweep_or_end,
+            a_raised_number_reaches_the_lines_of_all_keys_in_one_sweep,
             a_limit_of_the_group_follows_the_number_that_is_set,
             no_order_and_no_other_option_follows_a_number,
             a_set_limit_is_reported_with_who_set_it_and_when,
@@ -89,6 +90,27 @@ pub async fn a_raised_number_lets_lines_go_on_with_the_next_sweep_or_end(stage: 
     let mut fed = take(stage, Inlet::LANE, one).await?.deliveries;
     fed.sort_by_key(|job| job.entry.text("name").map(str::to_owned));
     assert_eq!(names(&fed), ["a:2", "b:2", "b:3"]);
+    Ok(())
+}
+
+/// There are more lines than the server returns at once, and more jobs than one call lets go on.
+pub async fn a_raised_number_reaches_the_lines_of_all_keys_in_one_sweep(stage: &Stage) -> Case {
+    let (one, keys) = (rule(HoldScope::Key, 1)?, 300);
+    let jobs = (0..keys * 4).map(|number| format!("key-{}:{number}", number % keys));
+    let jobs = jobs.collect::<Vec<_>>();
+    publish(stage, &jobs.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    let mut running = 0;
+    loop {
+        let taken = take(stage, Inlet::STREAM, one).await?;
+        running += taken.deliveries.len();
+        if taken.left == Left::Drained {
+            break;
+        }
+    }
+    assert_eq!(running, keys);
+    assert!(change(stage, Some(("key", 3))).await?);
+    assert_eq!(sweep_all(stage, one).await?, keys * 2);
+    assert_eq!(sweep_all(stage, one).await?, 0);
     Ok(())
 }
 

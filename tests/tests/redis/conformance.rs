@@ -1,10 +1,12 @@
 //! The store's contract on a real server.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamjobs::__store::Queue;
+use streamjobs::__store::holds::{HoldRule, HoldScope};
 use streamjobs::__store::raw_access::{PendingRow, RawAccess};
+use streamjobs::__store::{Inlet, Queue};
 use streamjobs::{Client, EntryId, Fields, StreamName};
 use streamjobs_tests::conformance::Stage;
 use streamjobs_tests::server::RedisServer;
@@ -141,4 +143,34 @@ async fn a_stream_key_of_another_type_holds_up_no_promotion() {
     assert_eq!((look.pending, look.left, look.next_due), (0, 0, None));
     let letters = store.dead_letters(queue, EntryId::ZERO, 10).await.unwrap();
     assert_eq!(letters.len(), 1, "its record is gone, which was told");
+}
+
+/// Another client can have written anything. Scripts, promotions and views take the same texts for a limit.
+#[tokio::test]
+async fn what_is_no_set_limit_is_followed_reported_and_shown_by_none() {
+    let server = RedisServer::start().unwrap();
+    let connection = redis::Client::open(server.plain_url()).unwrap().get_connection();
+    let (stage, mut connection) = (stage_on(server).await, connection.unwrap());
+    let (store, queue) = (&stage.store, &stage.queue);
+    let (stream, hash) =
+        (queue.stream.as_str(), format!("{{{}}}:group:{}", queue.stream, queue.group));
+    let (scope, limit) = (HoldScope::Key, NonZeroU32::MIN);
+    let rule = HoldRule { scope, limit, blocks: false, is_order: false };
+    let note = r#"{"from":1,"by":"al","why":"x"}"#;
+    let bad = ["key 8", "key 8 17 {}", "key 0 17 N", "key 4294967296 17 N", "share 8 17 N", "8"];
+    for (number, (text, admitted)) in
+        bad.map(|text| (text, 1)).into_iter().chain([("key 2 17 N", 2)]).enumerate()
+    {
+        let text = text.replace('N', note);
+        redis::cmd("HSET").arg(&hash).arg("limit").arg(&text).exec(&mut connection).unwrap();
+        let shown = store.group_facts(queue).await.unwrap().limit;
+        let reported = store.promote(queue, &stage.me, 0).await.unwrap().limit;
+        assert_eq!((shown.is_some(), reported.is_some()), (admitted == 2, admitted == 2), "{text}");
+        for _ in 0..3 {
+            let add = redis::cmd("XADD").arg(stream).arg("*").arg("sj-key").arg(number).clone();
+            add.exec(&mut connection).unwrap();
+        }
+        let taken = store.take(queue, &stage.me, Inlet::STREAM, 9, rule).await.unwrap();
+        assert_eq!(taken.deliveries.len(), admitted, "{text}");
+    }
 }

@@ -120,7 +120,8 @@ pub enum StreamError {
     /// No live process of the group has a limit whose number can be changed. Nothing was changed.
     #[error(
         "cannot set the limit of group {group} on stream {stream}: no live process says that its code has \
-         concurrency_per_key or concurrency_total, and that it follows changes"
+         concurrency_per_key or concurrency_total, and that it follows changes; or the one that started last has another \
+         limit"
     )]
     NoLimit {
         /// The stream.

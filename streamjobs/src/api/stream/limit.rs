@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 
 use super::error::StreamError;
 use super::group::Group;
-use crate::insight::view::{ConsumerInfo, Liveness};
-use crate::model::limit::{CodeLimit, SetLimit};
+use crate::insight::view::ConsumerInfo;
+use crate::model::limit::SetLimit;
 
 impl Group {
     /// Sets the number of the group's `concurrency_total` or `concurrency_per_key` for every process, in place of the
@@ -29,13 +29,14 @@ impl Group {
     /// [reset](Self::reset_limit), applies to processes that start later, and is stored with who set it and why:
     /// [`GroupInfo::limit`](super::GroupInfo::limit) has all of it.
     ///
-    /// The option is the one that the live process that started last has in its code. If the code gets the other option
+    /// The option is the one in the code of the live process that started last, among those with a limit over all
+    /// processes. If the code gets the other option
     /// later, the number no longer applies. Order per key and fair shares have no number. A handle of one partition
     /// sets the number there alone.
     ///
     /// # Errors
     ///
-    /// When no live process has one of the two options, when `by` is empty or has more than 200 bytes, when `why` is
+    /// When that process has neither of the two options, or is of an older version, when there is no such process, when `by` is empty or has more than 200 bytes, when `why` is
     /// empty or has more than 1,000, when there is no such group, or when the server cannot be reached or refuses. In
     /// the last case, some partitions may have the new number.
     ///
@@ -54,7 +55,9 @@ impl Group {
             let (stream, group) = names();
             return Err(StreamError::LimitReason { stream, group });
         }
-        let Some(code) = in_code(&self.consumers().await?) else {
+        let consumers = self.consumers().await?;
+        let latest = ConsumerInfo::latest_with_limit(&consumers);
+        let Some(code) = latest.and_then(|consumer| consumer.limit) else {
             let (stream, group) = names();
             return Err(StreamError::NoLimit { stream, group });
         };
@@ -80,13 +83,6 @@ impl Group {
         let changed = self.each(|part| async move { part.set_limit(None).await });
         Ok(changed.await?.contains(&true))
     }
-}
-
-/// The limit in the code of the live process that started last, if its number can be changed.
-fn in_code(consumers: &[ConsumerInfo]) -> Option<CodeLimit> {
-    let alive = consumers.iter().filter(|consumer| consumer.liveness == Liveness::Alive);
-    let stating = alive.filter(|consumer| consumer.limit.is_some());
-    stating.max_by_key(|consumer| consumer.started)?.limit
 }
 
 const BY_BYTES_MAX: usize = 200;

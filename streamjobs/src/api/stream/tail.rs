@@ -201,7 +201,7 @@ impl Stream {
         reader.map_err(|error| StreamError::server(&part.stream, "follow", error))
     }
 
-    /// The entries that all partitions have after these, at most so many of each, in one order, and whether any
+    /// The entries that all partitions have after these, at most `most` of each, in one order, and whether any
     /// partition has more.
     async fn round(&self, after: &[EntryId], most: usize) -> Result<(Vec<Entry>, bool), PartError> {
         let read = async |(part, after): (&Part, &EntryId)| {

@@ -194,9 +194,8 @@ impl GroupOptions {
     /// A job that has not begun by then does not run: it becomes a dead letter with the reason
     /// [`Expired`](crate::dead_letter::Reason::Expired). Retries of a job that began in time still run, and an
     /// attempt that runs is not ended. The time is measured by the server's clock from when the event entered its
-    /// stream; for a redriven dead letter, from its redrive. A job that a stop cut off counts as begun, except
-    /// with [`KeyOrder::Skip`], where it keeps its place in the order instead. A job that is delivered again after a
-    /// crash counts as not begun.
+    /// stream; for a redriven dead letter, from its redrive. A job that a stop cut off counts as begun. A job
+    /// that is delivered again after a crash counts as not begun.
     ///
     /// Too short a time turns a backlog into dead letters, for example after an outage of all
     /// processes.

@@ -315,9 +315,7 @@ impl SettlingSteps {
             }
             Verdict::Release => {
                 let expires = settlement.handled_by.is_some_and(|handled_by| handled_by.expires);
-                // There, a job in the retry set would be passed by the jobs behind it.
-                let skips = self.places.rule().is_some_and(|rule| rule.is_order && !rule.blocks);
-                let begun = expires && !skips && attempted.began_now();
+                let begun = expires && attempted.began_now();
                 let steps = self.release(hold, stand_in, begun, &attempted);
                 Some(context.settle("release", 1, event_id, steps).await)
             }

@@ -167,10 +167,13 @@ impl MemoryState {
         let is_unread = in_lane
             .flatten()
             .any(|(field, value)| field == "sj-held" && value.as_ref() == name.as_bytes());
-        let waits =
-            is_unread || self.has_retry(queue, &name) || self.has_retry(queue, &format!("{name}+"));
+        let waits = [name.clone(), format!("{name}+")].iter().any(|retry| match blocks {
+            true => self.has_retry(queue, retry),
+            // A job that a stop cut off says that it keeps its place.
+            false => self.retry_keeps(queue, retry, &name),
+        });
         let runs_on = self.record(queue).runs.contains_key(&(inlet, id));
-        is_pending || runs_on || inlet.is_lane() && is_stored && is_new || blocks && waits
+        is_pending || runs_on || inlet.is_lane() && is_stored && is_new || is_unread || waits
     }
 }
 

@@ -272,6 +272,14 @@ impl MemoryState {
             || self.record(queue).lost_retries.iter().any(|retry| retry.name == name)
     }
 
+    /// Whether the retry of this name keeps this place in the group's limit.
+    pub(super) fn retry_keeps(&mut self, queue: &Queue, name: &str, place: &str) -> bool {
+        let of_name = self.retries(queue).values().filter(|retry| retry.name == name);
+        of_name
+            .flat_map(|retry| &retry.fields)
+            .any(|(field, value)| field == "sj-held" && value.as_ref() == place.as_bytes())
+    }
+
     /// Schedules a retry, named after the job's entry.
     pub(super) fn schedule_retry(&mut self, queue: &Queue, due: u64, name: &str, fields: Fields) {
         self.scheduled += 1;

@@ -443,6 +443,13 @@ local function gone_after(hash, consumer, silence)
   return every > 0 and math.max(silence, valid_for(every)) or silence
 end
 
+-- The limit that an operator has set: what it counts together ("key" or "group") and its number, as texts; nothing for
+-- any other text, which another client can have written.
+local function limit_set(hash)
+  local text = redis.call('HGET', hash, 'limit') or ''
+  return string.match(text, '^(%a+) (%d+) %d+ {"from":%d+,"by":".*","why":".*}$')
+end
+
 -- Until when a live process declares an event type, or may have any.
 local function declared_until(hash, event_type)
   local until_of = function(name) return tonumber(redis.call('HGET', hash, 'type:' .. name) or '') or 0 end

@@ -144,6 +144,7 @@ if first[2] and left == 0 and paused == 0 then
   next_due = math.max(time_of(first[2]) - now(), 0)
 end
 if is_cut then next_due = 0 end
+local counted, number = limit_set(hash)
 -- If these keys are of another type, the calls that schedule report it.
 local field, later = redis.pcall('HEXISTS', KEYS[7], ''), redis.pcall('ZCARD', KEYS[8])
 local schedules, specs = redis.pcall('ZCARD', KEYS[10]), redis.pcall('HLEN', KEYS[11])
@@ -153,4 +154,4 @@ return {promoted, waiting, pending, next_due, released, left, paused, now(), res
   stranded, lacking, is_scheduled_to(field, type(later) == 'number' and later or 0),
   last_number(KEYS[9]), has_schedules and 1 or 0, type(parked) == 'number' and parked or 0,
   redis.call('HGET', hash, 'rate') or '', limited and limited_for(hash, limited, clock) or 0,
-  string.match(redis.call('HGET', hash, 'limit') or '', '^%a+ %d+') or ''}
+  counted and counted .. ' ' .. number or ''}

@@ -22,7 +22,7 @@ local LEFT_MAX = 500
 -- else the caller's. `counted` is nothing for a limit whose number cannot be changed.
 local function limit_in_force(hash, counted, limit)
   if counted == '' then return limit end
-  local of, set = string.match(redis.call('HGET', hash, 'limit') or '', '^(%a+) (%d+) %d+ {')
+  local of, set = limit_set(hash)
   local number = of == counted and tonumber(set) or 0
   return number >= 1 and number <= 4294967295 and number or limit
 end

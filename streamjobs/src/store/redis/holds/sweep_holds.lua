@@ -1,9 +1,9 @@
 -- Ends holds whose job is gone, and lets those lines go on that nothing else lets go on.
 --
 -- KEYS: stream, lane, retry records, dead letters, group hash, holds, busy, lines, line records, turns,
--- shares. ARGV: group, the limit, "share" where keys have fair shares, or nothing if this process has none; what it says of its limits, 1 if a job keeps its
--- place while it waits for its retry, the cursors that the last call returned for holds and for lines: 0
--- to begin, or nothing to leave them out; and what the limit counts together if an operator can change it, or else
+-- shares. ARGV: group, the limit, "share" where keys have fair shares, or nothing if this process has none; what it
+-- says of its limits, 1 if a job keeps its place while it waits for its retry, the cursors that the last call returned
+-- for holds and for lines: 0 to begin, or nothing to leave them out; and what the limit counts together if an operator can change it, or else
 -- nothing.
 -- Returns: the cursors, 0 at the end; how many holds were ended, how many jobs went from lines to the lane,
 -- how many jobs are in lines, and what a live process says of other limits, or nothing.
@@ -11,8 +11,9 @@
 -- Before: as any other script leaves it, or as another client does: an entry may have been acknowledged by
 -- hand, a group deleted, a stream flushed.
 -- After: of the holds looked at, each has a job: pending, running although its entry was trimmed, in the lane, or
--- waiting for its retry if it keeps its place then. An entry that is delivered again, after the group was lost, gets its place when it is read. Keys
--- looked at that are below the limit have no line. A process without a limit lets all jobs of lines go on, unless a live process of the group has a limit.
+-- waiting for its retry if it keeps its place then. An entry that is delivered again, after the group was lost, gets its
+-- place when it is read. Keys looked at that are below the limit have no line. A process without a limit lets all jobs of
+-- lines go on, unless a live process of the group has a limit.
 -- May race with: all other scripts of holds. A process of an older version, or with other limits, can read
 -- the lane itself and end a job without its hold, which is ended here.
 local stream, lane, retries, dead, hash = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -23,6 +24,9 @@ local limit = limit_in_force(hash, ARGV[7], tonumber(ARGV[2]))
 local shares = ARGV[2] == 'share'
 local holds_at, lines_at = ARGV[5], ARGV[6]
 local UNREAD_MAX, PAGE, BYTES_MAX, FED_MAX = 500, 20, 1024 * 1024, 100
+-- Stands for the cursor of the first page of lines where that has to be read again: 0 would say that all is done. The
+-- server uses no such cursor.
+local AGAIN = '18446744073709551615'
 check_types(keys)
 
 -- Whether the attempt of a job whose entry was trimmed runs on, as its renewals note: while the note is younger
@@ -80,6 +84,15 @@ local function is_unread(place)
   return unread == false or unread[place] == true
 end
 
+-- Whether a job that a stop cut off keeps this place, although retries do not: it says so itself.
+local function is_kept(place)
+  for _, name in ipairs({place, place .. '+'}) do
+    local job = job_of(redis.call('HGET', retries, name))
+    if job and value_of(job, 'sj-held') == place then return true end
+  end
+  return is_unread(place) and unread ~= false
+end
+
 local function has_job(place)
   local source, id = string.match(place, '^([sl]):(%d+%-%d+)$')
   if not source then return false end
@@ -87,7 +100,7 @@ local function has_job(place)
   if pending_of(key, group) and redis.call('XPENDING', key, group, id, id, 1)[1] then return true end
   if runs_on(place) then return true end
   if source == 'l' and precedes(lane_read(), id) and has_entry(lane, id) then return true end
-  if not blocks then return false end
+  if not blocks then return is_kept(place) end
   if redis.call('HEXISTS', retries, place) == 1 then return true end
   return redis.call('HEXISTS', retries, place .. '+') == 1 or is_unread(place)
 end
@@ -106,7 +119,8 @@ else
   holds_at = '0'
 end
 if lines_at ~= '' and (limit or shares or not disagree) then
-  local page, names = redis.call('ZSCAN', keys.turns, lines_at, 'COUNT', 100), {}
+  local asked = lines_at == AGAIN and '0' or lines_at
+  local page, names = redis.call('ZSCAN', keys.turns, asked, 'COUNT', 100), {}
   lines_at = page[1]
   for i = 1, #page[2], 2 do names[#names + 1] = page[2][i] end
   local counts, more = counts_of(keys.busy, names), nil
@@ -120,8 +134,8 @@ if lines_at ~= '' and (limit or shares or not disagree) then
     more, left = feed(keys, names, counts, limit, FED_MAX - fed)
     fed = fed + more
   end
-  -- There may be more lines to move on, and the cursor 0 would say that all is done. Any other cursor is valid.
-  if (fed >= FED_MAX or left.has_more) and lines_at == '0' then lines_at = '1' end
+  -- Lines of this page may be left to move on, so it is read once more.
+  if fed >= FED_MAX or left.has_more then lines_at = asked == '0' and AGAIN or asked end
   if not limit and not shares and redis.call('ZCARD', keys.lines) == 0 then redis.call('DEL', keys.holds, keys.busy) end
 else
   lines_at = '0'

@@ -31,7 +31,7 @@ else
   for _, field in ipairs(redis.call('HKEYS', specs)) do
     if string.sub(field, -1) ~= '#' and precedes(after, field) then names[#names + 1] = field end
   end
-  table.sort(names, precedes)
+  table.sort(names, not is_bytewise and precedes or nil)
 end
 
 local function number(value)

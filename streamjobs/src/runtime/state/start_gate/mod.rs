@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::model::outcome::LIMITED_MAX;
 use crate::runtime::state::grant::Grant;
 use crate::runtime::state::lock;
-use crate::store::{Queue, Rate, SetRate, StartsAsked, Store, StoreError};
+use crate::store::{Queue, Rate, SetRate, StartsAsked, StartsGranted, Store, StoreError};
 
 /// The gate of one group in this process, for all partitions of its stream.
 ///
@@ -46,8 +46,10 @@ struct GateState {
     /// How often the server has told this process of a wait in another answer than a promotion's.
     told: u64,
     grant: Grant,
-    /// The server grants nothing before this moment, because of the rate.
+    /// The server grants nothing before this moment, because of the rate, or was asked in vain just now.
     opens_at: Option<Instant>,
+    /// The pause after the last request, if it failed.
+    failed_pause: Duration,
     /// When this process joined, by the server's answer.
     joined: u64,
     /// Whether the last start was taken for a read, not for a claim.
@@ -246,7 +248,8 @@ impl StartGate {
     ///
     /// # Errors
     ///
-    /// When the server does not answer, or refuses; in that case no job may start.
+    /// When the server does not answer, or refuses; in that case no job may start, and the next request is made after a
+    /// pause.
     pub(crate) async fn take(
         &self,
         wanted: usize,
@@ -258,13 +261,12 @@ impl StartGate {
         if let Some(taken) = taken {
             return Ok(taken);
         }
-        self.give_late_back().await?;
         let set = lock(&self.state).set;
-        let answer = self.store.reserve_starts(&self.queue, asked).await?;
+        let answer = self.ask(asked).await.inspect_err(|_| self.pause_after_failure())?;
         let answered = Instant::now();
         {
             let mut state = lock(&self.state);
-            state.joined = answer.joined;
+            (state.joined, state.failed_pause) = (answer.joined, Duration::ZERO);
             if answer.is_limited {
                 // The next promotion says whether an operator, or the server's clock, has ended it.
                 Self::told(&mut state, answered + answer.wait.max(WAIT_MIN));
@@ -287,6 +289,19 @@ impl StartGate {
         }
         let (_, taken) = self.take_granted(most, reason);
         Ok(taken.unwrap_or(TakenStarts::NONE))
+    }
+
+    async fn ask(&self, asked: StartsAsked) -> Result<StartsGranted, StoreError> {
+        self.give_late_back().await?;
+        self.store.reserve_starts(&self.queue, asked).await
+    }
+
+    /// Lets all callers wait before the next request. Otherwise each partition would fail by a request of its own, and
+    /// keep slots from other streams meanwhile.
+    fn pause_after_failure(&self) {
+        let mut state = lock(&self.state);
+        state.failed_pause = (state.failed_pause * 2).clamp(FAILED_PAUSE_MIN, FAILED_PAUSE_MAX);
+        state.opens_at = Some(Instant::now() + state.failed_pause);
     }
 
     /// Returns starts whose time went by unused, so that the next start is allowed at once and not an interval later.
@@ -387,77 +402,11 @@ impl StartGate {
 }
 
 const WAIT_MIN: Duration = Duration::from_millis(1);
+/// The pause after the first of several requests for starts that fail. It doubles with each.
+const FAILED_PAUSE_MIN: Duration = Duration::from_millis(500);
+const FAILED_PAUSE_MAX: Duration = Duration::from_secs(8);
 /// How long a read waits for claims that take the next start.
 const CLAIMS_FIRST: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::name::{GroupName, StreamName};
-    use crate::store::Rates;
-    use crate::store::memory::MemoryStore;
-    use crate::store::memory::{Passage, View, Watch};
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    fn queue() -> Queue {
-        let (stream, group) = (StreamName::new("calls"), GroupName::new("outside"));
-        Queue { stream: stream.unwrap(), group: group.unwrap() }
-    }
-
-    fn gate(store: &MemoryStore, rate: Option<Rate>) -> StartGate {
-        StartGate::new(Arc::new(store.clone()), queue(), rate)
-    }
-
-    /// As when the promoter of one partition tells the server of a wait while the promotion of another is on its
-    /// way.
-    #[tokio::test(start_paused = true)]
-    async fn a_promotion_that_was_sent_before_a_wait_was_told_neither_ends_nor_shortens_it() {
-        for reported in [None, Some(Duration::from_secs(1))] {
-            let gate = gate(&MemoryStore::new(), None);
-            let before = gate.before_promotion();
-            gate.limit_here(HOUR);
-            assert!(gate.tell_limit().await.unwrap());
-            gate.heard(&queue(), before, None, reported);
-            tokio::time::advance(Duration::from_secs(2)).await;
-            assert!(gate.is_shut() && gate.applies(), "{reported:?}");
-            gate.heard(&queue(), gate.before_promotion(), None, reported);
-            tokio::time::advance(Duration::from_secs(2)).await;
-            assert!(!gate.is_shut(), "the next one does: {reported:?}");
-        }
-    }
-
-    /// The answers to requests for starts take a second.
-    #[derive(Debug)]
-    struct Late;
-
-    impl Watch for Late {
-        fn passage(&self, _caller: u64, operation: &'static str) -> Passage {
-            let is_late = operation == "reserve_starts";
-            let after = if is_late { Duration::from_secs(1) } else { Duration::ZERO };
-            Passage { after, ..Passage::default() }
-        }
-
-        fn carried_out(&self, _caller: u64, _operation: &'static str, _view: View<'_>) {}
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_wait_under_a_rate_that_was_replaced_meanwhile_does_not_count() {
-        let store = MemoryStore::new();
-        let gate = gate(&store.watched(0, Arc::new(Late)), "1/1h".parse().ok());
-        assert_eq!(gate.take(1, StartsFor::Read).await.unwrap().count, 1);
-        let (begun, raised) = (Instant::now(), SetRate::At("1000/1s".parse().unwrap()));
-        let replace = async {
-            sleep_until(Instant::now() + Duration::from_millis(500)).await;
-            store.set_rate(&queue(), Some(raised)).await.unwrap();
-            gate.heard(&queue(), gate.before_promotion(), Some(raised), None);
-        };
-        let (taken, ()) = tokio::join!(gate.take(1, StartsFor::Read), replace);
-        assert_eq!((taken.unwrap().count, gate.is_shut()), (0, false));
-        // What the former rate had granted is cut back first.
-        while gate.take(1, StartsFor::Read).await.unwrap().count == 0 {
-            gate.opened().await;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    }
-}
+mod tests;
