@@ -1,6 +1,6 @@
 //! Counts of open dead letters in the archive, by group.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use streamjobs::StreamName;
@@ -62,21 +62,25 @@ impl Archived {
     }
 }
 
-/// The archive with the letters of these streams alone.
+/// The archive with the letters of these streams alone, if any are named.
 #[cfg(feature = "postgres")]
-pub(crate) fn of_streams(
-    archive: Archive,
-    streams: impl IntoIterator<Item = StreamName>,
-) -> Archive {
-    archive.of_streams(streams)
+pub(crate) fn limited(
+    archive: Option<Archive>,
+    only: Option<&BTreeSet<StreamName>>,
+) -> Option<Archive> {
+    let limited = |archive: Archive| match only {
+        Some(only) => archive.of_streams(only.iter().cloned()),
+        None => archive,
+    };
+    archive.map(limited)
 }
 
 #[cfg(not(feature = "postgres"))]
-pub(crate) fn of_streams(
-    archive: Archive,
-    _streams: impl IntoIterator<Item = StreamName>,
-) -> Archive {
-    match archive {}
+pub(crate) fn limited(
+    archive: Option<Archive>,
+    _only: Option<&BTreeSet<StreamName>>,
+) -> Option<Archive> {
+    archive
 }
 
 #[cfg(feature = "postgres")]

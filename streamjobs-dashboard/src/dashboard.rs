@@ -185,13 +185,9 @@ impl DashboardBuilder {
     /// Builds the dashboard.
     pub fn build(self) -> Dashboard {
         let parts = |stream: &StreamName| self.client.partitions(stream);
-        let only = self.streams.as_ref().map(|streams| streams.iter().flat_map(parts).collect());
-        let archive = match (self.archive, &only) {
-            (Some(archive), Some(only)) => {
-                Some(archived::of_streams(archive, BTreeSet::iter(only).cloned()))
-            }
-            (archive, _) => archive,
-        };
+        let only = self.streams.as_ref();
+        let only = only.map(|streams| streams.iter().flat_map(parts).collect::<BTreeSet<_>>());
+        let archive = archived::limited(self.archive, only.as_ref());
         let streams = self.streams.unwrap_or_else(linked).into_iter().collect::<Vec<_>>();
         let sampler =
             Sampler::new(self.client.clone(), streams.clone(), self.refresh, archive.clone());

@@ -55,7 +55,8 @@ impl Event {
         let shape = match &input.data {
             Data::Struct(data) => {
                 check_untagged(input, encoding, errors);
-                check_flat(&data.fields, &input.attrs, encoding, errors);
+                let rule = SerdeView::new(&input.attrs).text("rename_all");
+                check_flat(&data.fields, rule.as_deref(), encoding, errors);
                 let event_type = required(
                     &options,
                     &options.event_type,
@@ -225,7 +226,10 @@ fn variant_event(
         errors.push(Error::new(fields.span(), text));
     }
     if matches!(variant.fields, Fields::Named(_)) {
-        check_flat(&variant.fields, container, encoding, errors);
+        // The enum's `rename_all` is for the names of its variants.
+        let own = SerdeView::new(&variant.attrs).text("rename_all");
+        let rule = own.or_else(|| SerdeView::new(container).text("rename_all_fields"));
+        check_flat(&variant.fields, rule.as_deref(), encoding, errors);
     }
     let example = "type = \"order.placed\"";
     let event_type =
@@ -276,12 +280,11 @@ fn check_untagged(input: &DeriveInput, encoding: Encoding, errors: &mut Errors) 
 }
 
 /// Flat fields share the entry with the envelope, so they must not have its names. They are text: serde reads a
-/// flattened part before it knows its types, and then refuses text for a number.
-fn check_flat(fields: &Fields, container: &[Attribute], encoding: Encoding, errors: &mut Errors) {
+/// flattened part before it knows its types, and then refuses text for a number. `rule` is serde's rule for their names.
+fn check_flat(fields: &Fields, rule: Option<&str>, encoding: Encoding, errors: &mut Errors) {
     if encoding != Encoding::Fields {
         return;
     }
-    let all = SerdeView::new(container).text("rename_all");
     for field in fields {
         let Some(ident) = &field.ident else { continue };
         let serde = SerdeView::new(&field.attrs);
@@ -293,7 +296,7 @@ fn check_flat(fields: &Fields, container: &[Attribute], encoding: Encoding, erro
             errors.push(Error::new(flatten.span(), text));
         }
         let plain = ident.to_string().trim_start_matches("r#").to_owned();
-        let renamed_by_rule = || all.as_ref().map_or(plain.clone(), |rule| renamed(&plain, rule));
+        let renamed_by_rule = || rule.map_or(plain.clone(), |rule| renamed(&plain, rule));
         let wire = serde.text("rename").unwrap_or_else(renamed_by_rule);
         let skipped = serde.find(&["skip", "skip_serializing"]).is_some();
         let is_reserved = wire == "type" || wire == "data" || wire.starts_with("sj-");

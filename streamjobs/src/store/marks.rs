@@ -29,7 +29,7 @@ impl<'a> MarkBegin<'a> {
     }
 }
 
-/// The answer to [`Marks::begin_mark`]. Exhaustive: adding a variant is a breaking change.
+/// The answer to `Marks::begin_mark`. Exhaustive: adding a variant is a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marked {
     /// The work may begin; it is marked as begun.

@@ -19,4 +19,15 @@ struct ByRule {
     sj_key: String,
 }
 
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream = "orders", encoding = "fields")]
+#[serde(rename_all_fields = "kebab-case")]
+enum Variants {
+    #[event(type = "by.enum")]
+    ByEnum { sj_ref: String },
+    #[event(type = "by.variant")]
+    #[serde(rename_all = "kebab-case")]
+    ByVariant { sj_key: String },
+}
+
 fn main() {}

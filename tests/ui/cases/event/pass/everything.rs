@@ -35,6 +35,15 @@ pub enum Flow {
 #[event(stream = "orders", type = "order.counted", unique = "1")]
 pub struct Counted(pub u64, pub u64);
 
+/// The rule is for the names of the variants.
+#[derive(Event, Serialize, Deserialize)]
+#[event(stream = "orders", encoding = "fields")]
+#[serde(rename_all = "kebab-case")]
+pub enum Flat {
+    #[event(type = "order.noted")]
+    Noted { sj_ref: String },
+}
+
 fn main() {
     #[derive(Event, Serialize, Deserialize)]
     #[event(stream = "inner", type = "inner")]
