@@ -30,7 +30,7 @@ fn prepared(access: &str) -> (RedisServer, String) {
     }
     orders::schedule(&server, &[("later", 1), ("other", 2)]);
     orders::put_schedules(&server, &[("nightly", "30 2 * * *")]);
-    orders::heartbeat_with(&server, "web-1", ",\"limit\":\"group 4\"");
+    orders::heartbeat_with(&server, "web-1", crate::limit::CODE);
     let user = format!("streamjobs-{access}");
     server.command(&["ACL", "SETUSER", &user, "on", ">canary"]);
     let rule = rule(access);

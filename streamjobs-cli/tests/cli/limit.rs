@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::orders;
 use crate::program::{run, run_at};
 
-const CODE: &str = ",\"limits\":\"4 at once for each group\",\"limit\":\"group 4\"";
+pub const CODE: &str = ",\"limits\":\"4 at once for each group\",\"limit\":\"group 4\"";
 
 #[test]
 fn a_limit_is_set_shown_and_reset_for_every_process() {
